@@ -1,0 +1,1 @@
+"""What every package here shares: errors, registries, derived seeds, safe file writes."""

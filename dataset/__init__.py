@@ -1,0 +1,19 @@
+"""Data sets, a file per family, kept as uint8 arrays; batches are augmented as tensors on the compute device."""
+
+from common.registry import import_all_modules
+from dataset.augment import Augmentation
+from dataset.registry import DATASETS, Arrays, DatasetEntry, load_arrays
+from dataset.stream import Batch, BatchStream, evaluation_batches
+
+import_all_modules(__name__, __path__)
+
+__all__ = [
+    "DATASETS",
+    "Arrays",
+    "Augmentation",
+    "Batch",
+    "BatchStream",
+    "DatasetEntry",
+    "evaluation_batches",
+    "load_arrays",
+]

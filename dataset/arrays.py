@@ -1,0 +1,53 @@
+"""Data sets on disk: DATA_FOLDER/NAME/{train,test}_{images,labels}.npy, memory-mapped when read."""
+
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import RequestError
+from common.files import write_atomically
+from dataset.registry import Arrays
+
+
+def array_paths(folder: Path) -> dict[str, Path]:
+    """Where each field of `Arrays` lies."""
+    return {field: folder / f"{field}.npy" for field in Arrays._fields}
+
+
+def all_there(folder: Path) -> bool:
+    """Whether all four files exist. Each is written whole or not at all, so four files are a whole set."""
+    return all(path.is_file() for path in array_paths(folder).values())
+
+
+def write_arrays(folder: Path, arrays: Arrays) -> None:
+    """Write the four files, each atomically."""
+    for path, array in zip(array_paths(folder).values(), arrays, strict=True):
+        write_atomically(path, lambda file, array=array: np.save(file, array))
+
+
+def read_arrays(folder: Path, *, train_size: int, test_size: int, image_size: int, num_classes: int) -> Arrays:
+    """Memory-map the four files (copy on write: the files are never changed) and check them.
+
+    Raises:
+        RequestError: a file is damaged, or holds other shapes, types or labels than the data set has.
+    """
+    found = {}
+    for field, path in array_paths(folder).items():
+        size = train_size if field.startswith("train") else test_size
+        shape = (size, image_size, image_size, 3) if field.endswith("images") else (size,)
+        dtype = np.uint8 if field.endswith("images") else np.int64
+        try:
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            raise _unusable(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error
+        if array.shape != shape or array.dtype != dtype:
+            expected = f"{np.dtype(dtype)} {shape}"
+            raise _unusable(path, f"holds {array.dtype} {array.shape}, where {expected} is expected")
+        if field.endswith("labels") and (array.min() < 0 or array.max() >= num_classes):
+            raise _unusable(path, f"holds labels outside 0..{num_classes - 1}")
+        found[field] = array
+    return Arrays(**found)
+
+
+def _unusable(path: Path, reason: str) -> RequestError:
+    return RequestError(f"{path} {reason};\ndelete it, and it is made anew from the archive")

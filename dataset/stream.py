@@ -1,0 +1,123 @@
+"""The batches of a run: which samples, in what order, how augmented, all of it from (seed, epoch, step)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from common.errors import RequestError
+from common.seeds import make_generator
+from dataset.augment import Augmentation, augment, normalise
+from dataset.registry import DatasetEntry
+from dataset.transfer import resident, to_device
+
+
+@dataclass
+class Batch:
+    """One training step's samples, on the compute device.
+
+    Attributes:
+        images: float32 B×3×H×W, normalised.
+        labels: int64 B, the class of each image before any mixing.
+        index: int64 B, its position in the training set.
+        targets: float32 B×K with rows that sum to 1, or None where nothing was mixed.
+        epoch: from 1.
+        step: within the epoch, from 0.
+        seed: of the stream.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    index: torch.Tensor
+    targets: torch.Tensor | None
+    epoch: int
+    step: int
+    seed: int
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A fresh generator on the batch's device, of this purpose at this step: the same each time it is asked for."""
+        return make_generator(self.seed, purpose, self.epoch, self.step, device=self.images.device)
+
+
+class BatchStream:
+    """Batches of a training set that stays on the device as uint8.
+
+    Args:
+        images: uint8 N×H×W×3, an array or a tensor (a tensor on `device` is shared, not copied).
+        labels: int64 N.
+        batch_size: B; the last batch of an epoch is smaller, or dropped with `drop_last`.
+        channels_last: memory format of the images handed out.
+
+    Raises:
+        RequestError: no batch at all: fewer images than one batch while incomplete ones are dropped.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | torch.Tensor,
+        labels: np.ndarray | torch.Tensor,
+        entry: DatasetEntry,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        drop_last: bool,
+        device: torch.device | str,
+        channels_last: bool = False,
+    ):
+        if batch_size < 1:
+            raise RequestError(f"--batch_size is {batch_size}; give 1 or more")
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images and {len(labels)} labels")
+        if len(images) < (batch_size if drop_last else 1):
+            raise RequestError(
+                f"{len(images)} training images make no batch of {batch_size}; give a --batch_size of "
+                f"{max(1, len(images))} or less"
+            )
+        self.device = torch.device(device)
+        self.images = resident(images, self.device)
+        self.labels = resident(labels, self.device)
+        self.entry = entry
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.seed = seed
+        self.drop_last = drop_last
+        self.channels_last = channels_last
+
+    @property
+    def steps_per_epoch(self) -> int:
+        whole, rest = divmod(len(self.images), self.batch_size)
+        return whole + bool(rest and not self.drop_last)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch (from 1), those before `first_step` left out; none depends on those before it."""
+        order = torch.randperm(len(self.images), generator=make_generator(self.seed, "order", epoch))
+        for step in range(first_step, self.steps_per_epoch):
+            yield self._batch(order[step * self.batch_size : (step + 1) * self.batch_size], epoch, step)
+
+    def _batch(self, chosen: torch.Tensor, epoch: int, step: int) -> Batch:
+        generator = make_generator(self.seed, "augment", epoch, step)
+        index = to_device(chosen, self.device)
+        labels = self.labels[index]
+        images, targets = augment(self.images[index], labels, self.entry, self.augmentation, generator)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return Batch(images, labels, index, targets, epoch, step, self.seed)
+
+
+def evaluation_batches(
+    images: np.ndarray | torch.Tensor,
+    labels: np.ndarray | torch.Tensor,
+    entry: DatasetEntry,
+    batch_size: int,
+    device: torch.device | str,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """All samples in their order: images float32 B×3×H×W, normalised, and labels int64 B; the last batch is smaller.
+
+    Arrays are copied to the device once per call; pass tensors that are there already (`resident`) to spare that.
+    """
+    device = torch.device(device)
+    images, labels = resident(images, device), resident(labels, device)
+    for start in range(0, len(images), batch_size):
+        piece = images[start : start + batch_size].permute(0, 3, 1, 2).contiguous()
+        yield normalise(piece, entry.mean, entry.std), labels[start : start + batch_size]

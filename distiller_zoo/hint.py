@@ -1,0 +1,42 @@
+"""FitNet: FitNets: Hints for Thin Deep Nets (Romero et al., ICLR 2015, arXiv:1412.6550), eq. 3.
+
+    L_hint = mean( (r(f_s) − f_t)² ),   r a convolutional regressor
+
+The paper trains the hint as a first stage; this is the one-stage form of the published tables,
+where the hint loss stands beside the cross-entropy for the whole run.
+"""
+
+import torch.nn.functional as F
+
+from common.errors import RequestError
+from distiller_zoo.maps import Regressor
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.registry import register_method
+
+
+@register_method("hint", aliases=("fitnet",))
+class Hint(Method):
+    """MSE between one teacher map and the student's regressed map.
+
+    Options:
+        hint_layer: 0 is the stem, 1 the first stage, and so on; the same index on both sides.
+    """
+
+    paper = "Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015"
+    weights = Weights(gamma=1, alpha=0, beta=100)
+    needs = ("stem", "stages")
+
+    def __init__(self, pair: Pair, *, hint_layer: int = 2):
+        super().__init__(pair)
+        shapes_s = (pair.student.stem, *pair.student.stages)
+        shapes_t = (pair.teacher.stem, *pair.teacher.stages)
+        last = min(len(shapes_s), len(shapes_t)) - 1
+        if not 0 <= hint_layer <= last:
+            raise RequestError(f"--hint_layer {hint_layer} is not there for this pair; choose 0 (stem) to {last}")
+        self.layer = hint_layer
+        self.regressor = Regressor(shapes_s[hint_layer], shapes_t[hint_layer])
+
+    def loss(self, student, teacher, batch):
+        f_s = (student.stem, *student.stages)[self.layer]
+        f_t = (teacher.stem, *teacher.stages)[self.layer]
+        return F.mse_loss(self.regressor(f_s), f_t)

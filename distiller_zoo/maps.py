@@ -1,0 +1,55 @@
+"""Bringing two networks' feature maps together: which goes with which, and at what size."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pair_stages(num_student: int, num_teacher: int) -> list[tuple[int, int]]:
+    """Indices (student stage, teacher stage) that go together.
+
+    Equal counts pair in order. Otherwise each stage of the shorter list goes with the stage at the
+    same relative depth of the longer one, and last goes with last.
+    """
+    shorter, longer = sorted((num_student, num_teacher))
+    partner = [-(-(i + 1) * longer // shorter) - 1 for i in range(shorter)]
+    if num_student <= num_teacher:
+        return list(enumerate(partner))
+    return [(far, near) for near, far in enumerate(partner)]
+
+
+def to_common_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Average-pool the larger of two B×C×H×W maps to the height and width of the smaller."""
+    size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
+    return _pool(a, size), _pool(b, size)
+
+
+def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size)
+
+
+class Regressor(nn.Module):
+    """Maps of shape `source` to maps of shape `target` (C, H, W): convolution, batch norm, ReLU.
+
+    Half and double sizes use a strided or a transposed convolution, smaller targets a valid
+    convolution of the fitting size (the FitNets form); any other enlargement interpolates first.
+    """
+
+    def __init__(self, source: tuple[int, int, int], target: tuple[int, int, int]):
+        super().__init__()
+        (c_in, h_in, _), (c_out, h_out, w_out) = source, target
+        self.size = None
+        if h_in == 2 * h_out:
+            self.conv = nn.Conv2d(c_in, c_out, kernel_size=3, stride=2, padding=1)
+        elif h_in * 2 == h_out:
+            self.conv = nn.ConvTranspose2d(c_in, c_out, kernel_size=4, stride=2, padding=1)
+        elif h_in >= h_out:
+            self.conv = nn.Conv2d(c_in, c_out, kernel_size=1 + h_in - h_out)
+        else:
+            self.size = (h_out, w_out)
+            self.conv = nn.Conv2d(c_in, c_out, kernel_size=1)
+        self.bn = nn.BatchNorm2d(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.size:
+            x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
+        return F.relu(self.bn(self.conv(x)))

@@ -1,0 +1,115 @@
+"""What a distillation method is, and what it is built from.
+
+The loss of every run is  γ·CE + α·KL_T + β·(the method's own losses).  CE and KL belong to the
+protocol and are computed by the engine; a method returns only its own losses, unweighted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models import Features, FeatureShapes
+
+
+@dataclass(frozen=True)
+class Weights:
+    """γ (cross-entropy), α (KL to the teacher's softened output) and β (the method's own losses)."""
+
+    gamma: float = 1.0
+    alpha: float = 0.0
+    beta: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Teacher(s) and student as a method sees them before any data is loaded.
+
+    Attributes:
+        student: shapes of the student's features.
+        teachers: shapes of each teacher's features; empty for training without a teacher.
+        num_samples: size of the training set.
+    """
+
+    student: FeatureShapes
+    teachers: tuple[FeatureShapes, ...]
+    num_samples: int
+
+    @property
+    def teacher(self) -> FeatureShapes:
+        """The first teacher, for methods that take one."""
+        return self.teachers[0]
+
+
+class Batch(Protocol):
+    """What a method may read of a training batch (see dataset.stream.Batch)."""
+
+    labels: Tensor  # B, int64
+    index: Tensor  # B, int64: position in the training set
+
+    generator: Callable[[str], torch.Generator]  # a stream of random numbers of its own for each purpose and step
+
+
+class Method(nn.Module):
+    """Base of all methods. Most subclasses declare `needs` and write `loss`; the rest is optional.
+
+    The options of a method are the keyword-only arguments of its `__init__`, with their published
+    defaults; they become command-line flags. A pair that cannot work is refused there, by raising
+    RequestError with a sentence that says why. Parameters of the module are trained with the student's;
+    buffers are saved in the checkpoint, so memories survive an interruption.
+
+    Class attributes:
+        weights: published γ, α, β.
+        paper: authors, title, venue and year.
+        needs: fields of `Features` read from both student and teacher (logits always are).
+        student_needs, teacher_needs: the same for one side only; they default to `needs`.
+        min_teachers, max_teachers: how many teachers it can learn from.
+    """
+
+    weights: ClassVar[Weights] = Weights()
+    paper: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+    student_needs: ClassVar[tuple[str, ...] | None] = None
+    teacher_needs: ClassVar[tuple[str, ...] | None] = None
+    min_teachers: ClassVar[int] = 1
+    max_teachers: ClassVar[int] = 1
+
+    name: ClassVar[str]  # set by the registry
+
+    def __init__(self, pair: Pair):
+        super().__init__()
+
+    def prepare(self, labels: Tensor) -> None:
+        """Called once before training with the labels of the training set (N, int64, on the device)."""
+
+    def attach(self, features: Features) -> Features:
+        """Extend the student's features by what the method adds to the network itself (extra heads).
+
+        Runs with the student, in training and evaluation alike, under the same precision.
+        """
+        return features
+
+    def predict(self, features: Features) -> Tensor:
+        """B×K logits of the deployed student, from attached features."""
+        return features.logits
+
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
+        """The method's own losses by name: scalars in float32, unweighted."""
+        return {self.name: self.loss(student, teachers[0], batch)}
+
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        """The one loss of a method with one teacher."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither loss nor losses")
+
+    def after_step(self) -> None:
+        """Called after each optimiser step, for what must not change before the backward pass is done."""
+
+    @classmethod
+    def reads_of_student(cls) -> tuple[str, ...]:
+        return cls.needs if cls.student_needs is None else cls.student_needs
+
+    @classmethod
+    def reads_of_teacher(cls) -> tuple[str, ...]:
+        return cls.needs if cls.teacher_needs is None else cls.teacher_needs

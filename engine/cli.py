@@ -1,0 +1,143 @@
+"""The command line that the scripts share. Flags of recipes and methods come from their definitions."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from common.errors import RequestError, RunError
+from dataset import DATASETS, Augmentation
+from distiller_zoo import METHODS, options_of
+from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
+from engine.train import Interrupted, Outcome
+from models import MODELS
+
+DEFAULT_DATASET = next(iter(DATASETS))
+DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+
+def guard(main: Callable[..., int]) -> Callable[..., int]:
+    """Wrap a script's main: errors become one or two lines on stderr and the exit codes of the suite."""
+
+    @functools.wraps(main)
+    def guarded(argv: list[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except (RequestError, RunError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        except (Interrupted, KeyboardInterrupt) as stopped:
+            if isinstance(stopped, Interrupted):
+                print("interrupted; the state is saved, the same command continues", file=sys.stderr)
+            return INTERRUPTED
+
+    return guarded
+
+
+def exit_code(outcome: Outcome) -> int:
+    """The exit code of a group: FAILED where a run of it failed; what happened was printed when it did."""
+    return FAILED if outcome.failures else DONE
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    # Abbreviations would turn a mistyped flag into another one in silence.
+    return argparse.ArgumentParser(description=description, allow_abbrev=False)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DEFAULT_DATASET) -> None:
+    parser.add_argument("--dataset", default=default, metavar="NAME", help=f"one of {', '.join(DATASETS)}")
+    parser.add_argument("--data_folder", type=Path, default=Path("data"), help="where data sets lie or are put")
+
+
+def add_compute_arguments(parser: argparse.ArgumentParser, precision: str = "auto") -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default=precision, choices=("auto", "bf16", "fp32"))
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-t", "--trial", type=int, default=1, help="which repetition")
+    parser.add_argument("--seed", type=int, help="default: the trial's number")
+    parser.add_argument("--output", type=Path, default=Path("save"), help="root of what is written")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where a run is there")
+    parser.add_argument("--save_freq", type=int, default=40, help="keep the weights of every N-th epoch; 0: none")
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag for each value of a recipe; only what the user gives ends up in the namespace."""
+    group = parser.add_argument_group("recipe", "a preset, and single values that change it")
+    group.add_argument("--recipe", metavar="NAME", help=f"one of {', '.join(RECIPES)}; default: the student's own")
+    for owner, names in ((Recipe, RECIPE_FIELDS), (Augmentation, AUGMENTATION_FIELDS)):
+        hints = get_type_hints(owner)
+        for field in fields(owner):
+            if field.name in names:
+                _add_flag(group, field.name, hints[field.name])
+
+
+def add_method_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag for each option of each method."""
+    group = parser.add_argument_group("method options", "each belongs to the methods named beside it")
+    owners: dict[str, list[str]] = {}
+    for method in METHODS:
+        for option in options_of(method):
+            owners.setdefault(option, []).append(method)
+    for option, methods in owners.items():
+        parameter = options_of(methods[0])[option]
+        _add_flag(group, option, parameter.annotation, f"{', '.join(methods)} (default {parameter.default})")
+
+
+def _add_flag(group, name: str, hint: Any, text: str | None = None) -> None:
+    arguments: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
+    if hint is bool:
+        arguments["action"] = argparse.BooleanOptionalAction
+    elif get_origin(hint) is Literal:
+        arguments["choices"] = get_args(hint)
+    elif get_origin(hint) is tuple:
+        arguments |= {"type": _integers, "metavar": "N,N,..."}
+    else:
+        arguments |= {"type": hint, "metavar": hint.__name__.upper()}
+    group.add_argument(f"--{name}", **arguments)
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+def given_recipe_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {key: value for key, value in vars(arguments).items() if key in RECIPE_FIELDS | AUGMENTATION_FIELDS}
+
+
+def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> dict[str, dict[str, Any]]:
+    """For each method its options: what the user gave, else the defaults.
+
+    Raises:
+        RequestError: an option that none of the methods has.
+    """
+    known = {option for method in METHODS for option in options_of(method)}
+    given = {key: value for key, value in vars(arguments).items() if key in known}
+    for option in given:
+        if not any(option in options_of(method) for method in methods):
+            owners = ", ".join(method for method in METHODS if option in options_of(method))
+            raise RequestError(f"--{option} is an option of {owners}, not of {', '.join(methods)}; leave it out")
+    return {
+        method: {name: given.get(name, parameter.default) for name, parameter in options_of(method).items()}
+        for method in methods
+    }
+
+
+def listing() -> str:
+    """All methods, models, data sets and recipes, a line each."""
+    lines = ["methods (--distill)"]
+    for name, method in METHODS.items():
+        aliases = f" ({', '.join(METHODS.aliases_of(name))})" if METHODS.aliases_of(name) else ""
+        w = method.weights
+        lines.append(f"  {name + aliases:<24} -r {w.gamma:g} -a {w.alpha:g} -b {w.beta:g}  {method.paper}")
+    lines.append("models (--model_s, --model_t)")
+    lines += [f"  {name:<24} {entry.summary}" for name, entry in MODELS.items()]
+    lines.append("data sets (--dataset)")
+    lines += [f"  {name:<24} {entry.summary}" for name, entry in DATASETS.items()]
+    lines.append("recipes (--recipe)")
+    lines += [f"  {name:<24} {recipe.summary}" for name, recipe in RECIPES.items()]
+    return "\n".join(lines)

@@ -1,0 +1,289 @@
+"""One run in training: student, method, optimizer, records and checkpoint. The group owns batches and teachers."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import RunError
+from common.seeds import derive_seed, isolated_seed
+from dataset import DATASETS, Arrays, Batch, DatasetEntry
+from distiller_zoo import Method, Pair, create_method
+from distiller_zoo.kd import kd_loss
+from engine.compute import Compute
+from engine.deployed import Deployed
+from engine.evaluate import evaluate
+from engine.folder import RunFolder
+from engine.optim import learning_rate, make_optimizer
+from engine.plan import RunPlan
+from engine.tensorboard import TensorBoard
+from engine.weights import read_checkpoint, save_weights
+from models import Features, FeatureShapes, Network, create_model
+
+# How often a CUDA run looks whether its losses are finite; each look waits for the device.
+CUDA_CHECK_INTERVAL = 50
+
+
+@dataclass
+class Meters:
+    """Sums over the images of the running epoch, kept on the device."""
+
+    names: list[str]
+    sums: Tensor
+    images: int = 0
+    seconds: float = 0.0
+
+    def means(self) -> dict[str, float]:
+        return dict(zip(self.names, (self.sums / self.images).tolist(), strict=True))
+
+
+class Member:
+    """One run of a group.
+
+    `position` is the (epoch, step) that comes next. All state is in the checkpoint, all random numbers
+    are functions of (seed, purpose, epoch, step), so a resumed run continues bit for bit.
+
+    Raises:
+        RequestError: the method refuses the pair, or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        entry: DatasetEntry,
+        teacher_shapes: tuple[FeatureShapes, ...],
+        output: Path,
+    ):
+        self.plan = plan
+        with isolated_seed(derive_seed(plan.seed, "student")):
+            self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
+        self.pair = Pair(self.student.feature_shapes(), teacher_shapes, entry.train_size)
+        with isolated_seed(derive_seed(plan.seed, "method")):
+            self.method: Method = create_method(plan.method, self.pair, plan.options)
+        self.folder = RunFolder(output / plan.folder, plan.model)
+        self.board = TensorBoard(self.folder.events)
+        self.position = (1, 0)
+        self.history: list[dict[str, Any]] = []
+        self.meters: Meters | None = None
+
+    # --- life cycle -------------------------------------------------------------------------------
+
+    def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int) -> None:
+        """Move to the device and continue from the checkpoint, where there is one."""
+        self.compute, self.steps_per_epoch = compute, steps_per_epoch
+        compute.place(self.student)
+        compute.place(self.method)
+        self.method.prepare(train_labels)
+        self.optimizer = make_optimizer(self.plan.recipe, [self.student, self.method])
+        if self.folder.checkpoint.is_file():
+            self._load(read_checkpoint(self.folder.checkpoint))
+        self.student.train()
+        self.method.train()
+
+    @property
+    def finished(self) -> bool:
+        return self.position[0] > self.plan.recipe.epochs
+
+    def save(self) -> None:
+        """Write all state that the run needs to go on."""
+        self.folder.save_checkpoint(
+            {
+                "format": 1,
+                "run_id": self.plan.run_id,
+                "position": list(self.position),
+                "student": self.student.state_dict(),
+                "method": self.method.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "meters": None if self.meters is None else vars(self.meters),
+                "history": self.history,
+            }
+        )
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.position = tuple(state["position"])
+        self.student.load_state_dict(state["student"])
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = state["history"]
+        if state["meters"] is not None:
+            self.meters = Meters(**state["meters"])
+            self.meters.sums = self.meters.sums.to(self.compute.device)
+
+    # --- training ---------------------------------------------------------------------------------
+
+    def step(self, batch: Batch, teachers: tuple[Features, ...], shared_seconds: float) -> None:
+        """One optimizer step on a batch and the teachers' features of it.
+
+        Args:
+            shared_seconds: what the group spent on this batch. Added to the member's own time, it makes the
+                seconds of an epoch what they would be alone, whatever the company.
+
+        Raises:
+            RunError: a loss is not finite.
+        """
+        began = time.perf_counter()
+        epoch, step = self.position
+        rate = learning_rate(self.plan.recipe, epoch, step / self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # Dropout and its like read the global generator; so they too depend on the position alone.
+        torch.manual_seed(derive_seed(self.plan.seed, "forward", epoch, step))
+        with self.compute.autocast():
+            features = self.method.attach(self.student.features(batch.images))
+        features = features.only(self.method.reads_of_student())
+        teachers = tuple(teacher.only(self.method.reads_of_teacher()) for teacher in teachers)
+        losses, total = self._objective(features, teachers, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizer.step()
+        self.method.after_step()
+        self._record(losses, total, features.logits, batch)
+        self.position = (epoch, step + 1)
+        self.meters.seconds += shared_seconds + time.perf_counter() - began
+        if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
+            self._check_finite()
+
+    def _objective(self, student: Features, teachers: tuple[Features, ...], batch: Batch):
+        """The named losses and γ·CE + α·KL + β·(the method's own), all in float32."""
+        weights = self.plan.weights
+        target = batch.labels if batch.targets is None else batch.targets
+        ce = F.cross_entropy(student.logits, target, label_smoothing=self.plan.recipe.label_smoothing)
+        losses = {"ce": ce}
+        total = weights.gamma * ce
+        if weights.alpha:
+            kl = sum(kd_loss(student.logits, teacher.logits, self.plan.kd_T) for teacher in teachers) / len(teachers)
+            losses["kl"] = kl
+            total = total + weights.alpha * kl
+        if weights.beta:
+            own = self.method.losses(student, teachers, batch)
+            losses |= own
+            total = total + weights.beta * sum(own.values(), start=torch.zeros_like(total))
+        return losses, total
+
+    @torch.no_grad()
+    def _record(self, losses: dict[str, Tensor], total: Tensor, logits: Tensor, batch: Batch) -> None:
+        values = {"loss": total, **losses, "top1": 100 * (logits.argmax(dim=1) == batch.labels).float().mean()}
+        if self.meters is None:
+            self.meters = Meters(list(values), torch.zeros(len(values), dtype=torch.float64, device=total.device))
+        self.meters.sums += torch.stack(list(values.values())).double() * len(batch.labels)
+        self.meters.images += len(batch.labels)
+
+    def _check_finite(self) -> None:
+        for name, value in self.meters.means().items():
+            if not math.isfinite(value):
+                epoch, step = self.position
+                raise RunError(
+                    f"{self.plan.label}: {name} is {value} at epoch {epoch}, step {step} of {self.steps_per_epoch}; "
+                    f"the run is stopped.\nIts last good state is in {self.folder.path}; a smaller --learning_rate "
+                    f"or loss weight may help"
+                )
+
+    # --- the end of an epoch ----------------------------------------------------------------------
+
+    def finish_epoch(self, data: Arrays, entry: DatasetEntry) -> None:
+        """Evaluate, record and save.
+
+        The checkpoint comes after all weights that belong to the epoch: a run cut off before it repeats
+        the epoch and writes them again, one cut off after it has them.
+        """
+        self._check_finite()
+        epoch, means, meters = self.position[0], self.meters.means(), self.meters
+        test = self.evaluate(data, entry)
+        self.history.append(
+            {
+                "epoch": epoch,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "train": means,
+                "test": {key: test[key] for key in ("top1", "top5", "loss")},
+                "seconds": round(meters.seconds, 3),
+                "images_per_second": round(meters.images / meters.seconds, 1),
+            }
+        )
+        if self.best() is self.history[-1]:
+            self._save_weights(self.folder.best)
+        if self.plan.save_freq and epoch % self.plan.save_freq == 0:
+            self._save_weights(self.folder.at_epoch(epoch))
+        self.position, self.meters = (epoch + 1, 0), None
+        self.save()
+        self.folder.write_metrics(self.history)
+        self._log(self.history[-1])
+
+    def evaluate(self, data: Arrays, entry: DatasetEntry) -> dict[str, float]:
+        """Accuracy and loss of the deployed student on the test set."""
+        deployed = Deployed(self.student, self.method).eval()
+        result = evaluate(deployed, data, entry, self.compute)
+        deployed.train()
+        return result
+
+    def best(self) -> dict[str, Any]:
+        """The record of the first epoch with the highest test accuracy."""
+        return max(self.history, key=lambda record: record["test"]["top1"])
+
+    def _log(self, record: dict[str, Any]) -> None:
+        train, test = record["train"], record["test"]
+        self.board.log(
+            record["epoch"],
+            {
+                "train_loss": train["loss"],
+                "train_acc": train["top1"],
+                "test_loss": test["loss"],
+                "test_acc": test["top1"],
+                "test_acc_top5": test["top5"],
+                "learning_rate": record["learning_rate"],
+                **{f"loss/{name}": train[name] for name in train if name not in ("loss", "top1")},
+            },
+        )
+
+    def _save_weights(self, path: Path) -> None:
+        record = self.history[-1]
+        save_weights(
+            path,
+            self.student,
+            arch=self.plan.model,
+            entry=DATASETS[self.plan.dataset],
+            epoch=record["epoch"],
+            measured=record["test"],
+            method=self.method,
+            pair=self.pair,
+            options=self.plan.options,
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Write the final weights and result.json, which marks the run as finished; returns the result."""
+        self._save_weights(self.folder.last)
+        seconds = [record["seconds"] for record in self.history]
+        last, best = self.history[-1], self.best()
+        result = {
+            "status": "finished",
+            "epochs": len(self.history),
+            "last": {"epoch": last["epoch"], **last["test"]},
+            "best": {"epoch": best["epoch"], **best["test"]},
+            "wall_seconds": round(math.fsum(seconds), 3),
+            "images_per_second": max(record["images_per_second"] for record in self.history),
+            "peak_memory_mib": peak_memory_mib(self.compute.device),
+            "parameters": count_parameters(self.student),
+            "method_parameters": count_parameters(self.method),
+        }
+        self.folder.write_metrics(self.history)
+        self.folder.write_result(result)
+        # What it held beyond the final weights was needed only to go on.
+        self.folder.checkpoint.unlink(missing_ok=True)
+        return result
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Most memory used so far: of the device for CUDA, of the process for the CPU."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    import resource  # not there on Windows
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)

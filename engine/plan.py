@@ -1,0 +1,121 @@
+"""A run, fully resolved: every value that its result depends on, its identity, its name and its label."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dataset import DATASETS
+from distiller_zoo import METHODS, Weights, options_of
+from engine.recipes import Recipe
+
+DEFAULT_KD_T = 4.0
+
+
+@dataclass(frozen=True)
+class TeacherFile:
+    """A teacher's checkpoint: which network, where, and the SHA-256 of the file."""
+
+    model: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One network trained by one method once.
+
+    Attributes:
+        kind: "teacher" for a network trained alone by train_teacher.py, "student" for all else.
+        options: all options of the method, defaults included.
+        trial, seed: which repetition, and what all its random numbers derive from.
+    """
+
+    kind: str
+    dataset: str
+    model: str
+    method: str
+    options: dict[str, Any]
+    weights: Weights
+    kd_T: float
+    teachers: tuple[TeacherFile, ...]
+    recipe: Recipe
+    precision: str
+    trial: int
+    seed: int
+    save_freq: int = field(default=40, compare=False)
+
+    @property
+    def run_id(self) -> str:
+        """Hash of all that determines the result, and of nothing else (no path, no device)."""
+        task = [self.kind, self.dataset, self.model, [teacher.sha256 for teacher in self.teachers]]
+        method = [self.method, self.options, asdict(self.weights), self.kd_T]
+        protocol = [self.recipe.digest(), self.precision, self.trial, self.seed]
+        return _digest([task, method, protocol])
+
+    @property
+    def name(self) -> str:
+        """The run's folder: readable, safe on every file system, distinct for distinct runs."""
+        if self.kind == "teacher":
+            recipe = self.recipe
+            text = f"{self.model}_{self.dataset}_lr_{recipe.learning_rate:g}_decay_{recipe.weight_decay:g}"
+        else:
+            teachers = "+".join(teacher.model for teacher in self.teachers) or "none"
+            w = self.weights
+            text = f"S_{self.model}_T_{teachers}_{self.dataset}_{self.method}"
+            text += f"_r_{w.gamma:g}_a_{w.alpha:g}_b_{w.beta:g}"
+        return f"{text}_trial_{self.trial}_{self.run_id}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies below the output root."""
+        return Path("models" if self.kind == "teacher" else "student_model") / self.name
+
+    @property
+    def label(self) -> str:
+        """The method as tables call it: its name and what differs from its published defaults."""
+        published = METHODS[self.method].weights
+        parts = [self.method]
+        for key, value in asdict(self.weights).items():
+            if value != getattr(published, key):
+                parts.append(f"{key}={value:g}")
+        if self.weights.alpha and self.kd_T != DEFAULT_KD_T:
+            parts.append(f"kd_T={self.kd_T:g}")
+        for key, parameter in options_of(self.method).items():
+            if self.options[key] != parameter.default:
+                parts.append(f"{key}={self.options[key]}")
+        return " ".join(parts)
+
+    def config(self, measured: list[dict[str, float]], environment: dict[str, Any]) -> dict[str, Any]:
+        """What config.json holds. `measured` is each teacher's accuracy on the test set."""
+        entry = DATASETS[self.dataset]
+        return {
+            "format": 1,
+            "kind": self.kind,
+            "dataset": self.dataset,
+            "num_classes": entry.num_classes,
+            "image_size": entry.image_size,
+            "model": self.model,
+            "method": self.method,
+            "label": self.label,
+            "weights": asdict(self.weights),
+            "kd_T": self.kd_T,
+            "options": self.options,
+            "teachers": [
+                {"model": t.model, "path": str(t.path), "sha256": t.sha256, **result}
+                for t, result in zip(self.teachers, measured, strict=True)
+            ],
+            "trial": self.trial,
+            "seed": self.seed,
+            "recipe": self.recipe.as_dict(),
+            "precision": self.precision,
+            "protocol": f"{self.recipe.protocol()}, {self.precision}",
+            "protocol_id": _digest([self.recipe.digest(), self.precision]),
+            "run_id": self.run_id,
+            "environment": environment,
+        }
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

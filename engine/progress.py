@@ -1,0 +1,40 @@
+"""What a running command shows: a bar in a terminal, and one plain line per epoch and run."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from engine.plan import RunPlan
+
+
+class Progress:
+    """Bar on stderr where that is a terminal; lines on stdout always."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def begin(self, epoch: int, epochs: int, steps: int, first_step: int) -> None:
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=steps, initial=first_step, desc=f"epoch {epoch}/{epochs}", unit="step", leave=False)
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def epoch(self, plan: RunPlan, record: dict[str, Any], best: dict[str, Any]) -> None:
+        train, test = record["train"], record["test"]
+        self.line(
+            f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {plan.label}  "
+            f"loss {train['loss']:.3f}  train {train['top1']:.2f}  test {test['top1']:.2f}  "
+            f"best {best['test']['top1']:.2f}  {record['seconds']:.1f} s"
+        )
+
+    def line(self, text: str) -> None:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()

@@ -1,0 +1,153 @@
+"""How a network is trained, as small typed records; `--recipe` picks one and flags change single values."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from common.errors import RequestError
+from common.registry import Registry
+from dataset import Augmentation
+from models import ModelEntry
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training protocol.
+
+    Attributes:
+        learning_rate: peak rate; for `reference_batch` images a step where that is set, and scaled linearly.
+        schedule: "step" multiplies by `lr_decay_rate` after each of `lr_decay_epochs`; "cosine" falls from
+            the peak to `min_lr` after a linear warm-up from `warmup_lr`, changing at every step.
+        decay_everything: weight decay on biases and norms too (as RepDistiller does), or on the weights of
+            linear and convolution layers only.
+        drop_last: leave out the last, smaller batch of an epoch.
+    """
+
+    name: str
+    summary: str
+    epochs: int
+    batch_size: int
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: float
+    weight_decay: float
+    momentum: float = 0.9
+    reference_batch: int | None = None
+    schedule: Literal["step", "cosine"] = "step"
+    lr_decay_epochs: tuple[int, ...] = ()
+    lr_decay_rate: float = 0.1
+    warmup_epochs: float = 0
+    warmup_lr: float = 1e-6
+    min_lr: float = 0.0
+    label_smoothing: float = 0.0
+    decay_everything: bool = True
+    drop_last: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def protocol(self) -> str:
+        """One line for people: what two runs must share to be compared."""
+        return f"{self.name}, {self.epochs} epochs, batch {self.batch_size}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def digest(self) -> str:
+        """Short hash of every value; runs are comparable where it is equal."""
+        values = {key: value for key, value in self.as_dict().items() if key != "summary"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+RECIPES: Registry[Recipe] = Registry("recipe")
+for _recipe in (
+    Recipe(
+        name="repdistiller",
+        summary="the protocol of the published CIFAR tables: SGD, ×0.1 at 5/8, 6/8 and 7/8 of the epochs",
+        epochs=240,
+        batch_size=64,
+        optimizer="sgd",
+        learning_rate=0.05,
+        weight_decay=5e-4,
+        lr_decay_epochs=(150, 180, 210),
+    ),
+    Recipe(
+        name="deit",
+        summary="for MLPs: AdamW, warm-up, cosine, mixup and cutmix, RandAugment, random erasing, label smoothing",
+        epochs=300,
+        batch_size=128,
+        optimizer="adamw",
+        learning_rate=5e-4,
+        reference_batch=512,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup_epochs=5,
+        min_lr=1e-5,
+        label_smoothing=0.1,
+        decay_everything=False,
+        drop_last=True,
+        augmentation=Augmentation(rand_augment="rand-m9-mstd0.5-inc1", erasing=0.25, mixup=0.8, cutmix=1.0),
+    ),
+    Recipe(
+        name="light",
+        summary="for short runs of MLPs: AdamW at 1e-3, warm-up, cosine, crop and flip only",
+        epochs=100,
+        batch_size=128,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup_epochs=5,
+        min_lr=1e-5,
+        label_smoothing=0.1,
+        decay_everything=False,
+        drop_last=True,
+    ),
+):
+    RECIPES.add(_recipe.name, _recipe)
+
+RECIPE_FIELDS = {f.name for f in fields(Recipe)} - {"name", "summary", "augmentation", "reference_batch"}
+AUGMENTATION_FIELDS = {f.name for f in fields(Augmentation)}
+# Training lasts long enough for a warm-up of a tenth of it, and no longer one.
+WARMUP_SHARE = 0.1
+
+
+def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -> Recipe:
+    """The recipe of a run: a preset (the model's own by default) with the values that the user gave.
+
+    A given value is never changed. Where only the number of epochs is given, decay epochs move in
+    proportion and the warm-up is at most a tenth of the run.
+
+    Args:
+        given: values by field name of `Recipe` or `Augmentation`.
+
+    Raises:
+        RequestError: unknown recipe, or a value that makes no sense.
+    """
+    preset = RECIPES[name or model.recipe]
+    recipe = replace(preset, **{key: value for key, value in given.items() if key in RECIPE_FIELDS})
+    augmentation = {key: value for key, value in given.items() if key in AUGMENTATION_FIELDS}
+    recipe = replace(recipe, augmentation=replace(recipe.augmentation, **augmentation))
+    _check(recipe)
+    if "learning_rate" not in given:
+        if recipe.optimizer == "sgd" and model.learning_rate is not None:
+            recipe = replace(recipe, learning_rate=model.learning_rate)
+        if recipe.reference_batch:
+            scaled = recipe.learning_rate * recipe.batch_size / recipe.reference_batch
+            recipe = replace(recipe, learning_rate=scaled)
+    recipe = replace(recipe, reference_batch=None)
+    if "lr_decay_epochs" not in given and recipe.epochs != preset.epochs:
+        moved = tuple(round(epoch * recipe.epochs / preset.epochs) for epoch in recipe.lr_decay_epochs)
+        recipe = replace(recipe, lr_decay_epochs=moved)
+    if "warmup_epochs" not in given:
+        recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARMUP_SHARE * recipe.epochs))
+    return recipe
+
+
+def _check(recipe: Recipe) -> None:
+    for key in ("epochs", "batch_size", "learning_rate"):
+        if getattr(recipe, key) <= 0:
+            raise RequestError(f"--{key} is {getattr(recipe, key)}; it must be positive")
+    for key in ("weight_decay", "momentum", "lr_decay_rate", "warmup_epochs", "min_lr"):
+        if getattr(recipe, key) < 0:
+            raise RequestError(f"--{key} is {getattr(recipe, key)}; it must not be negative")
+    if not 0 <= recipe.label_smoothing < 1:
+        raise RequestError(f"--label_smoothing is {recipe.label_smoothing}; it must lie in [0, 1)")

@@ -1,0 +1,121 @@
+"""From plans to finished runs: everything that can be wrong is found before data is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import RequestError
+from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, load_arrays
+from engine.compute import Compute
+from engine.deployed import Deployed
+from engine.environment import describe_environment
+from engine.evaluate import evaluate
+from engine.member import Member
+from engine.plan import RunPlan, TeacherFile
+from engine.progress import Progress
+from engine.train import Outcome, train_group
+from engine.weights import load_network
+from models import FeatureShapes
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A loaded teacher and the file that it came from."""
+
+    file: TeacherFile
+    network: Deployed
+    shapes: FeatureShapes
+
+
+def load_teachers(
+    paths: Sequence[Path], arch: str | None, entry: DatasetEntry, allow_namespace: bool
+) -> tuple[Teacher, ...]:
+    """Read teacher checkpoints.
+
+    Raises:
+        RequestError: as `load_network`.
+    """
+    teachers = []
+    for path in paths:
+        loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
+        file = TeacherFile(loaded.arch, path, loaded.sha256)
+        teachers.append(Teacher(file, loaded.network, loaded.network.feature_shapes()))
+    return tuple(teachers)
+
+
+def run_group(
+    plans: Sequence[RunPlan],
+    teachers: Sequence[Teacher],
+    *,
+    output: Path,
+    data_folder: Path,
+    compute: Compute,
+    overwrite: bool = False,
+    skip_refused: bool = False,
+) -> Outcome:
+    """Train all plans as one group; they share data set, recipe, seed and teachers.
+
+    Args:
+        overwrite: start runs anew that are there; otherwise finished ones are left alone, others continued.
+        skip_refused: leave out methods that refuse the pair, saying so, instead of ending there.
+
+    Raises:
+        RequestError: a method refuses the pair, the output cannot be written, or the data is not to be had.
+        Interrupted: after SIGINT or SIGTERM.
+    """
+    entry, progress = DATASETS[plans[0].dataset], Progress()
+    members = []
+    for plan in plans:
+        shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
+        try:
+            member = Member(plan, entry, shapes, output)
+        except RequestError as refusal:
+            if not skip_refused:
+                raise
+            progress.line(f"left out: {plan.label}: {refusal}")
+            continue
+        if overwrite:
+            member.folder.clear()
+        if member.folder.is_finished():
+            progress.line(f"already finished: {plan.label} in {member.folder.path} (--overwrite starts anew)")
+            continue
+        member.folder.create()
+        members.append(member)
+    if not members:
+        return Outcome()
+
+    data = load_arrays(entry.name, data_folder)
+    needed = [teacher for teacher in teachers if any(member.plan.teachers for member in members)]
+    measured = [_measure(teacher, data, entry, compute, progress) for teacher in needed]
+    first = plans[0]
+    recipe = first.recipe
+    stream = BatchStream(
+        data.train_images,
+        data.train_labels,
+        entry,
+        recipe.augmentation,
+        recipe.batch_size,
+        first.seed,
+        recipe.drop_last,
+        compute.device,
+        channels_last=True,
+    )
+    environment = describe_environment(compute.device)
+    for member in members:
+        member.start(compute, stream.labels, stream.steps_per_epoch)
+        member.folder.write_config(member.plan.config(measured if member.plan.teachers else [], environment))
+        progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
+    return train_group(members, [teacher.network for teacher in needed], stream, data, entry, compute, progress)
+
+
+def _measure(teacher: Teacher, data: Arrays, entry: DatasetEntry, compute: Compute, progress: Progress):
+    """Test a teacher before anyone learns from it: published checkpoints are not always what they claim."""
+    compute.place(teacher.network)
+    result = evaluate(teacher.network, data, entry, compute)
+    progress.line(f"teacher {teacher.file.model} ({teacher.file.path}): Acc@1 {result['top1']:.2f}")
+    return {key: result[key] for key in ("top1", "top5", "loss")}
+
+
+def _place(member: Member) -> str:
+    epoch, step = member.position
+    return "" if (epoch, step) == (1, 0) else f" (continues at epoch {epoch}, step {step})"

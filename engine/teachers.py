@@ -1,0 +1,129 @@
+"""Teachers that others published, where they are kept, and which one a run takes when none is named.
+
+python -m engine.teachers [--output save] [NAME ...]     fetches them; without names, all
+"""
+
+import argparse
+import json
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from common.download import download
+from common.errors import RequestError
+from common.files import write_bytes
+from dataset import DATASETS
+from engine.weights import load_network
+from models.published import DATASET, DEFAULT_TEACHER, PUBLISHED, PublishedTeacher
+
+
+def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
+    """The checkpoint to learn from when `--path_t` is not given; fetched where it is published and missing.
+
+    A teacher trained here is preferred for the data sets that have no published one.
+
+    Raises:
+        RequestError: there is none, with the commands that would make one.
+    """
+    models = output / "models"
+    published = [t for t in PUBLISHED if dataset == DATASET and t.model == (model or DEFAULT_TEACHER)]
+    for teacher in published:
+        if (models / teacher.file).is_file():
+            return models / teacher.file
+    if trained := _trained_here(dataset, model, models):
+        return trained
+    for teacher in published:
+        try:
+            return fetch(teacher, output)
+        except RequestError as error:
+            print(error, file=sys.stderr)
+    name = model or DEFAULT_TEACHER
+    raise RequestError(
+        f"there is no teacher{f' {model}' if model else ''} for {dataset} in {models}; name one with --path_t, or\n"
+        f"train it: python train_teacher.py --model {name} --dataset {dataset}"
+    )
+
+
+def _trained_here(dataset: str, model: str | None, models: Path) -> Path | None:
+    """The last weights of the first finished run of train_teacher.py that fits."""
+    for config_file in sorted(models.glob("*/config.json")):
+        try:
+            config = json.loads(config_file.read_text())
+            fits = config["dataset"] == dataset and model in (None, config["model"])
+            weights = config_file.parent / f"{config['model']}_last.pth"
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if fits and weights.is_file():
+            return weights
+    return None
+
+
+def fetch(teacher: PublishedTeacher, output: Path) -> Path:
+    """Fetch one published teacher, unless it is there, and check that it loads; returns its path.
+
+    Raises:
+        RequestError: every source failed; its last words are how to train the network here.
+    """
+    path = output / "models" / teacher.file
+    if path.is_file():
+        return path
+    mend = f"Train it here instead: python train_teacher.py --model {teacher.model} --dataset {DATASET}"
+    if teacher.archive:
+        try:
+            _fetch_from_archive(teacher, output, mend)
+        except RequestError as error:
+            print(f"{error}".splitlines()[0], file=sys.stderr)
+    if not path.is_file():
+        download([teacher.url], path, sha256_prefix=teacher.sha256_prefix, mend=mend)
+    try:
+        load_network(path, DATASETS[DATASET], arch=teacher.model)
+    except RequestError:
+        path.unlink()
+        raise
+    return path
+
+
+def _fetch_from_archive(teacher: PublishedTeacher, output: Path, mend: str) -> None:
+    """Take every teacher of the archive that is not there yet, so that it is downloaded once."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "teachers.tar"
+        download([teacher.archive], archive, mend=mend)
+        try:
+            with tarfile.open(archive) as tar:
+                for other in PUBLISHED:
+                    target = output / "models" / other.file
+                    if other.archive == teacher.archive and not target.exists():
+                        content = tar.extractfile(other.member).read()
+                        write_bytes(target, content)
+        except (tarfile.TarError, KeyError, AttributeError, EOFError):
+            raise RequestError(f"{teacher.archive} is not the expected archive of teachers\n{mend}") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Fetch published CIFAR-100 teachers into OUTPUT/models.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="networks; all by default")
+    parser.add_argument("--output", type=Path, default=Path("save"))
+    arguments = parser.parse_args(argv)
+    known = sorted({teacher.model for teacher in PUBLISHED})
+    for name in arguments.names:
+        if name not in known:
+            print(f"no published teacher {name}; there are {', '.join(known)}", file=sys.stderr)
+            return 2
+    missing = []
+    for teacher in PUBLISHED:
+        if arguments.names and teacher.model not in arguments.names:
+            continue
+        try:
+            print(f"{teacher.model:<12} published top-1 {teacher.top1}  {fetch(teacher, arguments.output)}")
+        except RequestError as error:
+            missing.append(teacher)
+            print(error, file=sys.stderr)
+    if missing:
+        print(f"\n{len(missing)} teachers could not be fetched. All can be trained here:", file=sys.stderr)
+        print("  bash scripts/run_cifar_vanilla.sh", *sorted({t.model for t in missing}), file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""TensorBoard scalars through tensorboard_logger. The one place that deals with its age.
+
+tensorboard_logger 0.1.0 (2018) ships message classes made by an old protobuf compiler, which the C
+implementation of today's protobuf refuses. The pure-Python one accepts them; it must be chosen before
+protobuf is first imported, hence here, at import, before anything else of the engine.
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+
+import tensorboard_logger
+
+
+class TensorBoard:
+    """Writes scalars into event files in `folder`, which is made when the first one is written."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._logger = None
+
+    def log(self, epoch: int, scalars: dict[str, float]) -> None:
+        if self._logger is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._logger = tensorboard_logger.Logger(str(self._folder), flush_secs=2)
+        for name, value in scalars.items():
+            self._logger.log_value(name, value, epoch)

@@ -1,0 +1,127 @@
+"""The training loop. A group of students shares one stream of batches and one pass of the teachers over each."""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from common.errors import RunError
+from dataset import Arrays, BatchStream, DatasetEntry
+from engine.compute import Compute
+from engine.deployed import Deployed
+from engine.member import Member
+from engine.progress import Progress
+from models import Features
+
+
+class Interrupted(Exception):
+    """The user (or the machine) asked the run to stop; its state is saved."""
+
+
+@dataclass
+class Outcome:
+    """What became of a group: results of the finished members, reasons of the failed ones, both by label."""
+
+    results: dict[str, dict] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def train_group(
+    members: Sequence[Member],
+    teachers: Sequence[Deployed],
+    stream: BatchStream,
+    data: Arrays,
+    entry: DatasetEntry,
+    compute: Compute,
+    progress: Progress,
+) -> Outcome:
+    """Train members that share recipe, seed and teachers to their ends.
+
+    Members may stand at different positions (one may have been interrupted, another be new): the stream
+    starts at the earliest, and a member joins when the stream reaches it. One that fails leaves the group.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, with every member's state saved.
+    """
+    outcome, active = Outcome(), list(members)
+    needs = {name for member in members for name in member.method.reads_of_teacher()}
+
+    def attempt(member: Member, action: Callable, *arguments) -> bool:
+        """Let a member act; where it fails, it leaves the group. Returns whether it is still in."""
+        try:
+            action(*arguments)
+        except RunError as error:
+            outcome.failures[member.plan.label] = str(error)
+            active.remove(member)
+            progress.line(str(error))
+        return member in active
+
+    def stop_if_requested() -> None:
+        if stop.requested:
+            for member in list(active):
+                attempt(member, member.save)
+            raise Interrupted
+
+    with _stop_requests() as stop:
+        for member in [m for m in active if m.finished]:
+            # Cut off between its last epoch and its result.
+            attempt(member, _conclude, member, outcome, active)
+        while active:
+            epoch, first_step = min(member.position for member in active)
+            clock = time.perf_counter()
+            progress.begin(epoch, active[0].plan.recipe.epochs, stream.steps_per_epoch, first_step)
+            for batch in stream.epoch(epoch, first_step):
+                features = _teach(teachers, batch.images, needs, compute)
+                shared_seconds = time.perf_counter() - clock
+                for member in [m for m in active if m.position == (epoch, batch.step)]:
+                    attempt(member, member.step, batch, features, shared_seconds)
+                progress.advance()
+                stop_if_requested()
+                if not active:
+                    break
+                clock = time.perf_counter()
+            progress.end()
+            for member in [m for m in active if m.position == (epoch, stream.steps_per_epoch)]:
+                if attempt(member, member.finish_epoch, data, entry):
+                    progress.epoch(member.plan, member.history[-1], member.best())
+                    if member.finished:
+                        attempt(member, _conclude, member, outcome, active)
+            stop_if_requested()
+    return outcome
+
+
+def _conclude(member: Member, outcome: Outcome, active: list[Member]) -> None:
+    outcome.results[member.plan.label] = member.finish()
+    active.remove(member)
+
+
+@torch.no_grad()
+def _teach(teachers: Sequence[Deployed], images, needs: set[str], compute: Compute) -> tuple[Features, ...]:
+    with compute.autocast():
+        seen = [teacher.features(images) for teacher in teachers]
+    return tuple(features.only(needs) for features in seen)
+
+
+class _Stop:
+    requested = False
+
+
+@contextmanager
+def _stop_requests():
+    """SIGINT and SIGTERM ask to stop after the current step; a second SIGINT stops at once, unsaved."""
+    stop = _Stop()
+
+    def handle(signum, frame):
+        if stop.requested and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,205 @@
+"""Network weights on disk: our own files, RepDistiller's, pytorch-cifar-models', read without running any code.
+
+A file that we write holds `arch`, `num_classes`, `image_size`, `dataset` with its normalisation (`mean` and
+`std`), `epoch`, accuracies, `model` (the state dict) and, where a method added heads to the network, `method` with what is needed to rebuild them.
+"""
+
+import argparse
+import io
+import pickle
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.errors import RequestError
+from common.files import sha256_of, write_bytes
+from dataset import DatasetEntry
+from distiller_zoo import Method, Pair, create_method
+from engine.deployed import Deployed, Renormalise
+from models import MODELS, FeatureShapes, Network, create_model
+from models.published import find_published
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network read from a file, which one it is, and the SHA-256 of the file."""
+
+    arch: str
+    network: Deployed
+    sha256: str
+
+
+def save_weights(
+    path: Path, network: Network, *, arch: str, entry: DatasetEntry, epoch: int, measured: dict[str, float],
+    method: Method | None = None, pair: Pair | None = None, options: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write a weights file. The method's part is kept only where the deployed network needs it."""
+    content = {
+        "format": 1,
+        "arch": arch,
+        "num_classes": network.last_linear.out_features,
+        "image_size": network.image_size,
+        "dataset": entry.name,
+        "mean": entry.mean,
+        "std": entry.std,
+        "epoch": epoch,
+        **measured,
+        "model": network.state_dict(),
+        "method": None,
+    }
+    if method is not None and type(method).attach is not Method.attach:
+        content["method"] = {
+            "name": method.name,
+            "options": dict(options or {}),
+            "teachers": [asdict(shapes) for shapes in pair.teachers],
+            "num_samples": pair.num_samples,
+            "state": method.state_dict(),
+        }
+    write_torch(path, content)
+
+
+def write_torch(path: Path, content: dict[str, Any]) -> None:
+    """`torch.save`, atomically. Serialised in memory first: on a full disk torch's writer hides the reason.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_network(
+    path: str | Path, entry: DatasetEntry, *, arch: str | None = None, allow_namespace: bool = False
+) -> LoadedNetwork:
+    """Build the network that a weights file holds, in evaluation mode on the CPU.
+
+    Args:
+        entry: the data set whose images it will be given. A network that was trained with another normalisation
+            (its file says so, or is a published one that is known by its hash) gets them renormalised.
+        arch: name of the network; needed only where neither the file nor its name says it.
+        allow_namespace: accept a pickled argparse.Namespace beside the weights (RepDistiller's `*_last.pth`).
+
+    Raises:
+        RequestError: no such file, truncated, not weights, another network, or other classes.
+    """
+    path = Path(path)
+    content = read_checkpoint(path, allow_namespace)
+    state = _find_state_dict(content, path)
+    arch = _find_arch(arch, content, path)
+    network = create_model(arch, entry.num_classes, entry.image_size)
+    _load_strictly(network, state, arch, path)
+    saved = content.get("method") if content.get("format") == 1 else None
+    method = _rebuild_method(saved, network) if saved else None
+    digest = sha256_of(path)
+    deployed = Deployed(network, method, _renormalisation(content, digest, entry))
+    return LoadedNetwork(arch, deployed.eval().requires_grad_(False), digest)
+
+
+def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]:
+    """The dictionary in a checkpoint file, read without executing what a pickle may ask for.
+
+    Raises:
+        RequestError: the file is missing, truncated, foreign, or holds objects beside weights.
+    """
+    if not path.is_file():
+        what = "a folder, not a file" if path.is_dir() else "not there"
+        raise RequestError(f"checkpoint {path} is {what}; check the path, or train one with train_teacher.py")
+    allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
+    try:
+        with allowed:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RequestError(_explain_refusal(path, str(error))) from None
+    except PermissionError:
+        raise RequestError(f"checkpoint {path} may not be read; change its permissions") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError):
+        raise RequestError(f"{path} is truncated or no PyTorch checkpoint; fetch or save it again") from None
+    if not isinstance(content, dict):
+        raise RequestError(f"{path} holds a {type(content).__name__}, not weights; save model.state_dict() instead")
+    return content
+
+
+def _explain_refusal(path: Path, error: str) -> str:
+    if "argparse.Namespace" in error:
+        return (
+            f"{path} holds a pickled argparse.Namespace beside the weights (RepDistiller's *_last.pth do).\n"
+            f"If you trust its source, add --allow_namespace; or take ckpt_epoch_240.pth, which has weights only."
+        )
+    if found := re.search(r"GLOBAL (\S+) was not an allowed global", error):
+        return (
+            f"{path} holds a pickled {found[1]} object, and loading it could run code, so it was not loaded.\n"
+            f"Save its weights alone: torch.save(model.state_dict(), ...)."
+        )
+    return f"{path} is truncated or no PyTorch checkpoint; fetch or save it again"
+
+
+def _find_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    for candidate in (content.get("model"), content.get("state_dict"), content):
+        if isinstance(candidate, dict) and candidate and all(isinstance(v, Tensor) for v in candidate.values()):
+            # DataParallel and DistributedDataParallel put "module." before every name.
+            return {key.removeprefix("module."): value for key, value in candidate.items()}
+    raise RequestError(f"{path} holds no state dict (looked at 'model', 'state_dict' and the top level)")
+
+
+def _find_arch(arch: str | None, content: dict[str, Any], path: Path) -> str:
+    if arch is not None:
+        return MODELS.canonical(arch)
+    if isinstance(content.get("arch"), str):
+        return MODELS.canonical(content["arch"])
+    for name in (path.stem, path.resolve().parent.name):
+        mentioned = set(_models_in(name))
+        if len(mentioned) == 1:
+            return mentioned.pop()
+    raise RequestError(f"neither {path} nor its name says which network it holds; name it with --model_t (or --model)")
+
+
+def _models_in(text: str) -> Iterator[str]:
+    """Registered networks named in a file name such as cifar100_resnet56-f2eff4c8 or wrn_40_2_vanilla."""
+    for name in sorted(MODELS, key=len, reverse=True):
+        pattern = rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
+        if re.search(pattern, text):
+            yield name
+            text = re.sub(pattern, " ", text)
+
+
+def _load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: Path) -> None:
+    own = network.state_dict()
+    head = f"{network.classifier_name}.weight"
+    if head in state and state[head].shape[1:] == own[head].shape[1:] and len(state[head]) != len(own[head]):
+        raise RequestError(
+            f"{path} was trained for {len(state[head])} classes, but the data set has {len(own[head])}; "
+            f"choose its data set with --dataset"
+        )
+    for problem, keys in (("lacks", own.keys() - state.keys()), ("has, unlike it,", state.keys() - own.keys())):
+        if keys:
+            raise RequestError(f"{path} does not hold a {arch}: it {problem} {min(keys)} ({len(keys)} such entries)")
+    for key, value in own.items():
+        if value.shape != state[key].shape:
+            found, wanted = tuple(state[key].shape), tuple(value.shape)
+            raise RequestError(f"{path} does not hold a {arch} for these images: {key} is {found}, not {wanted}")
+    network.load_state_dict(state)
+
+
+def _renormalisation(content: dict[str, Any], digest: str, entry: DatasetEntry) -> Renormalise | None:
+    published = find_published(digest)
+    if content.get("format") == 1:
+        mean, std = tuple(content["mean"]), tuple(content["std"])
+    elif published is not None and published.mean is not None:
+        mean, std = published.mean, published.std
+    else:
+        return None
+    return None if (mean, std) == (entry.mean, entry.std) else Renormalise(entry, mean, std)
+
+
+def _rebuild_method(saved: dict[str, Any], network: Network) -> Method:
+    teachers = tuple(FeatureShapes(**shapes) for shapes in saved["teachers"])
+    pair = Pair(network.feature_shapes(), teachers, saved["num_samples"])
+    method = create_method(saved["name"], pair, saved["options"])
+    method.load_state_dict(saved["state"])
+    return method

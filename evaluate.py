@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Measure a checkpoint on the test set of a data set."""
+
+import json
+import sys
+from pathlib import Path
+
+from dataset import DATASETS, load_arrays
+from engine import cli
+from engine.compute import resolve_compute
+from engine.evaluate import evaluate
+from engine.weights import load_network
+
+
+def parse(argv: list[str] | None):
+    parser = cli.make_parser(__doc__)
+    parser.add_argument("--path", type=Path, required=True, metavar="CKPT", help="checkpoint to measure")
+    parser.add_argument("--model", metavar="NAME", help="network, where the checkpoint does not say")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
+    parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
+    cli.add_data_arguments(parser)
+    cli.add_compute_arguments(parser, precision="fp32")
+    return parser.parse_args(argv)
+
+
+@cli.guard
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    entry = DATASETS[arguments.dataset]
+    compute = resolve_compute(arguments.device, arguments.precision)
+    loaded = load_network(arguments.path, entry, arch=arguments.model, allow_namespace=arguments.allow_namespace)
+    compute.place(loaded.network)
+    data = load_arrays(entry.name, arguments.data_folder)
+    result = evaluate(loaded.network, data, entry, compute)
+    if arguments.json:
+        print(json.dumps({key: result[key] for key in ("top1", "top5", "loss", "images")} | {"model": loaded.arch}))
+    else:
+        top1, top5, loss, images = (result[key] for key in ("top1", "top5", "loss", "images"))
+        print(f"Acc@1 {top1:.2f} Acc@5 {top5:.2f} loss {loss:.3f} ({images} images)")
+    return cli.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

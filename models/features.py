@@ -1,0 +1,71 @@
+"""The one record that every network returns, so that every method meets every family."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one forward pass yields. Maps are B×C×H×W; tokens of MLPs are reshaped to maps.
+
+    Attributes:
+        logits: B×K.
+        embedding: B×D, what the classifier reads.
+        stem: output of the stem.
+        stages: output of each stage, in order.
+        preacts: the stages before their last activation; equal to `stages` where a stage ends without one.
+        blocks: output of every block, for networks that keep one resolution (MLP-Mixer); else empty.
+        heads: B×K logits of further heads that a distillation method attached to the network.
+    """
+
+    logits: Tensor
+    embedding: Tensor | None = None
+    stem: Tensor | None = None
+    stages: tuple[Tensor, ...] | None = None
+    preacts: tuple[Tensor, ...] | None = None
+    blocks: tuple[Tensor, ...] | None = ()
+    heads: tuple[Tensor, ...] | None = ()
+
+    def only(self, names: Collection[str]) -> "Features":
+        """The logits and the named fields in float32; everything else is None and can be freed."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name in names or f.name == "logits"}
+        dropped = {f.name: None for f in fields(self) if f.name not in kept}
+        return Features(**{name: _as_float(value) for name, value in kept.items()}, **dropped)
+
+    def shapes(self) -> "FeatureShapes":
+        """The shapes of all fields without the batch dimension."""
+        return FeatureShapes(
+            num_classes=self.logits.shape[1],
+            embedding=self.embedding.shape[1],
+            stem=tuple(self.stem.shape[1:]),
+            stages=_shapes_of(self.stages),
+            preacts=_shapes_of(self.preacts),
+            blocks=_shapes_of(self.blocks),
+        )
+
+
+@dataclass(frozen=True)
+class FeatureShapes:
+    """Shapes without the batch dimension: (C, H, W) for maps; what a method is built from.
+
+    Fields as in `Features`; `embedding` is its width D, `num_classes` the width K of the logits.
+    """
+
+    num_classes: int
+    embedding: int
+    stem: tuple[int, int, int]
+    stages: tuple[tuple[int, int, int], ...]
+    preacts: tuple[tuple[int, int, int], ...]
+    blocks: tuple[tuple[int, int, int], ...] = ()
+
+
+def _as_float(value):
+    if isinstance(value, Tensor):
+        return value.float()
+    return None if value is None else tuple(map(_as_float, value))
+
+
+def _shapes_of(maps) -> tuple:
+    return tuple(tuple(m.shape[1:]) for m in maps)

@@ -1,0 +1,41 @@
+"""The base class of all networks: `features(x)` is the one method a network writes."""
+
+import torch
+from torch import Tensor, nn
+
+from models.features import Features, FeatureShapes
+
+
+class Network(nn.Module):
+    """A classifier of B×3×H×W images that can show its inner features.
+
+    Attributes:
+        classifier_name: attribute that holds the last linear layer, whose input is the embedding.
+        image_size: the height and width that it was built for.
+    """
+
+    classifier_name = "fc"
+    image_size: int = 32
+
+    def features(self, x: Tensor) -> Features:
+        """All features of one forward pass (see `Features`); costs no more than `forward`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B×K logits."""
+        return self.features(x).logits
+
+    @property
+    def last_linear(self) -> nn.Linear:
+        """The layer that turns the embedding into logits."""
+        return self.get_submodule(self.classifier_name)
+
+    @torch.no_grad()
+    def feature_shapes(self) -> FeatureShapes:
+        """Shapes of all features, found by one pass over a blank image; changes no state."""
+        was_training = self.training
+        reference = next(self.parameters())
+        blank = torch.zeros(1, 3, self.image_size, self.image_size, dtype=reference.dtype, device=reference.device)
+        shapes = self.eval().features(blank).shapes()
+        self.train(was_training)
+        return shapes

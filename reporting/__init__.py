@@ -1,0 +1,1 @@
+"""From folders of runs to a comparison table: read (runs), aggregate (table), arrange (layout), print (render)."""

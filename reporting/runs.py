@@ -1,0 +1,182 @@
+"""Folders of runs → finished runs that can be compared, and the rest with the reason why not."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from reporting.files import (
+    BrokenError,
+    integer,
+    mapping,
+    number_or_none,
+    objects,
+    percentage,
+    printable,
+    read_object,
+    read_tail,
+    text,
+    walk,
+)
+
+FORMAT = 1
+KINDS = ("student", "teacher")
+CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A checkpoint that taught a run."""
+
+    model: str
+    sha256: str
+    top1: float
+    top5: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as far as a table needs it."""
+
+    path: str
+    kind: str
+    dataset: str
+    num_classes: int
+    image_size: int
+    model: str
+    method: str
+    label: str
+    teachers: tuple[Teacher, ...]
+    trial: int
+    seed: int
+    run_id: str
+    protocol: str
+    protocol_id: str
+    last_top1: float
+    last_top5: float | None
+    best_top1: float
+    seconds_per_epoch: float | None
+    parameters: int
+    method_parameters: int | None
+    finished_at: int
+
+    @property
+    def teacher(self) -> str:
+        """The teachers' models in one word; their order is no part of it."""
+        return "+".join(sorted(teacher.model for teacher in self.teachers))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A folder that no table counts. `state`: unfinished, broken, foreign or unreadable."""
+
+    path: str
+    state: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.state}, {self.reason}"
+
+
+def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[Skipped]]:
+    """All runs at any depth below `roots`; a folder that two roots reach is read once."""
+    runs, skipped, seen = [], [], set()
+    for root in roots:
+        unreadable: list[OSError] = []
+        for folder, files in walk(Path(root), unreadable):
+            real = os.path.realpath(folder)
+            if real in seen or not {CONFIG, METRICS} & set(files):
+                continue
+            seen.add(real)
+            found = read_folder(folder)
+            (runs if isinstance(found, Run) else skipped).append(found)
+        skipped += [Skipped(printable(str(e.filename)), "unreadable", str(e.strerror)) for e in unreadable]
+    return runs, skipped
+
+
+def read_folder(folder: Path) -> Run | Skipped:
+    """The run in one folder, or why it does not count."""
+    path = printable(str(folder))
+    try:
+        config = read_object(folder / CONFIG)
+    except BrokenError as error:
+        return Skipped(path, "broken", _with_epoch(str(error), folder, {}))
+    if "format" not in config or config.get("kind") not in KINDS:
+        return Skipped(path, "foreign", "config.json of another program")
+    if config["format"] != FORMAT:
+        return Skipped(path, "foreign", printable(f"format {config['format']!r:.20}, and this reads {FORMAT}"))
+    try:
+        if not os.path.lexists(folder / RESULT):
+            return Skipped(path, "unfinished", _with_epoch("no result yet", folder, config))
+        result = read_object(folder / RESULT)
+        status = text(result, "status", RESULT)
+        if status != "finished":
+            return Skipped(path, "unfinished", _with_epoch(f"status {status:.40}", folder, config))
+        return _run(folder, path, config, result)
+    except BrokenError as error:
+        return Skipped(path, "broken", _with_epoch(str(error), folder, config))
+
+
+def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
+    student = config["kind"] == "student"
+    method = text(config, "method", CONFIG) if student else ""
+    last, best = mapping(result, "last", RESULT), mapping(result, "best", RESULT)
+    epochs = integer(mapping(config, "recipe", CONFIG), "epochs", f"{CONFIG} recipe")
+    if integer(last, "epoch", f"{RESULT} last") < epochs:  # another epoch's figure is not the table's figure
+        raise BrokenError(f"its last epoch is {last['epoch']}, its recipe has {epochs}")
+    run = Run(
+        path=path,
+        kind=config["kind"],
+        dataset=text(config, "dataset", CONFIG),
+        num_classes=integer(config, "num_classes", CONFIG),
+        image_size=integer(config, "image_size", CONFIG),
+        model=text(config, "model", CONFIG),
+        method=method,
+        label=text(config, "label", CONFIG) if student else "",
+        teachers=tuple(_teacher(entry) for entry in objects(config, "teachers", CONFIG)) if student else (),
+        trial=integer(config, "trial", CONFIG),
+        seed=integer(config, "seed", CONFIG),
+        run_id=text(config, "run_id", CONFIG),
+        protocol=text(config, "protocol", CONFIG),
+        protocol_id=text(config, "protocol_id", CONFIG),
+        last_top1=percentage(last, "top1", f"{RESULT} last"),
+        last_top5=number_or_none(last.get("top5")),
+        best_top1=percentage(best, "top1", f"{RESULT} best"),
+        seconds_per_epoch=_seconds_per_epoch(folder, result),
+        parameters=integer(result, "parameters", RESULT),
+        method_parameters=(
+            integer(result, "method_parameters", RESULT) if result.get("method_parameters") is not None else None
+        ),
+        finished_at=(folder / RESULT).stat().st_mtime_ns,
+    )
+    if method == "none" and run.teachers:
+        raise BrokenError(f"{CONFIG}: method none with a teacher")
+    return run
+
+
+def _teacher(entry: dict) -> Teacher:
+    where = f"{CONFIG} teachers"
+    return Teacher(
+        model=text(entry, "model", where),
+        sha256=text(entry, "sha256", where),
+        top1=percentage(entry, "top1", where),
+        top5=number_or_none(entry.get("top5")),
+    )
+
+
+def _seconds_per_epoch(folder: Path, result: dict) -> float | None:
+    """The mean over the epochs on record: a resumed run's wall time may hold pauses or miss the first part."""
+    seconds = [number_or_none(line.get("seconds")) for line in read_tail(folder / METRICS)]
+    seconds = [value for value in seconds if value is not None]
+    if seconds:
+        return sum(seconds) / len(seconds)
+    wall, epochs = number_or_none(result.get("wall_seconds")), number_or_none(result.get("epochs"))
+    return wall / epochs if wall is not None and epochs else None
+
+
+def _with_epoch(reason: str, folder: Path, config: dict) -> str:
+    epochs = [line["epoch"] for line in read_tail(folder / METRICS) if isinstance(line.get("epoch"), int)]
+    recipe = config.get("recipe")
+    planned = recipe.get("epochs") if isinstance(recipe, dict) else None
+    of = f" of {planned}" if isinstance(planned, int) else ""
+    return f"{reason} (epoch {epochs[-1] if epochs else 0}{of})"

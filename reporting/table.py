@@ -1,0 +1,165 @@
+"""Finished runs → one tidy table, a row per data set, protocol, teacher, student and method label."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from reporting.runs import Run
+
+GROUP = ["dataset", "num_classes", "image_size", "protocol_id"]  # runs are comparable within one group only
+PAIR = [*GROUP, "teacher", "student"]
+CELL = [*PAIR, "role", "method"]
+FIGURES = ["last_mean", "last_std", "best_mean", "best_std", "top5_mean", "gain"]
+COSTS = ["seconds_per_epoch", "parameters", "method_parameters"]
+COLUMNS = [*GROUP, "protocol", "teacher", "student", "role", "method", "n", "trials", *FIGURES, *COSTS, "paths"]
+ROLES = ("teacher", "student", "method", "network")  # the order of rows within a pair
+
+
+def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
+    """The tidy table, and notes on what its reader should know. The order of `runs` changes nothing.
+
+    `role` is "teacher" (the checkpoints that taught), "student" (the student alone), "method", or
+    "network" for a network trained alone as a teacher. Standard deviations are sample ones (ddof=1).
+    """
+    counted, notes = count_once(runs)
+    if not counted:
+        return pd.DataFrame(columns=COLUMNS), notes
+    rows = pd.DataFrame(_student_rows(counted))
+    table = pd.concat([_aggregate(rows), _teachers(counted)], ignore_index=True)
+    alone = table[table.role == "student"].set_index(PAIR).last_mean.rename("alone")
+    table = table.join(alone, on=PAIR)
+    table["gain"] = (table.last_mean - table.alone).where(table.role == "method")
+    table["protocol"] = table.merge(
+        rows.groupby(GROUP, as_index=False).protocol.first(), how="left", on=GROUP
+    ).protocol.to_numpy()
+    for name in ("n", "parameters", "method_parameters"):
+        table[name] = table[name].astype("Int64")
+    table["order"] = table.role.map(ROLES.index)
+    keys = ["dataset", "num_classes", "image_size", "protocol", "protocol_id", "teacher", "student", "order"]
+    table = table.sort_values([*keys, "last_mean", "method"], ascending=[True] * len(keys) + [False, True])
+    return table[COLUMNS].reset_index(drop=True), notes + _unequal_teachers(counted)
+
+
+def count_once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """Each repetition once: copies of a run silently, competing runs of one trial by which finished last."""
+    copies, trials, notes = defaultdict(list), defaultdict(list), []
+    for run in sorted(runs, key=lambda run: (run.finished_at, run.path)):
+        copies[run.run_id, run.trial, run.seed].append(run)
+    for same in copies.values():
+        if len({(run.last_top1, run.best_top1) for run in same}) > 1:
+            notes.append(f"copies of one run with different results: {_paths(same)}; the last to finish counts")
+        trials[(*_cell(same[-1]), same[-1].trial, same[-1].seed)].append(same[-1])
+    for same in trials.values():
+        if len(same) > 1:
+            name = f"{_name(same[-1])}, trial {same[-1].trial}, seed {same[-1].seed}"
+            notes.append(
+                f"duplicate trial: {name}: counted {same[-1].path}, which finished last, not {_paths(same[:-1])}"
+            )
+    counted = sorted((same[-1] for same in trials.values()), key=lambda run: (run.trial, run.seed, run.path))
+    return counted, sorted(notes) + _shared_seeds(counted)
+
+
+def _group(run: Run) -> tuple:
+    return run.dataset, run.num_classes, run.image_size, run.protocol_id
+
+
+def _cell(run: Run) -> tuple:
+    return *_group(run), run.kind, run.teacher, run.model, run.label
+
+
+def _name(run: Run) -> str:
+    if run.kind == "teacher":
+        return f"{run.model} on {run.dataset}"
+    return f"{run.label}, {run.teacher + ' → ' if run.teacher else ''}{run.model} on {run.dataset}"
+
+
+def _paths(runs: Iterable[Run]) -> str:
+    return ", ".join(run.path for run in runs)
+
+
+def _student_rows(runs: list[Run]) -> Iterator[dict]:
+    """A row per run and pair: a student alone has no teacher and so belongs to every pair of that student."""
+    pairs = defaultdict(set)
+    for run in runs:
+        if run.kind == "student" and run.method != "none":
+            pairs[_group(run), run.model].add(run.teacher)
+    for run in runs:
+        alone = run.kind == "student" and run.method == "none"
+        for teacher in (pairs[_group(run), run.model] or {""}) if alone else {run.teacher}:
+            # `none` with other weights than its own is no baseline: it is a row like any other.
+            role = "student" if alone and run.label == "none" else "method"
+            yield {
+                **dict(zip(GROUP, _group(run), strict=True)),
+                "protocol": run.protocol,
+                "teacher": teacher,
+                "student": run.model,
+                "role": "network" if run.kind == "teacher" else role,
+                "method": run.label,
+                "trial": run.trial,
+                "last": run.last_top1,
+                "best": run.best_top1,
+                "top5": run.last_top5,
+                "path": run.path,
+                **{name: getattr(run, name) for name in COSTS},
+            }
+
+
+def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
+    rows = rows.astype({"top5": float, "seconds_per_epoch": float, "method_parameters": "Int64"})
+    return rows.groupby(CELL, as_index=False).agg(
+        n=("last", "size"),
+        trials=("trial", list),
+        last_mean=("last", "mean"),
+        last_std=("last", "std"),
+        best_mean=("best", "mean"),
+        best_std=("best", "std"),
+        top5_mean=("top5", "mean"),
+        seconds_per_epoch=("seconds_per_epoch", "mean"),
+        parameters=("parameters", "first"),
+        method_parameters=("method_parameters", "first"),
+        paths=("path", list),
+    )
+
+
+def _teachers(runs: list[Run]) -> pd.DataFrame:
+    """A row per pair over the distinct checkpoints that taught it, however many runs each one taught."""
+    checkpoints = defaultdict(dict)
+    for run in runs:
+        for teacher in run.teachers:
+            checkpoints[(*_group(run), run.teacher, run.model)].setdefault(teacher.sha256, teacher)
+    rows = []
+    for pair, by_hash in checkpoints.items():
+        teachers = [by_hash[key] for key in sorted(by_hash)]
+        top1 = pd.Series([teacher.top1 for teacher in teachers], dtype=float)
+        top5 = pd.Series([teacher.top5 for teacher in teachers], dtype=float)
+        figures = {"n": len(top1), "last_mean": top1.mean(), "last_std": top1.std(), "top5_mean": top5.mean()}
+        row = {**dict(zip(PAIR, pair, strict=True)), **figures}
+        rows.append({**row, "role": "teacher", "method": "teacher", "trials": [], "paths": []})
+    return pd.DataFrame(rows, columns=[*CELL, "n", "trials", "last_mean", "last_std", "top5_mean", "paths"])
+
+
+def _shared_seeds(runs: list[Run]) -> list[str]:
+    """Trials of one seed repeat each other, so that their spread says nothing."""
+    by_seed = defaultdict(list)
+    for run in runs:
+        by_seed[(*_cell(run), run.seed)].append(run)
+    shared = [same for same in by_seed.values() if len(same) > 1]
+    return sorted(
+        f"{_name(same[0])}: trials {', '.join(str(run.trial) for run in same)} share seed {same[0].seed}, "
+        "so they are no independent repetitions"
+        for same in shared
+    )
+
+
+def _unequal_teachers(runs: list[Run]) -> list[str]:
+    """Methods of one pair that learned from different checkpoints are not quite on equal terms."""
+    used = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        if run.teachers:
+            used[run.dataset, run.protocol, run.teacher, run.model][run.label] |= {t.sha256 for t in run.teachers}
+    return sorted(
+        f"{teacher} → {student} on {dataset} ({protocol}): the methods did not all use the same teacher checkpoints"
+        for (dataset, protocol, teacher, student), labels in used.items()
+        if len(set(map(frozenset, labels.values()))) > 1
+    )

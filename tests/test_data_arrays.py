@@ -1,0 +1,255 @@
+"""Data sets on disk: conversion from archives, what is refused, and the real CIFAR-100 where it is at hand."""
+
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import RequestError, RunError
+from dataset import DATASETS, load_arrays
+from dataset.arrays import read_arrays, write_arrays
+from dataset.cifar import CIFAR10, CIFAR100, CifarSource, load_cifar, raw_digest
+from dataset.pickles import read_plain_pickle
+from dataset.registry import Arrays
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data" / "cifar100"
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+def fake_split(seed, size, protocol):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)
+    labels = rng.integers(0, 10, size)
+    rows = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(size, -1)
+    record = {"data": rows, "labels": labels.tolist(), "filenames": ["x.png"] * size}
+    return images, labels, pickle.dumps(record, protocol)
+
+
+class Fake:
+    """A small CIFAR of two training files and one test file, and the source that describes it."""
+
+    def __init__(self, protocol=4, payload=None):
+        splits = [fake_split(seed, size, protocol) for seed, size in ((0, 7), (1, 5), (2, 4))]
+        self.arrays = Arrays(
+            np.concatenate([splits[0][0], splits[1][0]]),
+            np.concatenate([splits[0][1], splits[1][1]]),
+            splits[2][0],
+            splits[2][1],
+        )
+        self.contents = {"part_1": splits[0][2], "part_2": splits[1][2], "held_out": payload or splits[2][2]}
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+            for name, content in self.contents.items():
+                member = tarfile.TarInfo(f"inner/{name}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        self.archive = packed.getvalue()
+        digests = {name: md5(content) for name, content in self.contents.items()}
+        self.source = CifarSource(
+            name="fake",
+            num_classes=10,
+            train_size=12,
+            test_size=4,
+            archive="fake.tar.gz",
+            archive_md5=md5(self.archive),
+            inner_folder="inner",
+            urls=(),
+            train_files={name: digests[name] for name in ("part_1", "part_2")},
+            test_files={"held_out": digests["held_out"]},
+            label_key="labels",
+            raw_sha256={field: raw_digest(array) for field, array in self.arrays._asdict().items()},
+        )
+
+    def extract(self, folder):
+        (folder / "inner").mkdir()
+        for name, content in self.contents.items():
+            (folder / "inner" / name).write_bytes(content)
+
+
+def assert_same(found, expected):
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [array.dtype for array in found] == [np.uint8, np.int64, np.uint8, np.int64]
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_archive_at_hand(tmp_path, protocol):
+    fake = Fake(protocol)
+    (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
+    assert_same(load_cifar(tmp_path, fake.source), fake.arrays)
+    (tmp_path / "fake.tar.gz").unlink()
+    found = load_cifar(tmp_path, fake.source)  # from the .npy files alone
+    assert_same(found, fake.arrays)
+    assert all(isinstance(array, np.memmap) for array in found)
+
+
+def test_extracted_folder_at_hand(tmp_path):
+    fake = Fake()
+    fake.extract(tmp_path)
+    (tmp_path / "fake.tar.gz").write_bytes(fake.archive[:100])  # a download that was cut is passed over
+    assert_same(load_cifar(tmp_path, fake.source), fake.arrays)
+
+
+def test_changed_extracted_folder_is_not_trusted(tmp_path, capsys):
+    fake = Fake()
+    fake.extract(tmp_path)
+    (tmp_path / "inner" / "part_2").write_bytes(b"x")
+    with pytest.raises(RequestError, match="put fake.tar.gz"):
+        load_cifar(tmp_path, fake.source)
+    assert "not the official file" in capsys.readouterr().err
+
+
+def test_nothing_at_hand_says_what_to_do(tmp_path):
+    with pytest.raises(RequestError) as caught:
+        load_cifar(tmp_path, Fake().source)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert str(tmp_path) in lines[1]
+    assert "--data_folder" in lines[1]
+
+
+def test_half_written_set_is_made_anew(tmp_path):
+    fake = Fake()
+    (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
+    load_cifar(tmp_path, fake.source)
+    (tmp_path / "fake" / "test_labels.npy").unlink()
+    (tmp_path / "fake" / "train_images.npy").write_bytes(b"an older, broken writer's half")
+    assert_same(load_cifar(tmp_path, fake.source), fake.arrays)
+
+
+def test_other_pixels_than_the_official_are_refused(tmp_path):
+    fake = Fake()
+    (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
+    with pytest.raises(RequestError, match="not the official ones"):
+        load_cifar(tmp_path, replace(fake.source, raw_sha256={"test_images": "0" * 64}))
+    assert not (tmp_path / "fake").exists()
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_evil_pickle_runs_nothing(tmp_path, protocol):
+    evil = Evil()
+    evil.target = str(tmp_path / "owned")
+    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+        read_plain_pickle(pickle.dumps({"data": evil}, protocol))
+    fake = Fake(payload=pickle.dumps({"data": evil}, protocol))
+    (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
+    with pytest.raises(RequestError, match="is refused"):
+        load_cifar(tmp_path, fake.source)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.zeros(3), np.array([print], dtype=object), np.float32(1), print, [1, 2]],
+    ids=["float64", "objects", "scalar", "function", "list"],
+)
+def test_only_uint8_arrays_in_a_dictionary(value):
+    content = pickle.dumps(value if isinstance(value, list) else {"data": value}, 4)
+    with pytest.raises(pickle.UnpicklingError):
+        read_plain_pickle(content)
+
+
+def test_damaged_pickle_is_one_kind_of_error():
+    whole = pickle.dumps({"data": np.arange(200, dtype=np.uint8), "labels": [1, 2]}, 4)
+    np.testing.assert_array_equal(read_plain_pickle(whole)["data"], np.arange(200))
+    for end in range(0, len(whole) - 1, 7):
+        with pytest.raises(pickle.UnpicklingError):
+            read_plain_pickle(whole[:end])
+
+
+SIZES = {"train_size": 12, "test_size": 4, "image_size": 32, "num_classes": 10}
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def garble(path):
+    path.write_bytes(b"\x93NUMPY\x01\x00" + b"}{" * 40)
+
+
+def not_numpy(path):
+    path.write_bytes(pickle.dumps({"a": 1}))
+
+
+def other_type(path):
+    np.save(path, np.load(path).astype(np.float32))
+
+
+@pytest.mark.parametrize("field", Arrays._fields)
+@pytest.mark.parametrize("damage", [cut, empty, garble, not_numpy, other_type])
+def test_damaged_file_is_named(tmp_path, field, damage):
+    write_arrays(tmp_path, Fake().arrays)
+    damage(tmp_path / f"{field}.npy")
+    with pytest.raises(RequestError, match=rf"{field}\.npy (.|\n)*delete it"):
+        read_arrays(tmp_path, **SIZES)
+
+
+def test_labels_out_of_range(tmp_path):
+    write_arrays(tmp_path, Fake().arrays._replace(test_labels=np.array([0, 1, 10, 2])))
+    with pytest.raises(RequestError, match=r"labels outside 0\.\.9"):
+        read_arrays(tmp_path, **SIZES)
+
+
+def test_unknown_name_suggests():
+    with pytest.raises(RequestError, match="did you mean cifar100"):
+        load_arrays("cifar1000", "data")
+
+
+def test_entries_agree_with_their_sources():
+    for source in (CIFAR10, CIFAR100):
+        entry = DATASETS[source.name]
+        assert (entry.num_classes, entry.train_size) == (source.num_classes, source.train_size)
+        assert entry.test_size == source.test_size
+
+
+def read_sheet(path):
+    from PIL import Image
+
+    sheet = np.asarray(Image.open(path).convert("RGB"))
+    return sheet.reshape(50, 32, 100, 32, 3).transpose(0, 2, 1, 3, 4).reshape(-1, 32, 32, 3)
+
+
+def test_real_cifar100_bytes():
+    """The loader's own files in ./data where they exist, and one sheet of the shared copy against them."""
+    if not SHARED.is_dir():
+        pytest.skip("no real CIFAR-100 here: ../shared/data/cifar100 does not exist")
+    train_labels = np.load(SHARED / "train_labels.npy").astype(np.int64)
+    test_labels = np.load(SHARED / "test_labels.npy").astype(np.int64)
+    test_images = np.concatenate([read_sheet(SHARED / f"test_{k:02d}.webp") for k in range(2)])
+    found = {"train_labels": train_labels, "test_labels": test_labels, "test_images": test_images}
+    if (ROOT / "data" / "cifar100" / "train_images.npy").exists():
+        arrays = load_arrays("cifar100", ROOT / "data")
+        np.testing.assert_array_equal(arrays.test_images, test_images)
+        found |= arrays._asdict()
+    for name, array in found.items():
+        assert raw_digest(array) == CIFAR100.raw_sha256[name], name
+
+
+def test_disk_errors_leave_no_half_set(tmp_path):
+    fake = Fake()
+    (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
+    (tmp_path / "fake").write_bytes(b"a file where the folder should be")
+    with pytest.raises(RunError, match="choose another place"):
+        load_cifar(tmp_path, fake.source)
+    (tmp_path / "fake").unlink()
+    assert_same(load_cifar(tmp_path, fake.source), fake.arrays)

@@ -1,0 +1,181 @@
+"""RandAugment's operations against Pillow, and the draws against their distribution."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+from common.errors import RequestError
+from dataset.randaugment import (
+    AFFINE,
+    OPERATIONS,
+    RandAugment,
+    apply_operations,
+    parse_rand_augment,
+    rand_augment,
+)
+
+FILL = (129, 124, 112)
+LEVELS = (0.0, 1.3, 4.0, 7.77, 9.0, 9.6, 10.0)
+
+
+def sample_images():
+    """Noise, smooth pictures, narrow ranges and single colours: uint8 n×3×32×32."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (4, 32, 32, 3))
+    y, x = np.mgrid[:32, :32]
+    waves = [np.stack([127 + 120 * np.sin(x / f + c) * np.cos(y / (f + c)) for c in range(3)], -1) for f in (3, 6, 11)]
+    narrow = rng.integers(90, 110, (2, 32, 32, 3))
+    flat = np.broadcast_to(rng.integers(0, 256, (2, 1, 1, 3)), (2, 32, 32, 3))
+    two = np.where(rng.random((1, 32, 32, 3)) < 0.02, 200, 7)
+    images = np.concatenate([noise, np.stack(waves), narrow, flat, two]).astype(np.uint8)
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def with_pillow(name, image, level, sign, resample):
+    """What timm's rand-…-inc1 does with one picture, at a given level and direction."""
+    strength = level / 10
+    factor = max(0.1, 1 + sign * strength * 0.9)
+    bits = 4 - int(strength * 4)
+    added = min(128, int(strength * 110))
+
+    def moved(*matrix):
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=resample, fillcolor=FILL)
+
+    signed = sign * strength
+    return {
+        "AutoContrast": lambda: ImageOps.autocontrast(image),
+        "Equalize": lambda: ImageOps.equalize(image),
+        "Invert": lambda: ImageOps.invert(image),
+        "PosterizeIncreasing": lambda: ImageOps.posterize(image, bits),
+        "SolarizeIncreasing": lambda: ImageOps.solarize(image, 256 - min(256, int(strength * 256))),
+        "SolarizeAdd": lambda: image.point([min(255, i + added) if i < 128 else i for i in range(256)] * 3),
+        "ColorIncreasing": lambda: ImageEnhance.Color(image).enhance(factor),
+        "ContrastIncreasing": lambda: ImageEnhance.Contrast(image).enhance(factor),
+        "BrightnessIncreasing": lambda: ImageEnhance.Brightness(image).enhance(factor),
+        "SharpnessIncreasing": lambda: ImageEnhance.Sharpness(image).enhance(factor),
+        "Rotate": lambda: image.rotate(30 * signed, resample=resample, fillcolor=FILL),
+        "ShearX": lambda: moved(1, 0.3 * signed, 0, 0, 1, 0),
+        "ShearY": lambda: moved(1, 0, 0, 0.3 * signed, 1, 0),
+        "TranslateXRel": lambda: moved(1, 0, 0.45 * signed * image.size[0], 0, 1, 0),
+        "TranslateYRel": lambda: moved(1, 0, 0, 0, 1, 0.45 * signed * image.size[1]),
+    }[name]()
+
+
+def both(name, level, sign, interpolation="bilinear", images=None):
+    """Our result and Pillow's, as int arrays n×H×W×3."""
+    images = sample_images() if images is None else images
+    size = len(images)
+    rows = np.arange(size)
+    operation = np.full(size, OPERATIONS.index(name))
+    ours = apply_operations(
+        images, rows, operation, np.full(size, level), np.full(size, sign), FILL, interpolation=interpolation
+    )
+    resample = getattr(Image.Resampling, interpolation.upper())
+    theirs = [with_pillow(name, Image.fromarray(image), level, sign, resample) for image in as_rows(images)]
+    return as_rows(ours).astype(int), np.stack([np.asarray(image) for image in theirs]).astype(int)
+
+
+def as_rows(images):
+    return images.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in AFFINE])
+def test_grey_levels_are_pillow_s(name, sign):
+    """Exact in whole-number operations; blends may round one level away in a few pixels."""
+    blends = name in ("ColorIncreasing", "ContrastIncreasing", "SharpnessIncreasing", "BrightnessIncreasing")
+    for level in LEVELS:
+        ours, theirs = both(name, level, sign)
+        difference = np.abs(ours - theirs)
+        assert difference.max() <= 1, level
+        assert (difference > 0).mean() <= (0.02 if blends or name == "AutoContrast" else 0), level
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("name", AFFINE)
+def test_geometry_is_pillow_s(name, sign):
+    """Nearest: equal but where a source point falls on a pixel's edge. Bilinear: within one grey level, likewise."""
+    for level in LEVELS:
+        ours, theirs = both(name, level, sign, "nearest")
+        assert (ours != theirs).any(-1).mean() < 0.005, level
+        ours, theirs = both(name, level, sign, "bilinear")
+        assert (np.abs(ours - theirs).max(-1) > 1).mean() < 0.002, level
+
+
+def test_geometry_of_oblong_images():
+    images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 3, 20, 34)).astype(np.uint8))
+    for name in AFFINE:
+        ours, theirs = both(name, 6.3, 1, "nearest", images)
+        assert (ours != theirs).any(-1).mean() < 0.005, name
+
+
+def test_a_mixed_round_equals_one_at_a_time():
+    rng = np.random.default_rng(2)
+    images = torch.from_numpy(rng.integers(0, 256, (60, 3, 32, 32)).astype(np.uint8))
+    rows = rng.permutation(60)[:45]
+    operations = rng.integers(0, len(OPERATIONS), 45)
+    levels, signs = rng.uniform(0, 10, 45), rng.choice([-1, 1], 45)
+    found = apply_operations(images, rows, operations, levels, signs, FILL)
+    expected = images.clone()
+    for i, row in enumerate(rows):
+        one = slice(i, i + 1)
+        alone = apply_operations(images[row : row + 1], np.array([0]), operations[one], levels[one], signs[one], FILL)
+        expected[row] = alone[0]
+    assert (found.int() - expected.int()).abs().max() <= 1
+    assert torch.equal(found[rng.permutation(60)[45:] * 0], expected[np.zeros(15, int)])
+    untouched = np.setdiff1d(np.arange(60), rows)
+    assert torch.equal(found[untouched], images[untouched])
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_works_alone_and_on_nothing(name):
+    images = sample_images()[:1]
+    operation = np.array([OPERATIONS.index(name)])
+    found = apply_operations(images, np.array([0]), operation, np.array([9.0]), np.array([1]), FILL)
+    assert found.shape == images.shape
+    assert found.dtype == torch.uint8
+    none = np.array([], dtype=int)
+    assert torch.equal(apply_operations(images, none, none, none, none, FILL), images)
+
+
+def test_how_many_images_are_touched():
+    """Two layers of probability 1/2 leave a quarter alone, and some more that an operation does not change."""
+    images = sample_images()[:1].expand(2000, -1, -1, -1).contiguous()
+    found = rand_augment(images, parse_rand_augment("rand-m9-mstd0.5-inc1"), FILL, torch.Generator().manual_seed(0))
+    alone = (found == images).flatten(1).all(1).float().mean()
+    assert 0.22 < alone < 0.36
+    nothing = rand_augment(images, RandAugment(9, probability=0.0), FILL, torch.Generator().manual_seed(0))
+    assert torch.equal(nothing, images)
+
+
+def test_notation():
+    assert parse_rand_augment("rand-m9-mstd0.5-inc1") == RandAugment(9, 0.5, 2, 0.5)
+    assert parse_rand_augment("rand-inc1-n3-m7-p0.8") == RandAugment(7, 0.0, 3, 0.8)
+    assert parse_rand_augment("rand-m6-mstd101-inc1").magnitude_std == math.inf
+
+
+@pytest.mark.parametrize(
+    "notation",
+    [
+        "augmix-m3",
+        "rand",
+        "rand-m9",
+        "rand-m9-inc0",
+        "rand-m9-inc1-w0",
+        "rand-m12-inc1",
+        "rand-m9-m8-inc1",
+        "rand-n1.5-inc1",
+    ],
+)
+def test_unknown_notation_is_refused(notation):
+    with pytest.raises(RequestError, match=notation):
+        parse_rand_augment(notation)
+
+
+def test_uniform_magnitudes():
+    images = torch.zeros(64, 3, 8, 8, dtype=torch.uint8)
+    policy = parse_rand_augment("rand-m9-mstd101-inc1")
+    assert rand_augment(images, policy, FILL, torch.Generator().manual_seed(0)).shape == images.shape

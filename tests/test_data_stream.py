@@ -1,0 +1,134 @@
+"""What a run relies on: every sample once an epoch, and each batch a function of (seed, epoch, step) alone."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.errors import RequestError
+from dataset import DATASETS, Augmentation, BatchStream, evaluation_batches
+from dataset.augment import normalise
+
+ENTRY = DATASETS["digits"]
+PLAIN = Augmentation(crop=False, flip=False)
+EVERYTHING = Augmentation(rand_augment="rand-m9-mstd0.5-inc1", erasing=0.5, mixup=0.8, cutmix=1.0, mix_probability=0.7)
+
+
+def samples(size):
+    rng = np.random.default_rng(size)
+    return rng.integers(0, 256, (size, 8, 8, 3), dtype=np.uint8), rng.integers(0, 10, size)
+
+
+def stream(size=23, batch_size=4, seed=0, drop_last=False, augmentation=PLAIN, **options):
+    return BatchStream(*samples(size), ENTRY, augmentation, batch_size, seed, drop_last, "cpu", **options)
+
+
+def order_of(batches):
+    return torch.cat([batch.index for batch in batches])
+
+
+sizes = st.integers(1, 60)
+small = partial(settings, deadline=None, max_examples=40)
+
+
+@small()
+@given(size=sizes, batch_size=sizes, seed=st.integers(0, 2**40), epoch=st.integers(1, 300))
+def test_every_sample_once(size, batch_size, seed, epoch):
+    source = stream(size, batch_size, seed)
+    batches = list(source.epoch(epoch))
+    assert sorted(order_of(batches).tolist()) == list(range(size))
+    assert len(batches) == source.steps_per_epoch == -(-size // batch_size)
+    assert [batch.step for batch in batches] == list(range(len(batches)))
+    assert all(len(batch.index) == batch_size for batch in batches[:-1])
+    images, labels = samples(size)
+    for batch in batches:
+        assert torch.equal(batch.labels, torch.from_numpy(labels)[batch.index])
+        expected = torch.from_numpy(images)[batch.index].permute(0, 3, 1, 2)
+        assert torch.equal(batch.images, normalise(expected, ENTRY.mean, ENTRY.std))
+        assert (batch.epoch, batch.seed, batch.targets) == (epoch, seed, None)
+
+
+@small()
+@given(size=sizes, batch_size=sizes, seed=st.integers(0, 99))
+def test_incomplete_batch_is_dropped(size, batch_size, seed):
+    if size < batch_size:
+        with pytest.raises(RequestError, match="--batch_size"):
+            stream(size, batch_size, seed, drop_last=True)
+        return
+    batches = list(stream(size, batch_size, seed, drop_last=True).epoch(1))
+    assert [len(batch.index) for batch in batches] == [batch_size] * (size // batch_size)
+    whole = order_of(stream(size, batch_size, seed).epoch(1))
+    assert torch.equal(order_of(batches), whole[: len(batches) * batch_size])
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    orders = {(seed, epoch): order_of(stream(seed=seed).epoch(epoch)) for seed in (0, 1) for epoch in (1, 2, 3)}
+    assert len({tuple(order.tolist()) for order in orders.values()}) == 6
+    other = stream(batch_size=7, augmentation=EVERYTHING)
+    list(other.epoch(1))
+    assert torch.equal(order_of(other.epoch(2)), orders[0, 2])
+
+
+@small(max_examples=15)
+@given(size=sizes, batch_size=st.integers(1, 20), epoch=st.integers(1, 9), data=st.data())
+def test_starting_in_the_middle_changes_nothing(size, batch_size, epoch, data):
+    source = stream(size, batch_size, augmentation=EVERYTHING)
+    first = data.draw(st.integers(0, source.steps_per_epoch))
+    whole = list(source.epoch(epoch))[first:]
+    torch.rand(3)  # the global generator has no say
+    rest = list(stream(size, batch_size, augmentation=EVERYTHING).epoch(epoch, first_step=first))
+    assert len(rest) == len(whole)
+    for ours, theirs in zip(rest, whole, strict=True):
+        assert (ours.epoch, ours.step) == (theirs.epoch, theirs.step)
+        for name in ("images", "labels", "index"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name))
+        assert (ours.targets is None) == (theirs.targets is None)
+        assert ours.targets is None or torch.equal(ours.targets, theirs.targets)
+
+
+def test_generators_of_a_batch():
+    first, second = list(stream().epoch(3))[:2]
+    draw = torch.rand(4, generator=first.generator("negatives"))
+    assert torch.equal(torch.rand(4, generator=first.generator("negatives")), draw)
+    assert not torch.equal(torch.rand(4, generator=first.generator("dropout")), draw)
+    assert not torch.equal(torch.rand(4, generator=second.generator("negatives")), draw)
+
+
+def test_memory_formats():
+    plain = next(stream().epoch(1)).images
+    last = next(stream(channels_last=True).epoch(1)).images
+    assert plain.is_contiguous()
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(plain, last)
+
+
+def test_arrays_are_shared_and_never_changed(tmp_path):
+    images, labels = samples(20)
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="c")
+    source = BatchStream(mapped, labels, ENTRY, EVERYTHING, 8, 0, False, "cpu")
+    assert source.images.data_ptr() == mapped.ctypes.data
+    list(source.epoch(1))
+    np.testing.assert_array_equal(mapped, images)
+    again = BatchStream(source.images, source.labels, ENTRY, PLAIN, 8, 0, False, "cpu")
+    assert again.images.data_ptr() == source.images.data_ptr()
+    images.flags.writeable = False
+    BatchStream(images, labels, ENTRY, PLAIN, 8, 0, False, "cpu")  # copied, without a warning
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_impossible_batch_size(batch_size):
+    with pytest.raises(RequestError, match="--batch_size"):
+        stream(batch_size=batch_size)
+
+
+def test_evaluation_in_order():
+    images, labels = samples(23)
+    batches = list(evaluation_batches(images, labels, ENTRY, 10, "cpu"))
+    assert [len(part) for _, part in batches] == [10, 10, 3]
+    assert torch.cat([part for _, part in batches]).tolist() == labels.tolist()
+    expected = normalise(torch.from_numpy(images).permute(0, 3, 1, 2), ENTRY.mean, ENTRY.std)
+    assert torch.equal(torch.cat([part for part, _ in batches]), expected)

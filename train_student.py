@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Distil one or several teachers into a student, by one or several methods that share the teacher's pass."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from common.errors import RequestError
+from dataset import DATASETS
+from distiller_zoo import METHODS, Weights
+from engine import cli
+from engine.compute import resolve_compute
+from engine.plan import DEFAULT_KD_T, RunPlan
+from engine.recipes import resolve_recipe
+from engine.run import load_teachers, run_group
+from engine.teachers import default_teacher
+from models import DEFAULT_STUDENT, MODELS
+
+
+def parse(argv: list[str] | None):
+    parser = cli.make_parser(__doc__)
+    parser.add_argument("--list", action="store_true", help="list methods, models, data sets and recipes")
+    parser.add_argument("--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone")
+    parser.add_argument("--model_s", default=DEFAULT_STUDENT, metavar="NAME", help="student")
+    parser.add_argument("--model_t", metavar="NAME", help="teacher, where its checkpoint does not say")
+    parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
+    parser.add_argument("-r", "--gamma", type=float, help="weight of the cross-entropy")
+    parser.add_argument("-a", "--alpha", type=float, help="weight of the KL term")
+    parser.add_argument("-b", "--beta", type=float, help="weight of the method's own loss")
+    parser.add_argument("--kd_T", type=float, default=DEFAULT_KD_T, help="temperature of the KL term")
+    parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
+    parser.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
+    cli.add_data_arguments(parser)
+    cli.add_recipe_arguments(parser)
+    cli.add_method_arguments(parser)
+    cli.add_compute_arguments(parser)
+    cli.add_run_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def resolve_weights(method: str, arguments) -> Weights:
+    """The method's published weights with those that the user gave; α and β only where there is a teacher."""
+    cls = METHODS[method]
+    given = {key: getattr(arguments, key) for key in ("gamma", "alpha", "beta") if getattr(arguments, key) is not None}
+    if cls.max_teachers == 0:
+        given = {key: value for key, value in given.items() if key == "gamma"}
+    return replace(cls.weights, **given)
+
+
+@cli.guard
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    if arguments.list:
+        print(cli.listing())
+        return cli.DONE
+    if arguments.kd_T <= 0:
+        raise RequestError(f"--kd_T is {arguments.kd_T}; it must be positive")
+    methods = list(dict.fromkeys(METHODS.canonical(name) for name in arguments.distill))
+    model, entry = MODELS.canonical(arguments.model_s), DATASETS[arguments.dataset]
+    options = cli.given_method_options(arguments, methods)
+    recipe = resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments))
+    compute = resolve_compute(arguments.device, arguments.precision)
+    teachers = ()
+    if any(METHODS[method].max_teachers for method in methods):
+        paths = arguments.path_t or [default_teacher(entry.name, arguments.model_t, arguments.output)]
+        teachers = load_teachers(paths, arguments.model_t, entry, arguments.allow_namespace)
+    plans = [
+        RunPlan(
+            kind="student",
+            dataset=entry.name,
+            model=model,
+            method=method,
+            options=options[method],
+            weights=resolve_weights(method, arguments),
+            kd_T=arguments.kd_T,
+            teachers=tuple(teacher.file for teacher in teachers) if METHODS[method].max_teachers else (),
+            recipe=recipe,
+            precision=compute.precision,
+            trial=arguments.trial,
+            seed=arguments.trial if arguments.seed is None else arguments.seed,
+            save_freq=arguments.save_freq,
+        )
+        for method in methods
+    ]
+    outcome = run_group(
+        plans,
+        teachers,
+        output=arguments.output,
+        data_folder=arguments.data_folder,
+        compute=compute,
+        overwrite=arguments.overwrite,
+        skip_refused=arguments.skip_refused,
+    )
+    return cli.exit_code(outcome)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

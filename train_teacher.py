@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Train one network alone: a teacher, or anything else worth comparing with."""
+
+import sys
+from pathlib import Path
+
+from dataset import DATASETS
+from distiller_zoo import METHODS
+from engine import cli
+from engine.compute import resolve_compute
+from engine.plan import DEFAULT_KD_T, RunPlan
+from engine.recipes import resolve_recipe
+from engine.run import run_group
+from models import MODELS
+from models.published import DEFAULT_TEACHER
+
+
+def parse(argv: list[str] | None):
+    parser = cli.make_parser(__doc__)
+    parser.add_argument("--model", default=DEFAULT_TEACHER, metavar="NAME", help="which network")
+    cli.add_data_arguments(parser)
+    cli.add_recipe_arguments(parser)
+    cli.add_compute_arguments(parser)
+    cli.add_run_arguments(parser)
+    return parser.parse_args(argv)
+
+
+@cli.guard
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    model, method = MODELS.canonical(arguments.model), METHODS["none"]
+    compute = resolve_compute(arguments.device, arguments.precision)
+    plan = RunPlan(
+        kind="teacher",
+        dataset=DATASETS.canonical(arguments.dataset),
+        model=model,
+        method=method.name,
+        options={},
+        weights=method.weights,
+        kd_T=DEFAULT_KD_T,
+        teachers=(),
+        recipe=resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments)),
+        precision=compute.precision,
+        trial=arguments.trial,
+        seed=arguments.trial if arguments.seed is None else arguments.seed,
+        save_freq=arguments.save_freq,
+    )
+    outcome = run_group(
+        [plan],
+        (),
+        output=Path(arguments.output),
+        data_folder=arguments.data_folder,
+        compute=compute,
+        overwrite=arguments.overwrite,
+    )
+    return cli.exit_code(outcome)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
