@@ -1,7 +1,8 @@
 """Network weights on disk: our own files, RepDistiller's, pytorch-cifar-models', read without running any code.
 
 A file that we write holds `arch`, `num_classes`, `image_size`, `dataset` with its normalisation (`mean` and
-`std`), `epoch`, accuracies, `model` (the state dict) and, where a method added heads to the network, `method` with what is needed to rebuild them.
+`std`), `epoch`, accuracies, `model` (the state dict) and, where a method added heads to the network, `method`
+with what is needed to rebuild them.
 """
 
 import argparse

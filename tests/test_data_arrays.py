@@ -104,7 +104,7 @@ def test_changed_extracted_folder_is_not_trusted(tmp_path, capsys):
     fake = Fake()
     fake.extract(tmp_path)
     (tmp_path / "inner" / "part_2").write_bytes(b"x")
-    with pytest.raises(RequestError, match="put fake.tar.gz"):
+    with pytest.raises(RequestError, match=r"put fake\.tar\.gz"):
         load_cifar(tmp_path, fake.source)
     assert "not the official file" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from dataset.randaugment import (
     AFFINE,
     OPERATIONS,
     RandAugment,
+    affine_matrices,
     apply_operations,
     parse_rand_augment,
     rand_augment,
@@ -49,7 +50,7 @@ def with_pillow(name, image, level, sign, resample):
         "AutoContrast": lambda: ImageOps.autocontrast(image),
         "Equalize": lambda: ImageOps.equalize(image),
         "Invert": lambda: ImageOps.invert(image),
-        "PosterizeIncreasing": lambda: ImageOps.posterize(image, bits),
+        "PosterizeIncreasing": lambda: ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size),
         "SolarizeIncreasing": lambda: ImageOps.solarize(image, 256 - min(256, int(strength * 256))),
         "SolarizeAdd": lambda: image.point([min(255, i + added) if i < 128 else i for i in range(256)] * 3),
         "ColorIncreasing": lambda: ImageEnhance.Color(image).enhance(factor),
@@ -94,22 +95,32 @@ def test_grey_levels_are_pillow_s(name, sign):
         assert (difference > 0).mean() <= (0.02 if blends or name == "AutoContrast" else 0), level
 
 
+def on_an_edge(name, level, sign, height, width):
+    """Output pixels whose source lies within 0.001 of a border between two pixels; bool H×W."""
+    matrix = affine_matrices(np.array([OPERATIONS.index(name)]), np.array([level]), np.array([sign]), (height, width))
+    y, x = np.mgrid[:height, :width] + 0.5
+    source = np.einsum("ij,jhw->ihw", matrix[0].astype(float), np.stack([x, y, np.ones_like(x)]))
+    return (np.abs(source - np.rint(source)) < 1e-3).any(0)
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("name", AFFINE)
 def test_geometry_is_pillow_s(name, sign):
-    """Nearest: equal but where a source point falls on a pixel's edge. Bilinear: within one grey level, likewise."""
+    """Nearest: equal. Bilinear: within one grey level. Points on the very edge of a pixel may go either way."""
     for level in LEVELS:
-        ours, theirs = both(name, level, sign, "nearest")
-        assert (ours != theirs).any(-1).mean() < 0.005, level
-        ours, theirs = both(name, level, sign, "bilinear")
-        assert (np.abs(ours - theirs).max(-1) > 1).mean() < 0.002, level
+        for interpolation, tolerance in (("nearest", 0), ("bilinear", 1)):
+            ours, theirs = both(name, level, sign, interpolation)
+            clear = ~on_an_edge(name, level, sign, 32, 32)
+            assert clear.mean() > 0.85
+            assert np.abs(ours - theirs)[:, clear].max() <= tolerance, (level, interpolation)
 
 
 def test_geometry_of_oblong_images():
     images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 3, 20, 34)).astype(np.uint8))
     for name in AFFINE:
         ours, theirs = both(name, 6.3, 1, "nearest", images)
-        assert (ours != theirs).any(-1).mean() < 0.005, name
+        clear = ~on_an_edge(name, 6.3, 1, 20, 34)
+        np.testing.assert_array_equal(ours[:, clear], theirs[:, clear], err_msg=name)
 
 
 def test_a_mixed_round_equals_one_at_a_time():
@@ -125,7 +136,6 @@ def test_a_mixed_round_equals_one_at_a_time():
         alone = apply_operations(images[row : row + 1], np.array([0]), operations[one], levels[one], signs[one], FILL)
         expected[row] = alone[0]
     assert (found.int() - expected.int()).abs().max() <= 1
-    assert torch.equal(found[rng.permutation(60)[45:] * 0], expected[np.zeros(15, int)])
     untouched = np.setdiff1d(np.arange(60), rows)
     assert torch.equal(found[untouched], images[untouched])
 
