@@ -1,41 +1,38 @@
+#!/usr/bin/env python3
 """Tables of what runs have reached: `python compare.py [ROOT ...] [--format FORMAT] [--out FILE]`."""
 
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
+from common.command import DONE, guard, make_parser
 from common.errors import RequestError, RunError
+from common.files import write_text
 from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
 from reporting.runs import read_runs
 from reporting.table import tabulate
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        usage="compare.py [ROOT ...] [--format FORMAT] [--out FILE]",
-        description="Compare runs: one table for each data set, protocol and teacher → student pair.",
-    )
+    parser = make_parser("Compare runs: one table for each data set, protocol and teacher → student pair.")
     parser.add_argument("roots", nargs="*", metavar="ROOT", help="folders that hold runs at any depth (default: save)")
     parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of --out, else markdown")
-    parser.add_argument("--out", metavar="FILE", help="write the report there and print the path")
-    args = parser.parse_intermixed_args(argv)
-    args.roots = args.roots or ["save"]
-    return args
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report there and print the path")
+    arguments = parser.parse_intermixed_args(argv)
+    arguments.roots = arguments.roots or ["save"]
+    return arguments
 
 
-def chosen_format(name: str | None, out: str | None) -> str:
+def chosen_format(name: str | None, out: Path | None) -> str:
     """The format that was asked for, in words or by the file's suffix."""
     if name or out is None:
         return name or "markdown"
-    suffix = Path(out).suffix.lower()
-    if suffix not in SUFFIXES:
+    if out.suffix.lower() not in SUFFIXES:
         raise RequestError(
             f"--out {out}: no format goes with this name; end it in {' '.join(SUFFIXES)} or add --format"
         )
-    return SUFFIXES[suffix]
+    return SUFFIXES[out.suffix.lower()]
 
 
 def build_report(roots: list[str]) -> Report:
@@ -53,29 +50,21 @@ def build_report(roots: list[str]) -> Report:
     return Report(table, notes, skipped)
 
 
-def write(out: str, text: str) -> None:
+def write(out: Path, text: str) -> None:
     """Write `text` whole or not at all."""
-    target = os.path.realpath(out)
+    target = out.resolve()
     try:
-        if os.path.exists(target) and not os.path.isfile(target):  # a device must be written to, never replaced
-            Path(target).write_text(text, encoding="utf-8")
-            return
-        mode = os.stat(target).st_mode & 0o777 if os.path.exists(target) else 0o666 & ~_umask()
-        if os.path.exists(target) and not os.access(target, os.W_OK):  # renaming would override a write protection
+        if target.exists() and not target.is_file():  # a device must be written to, never replaced
+            target.write_text(text, encoding="utf-8")
+        elif target.exists() and not os.access(target, os.W_OK):  # renaming would override a write protection
             raise PermissionError(13, "Permission denied")
-        descriptor, temporary = tempfile.mkstemp(prefix=".compare-", dir=os.path.dirname(target))
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, mode)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise RequestError(f"--out {out} cannot be written: {error.strerror}") from error
+        elif not target.parent.is_dir():
+            raise FileNotFoundError(2, "No such file or directory")
+        else:
+            write_text(target, text)
+    except (OSError, RunError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RequestError(f"--out {out} cannot be written: {reason}") from None
 
 
 def show(text: str) -> None:
@@ -83,39 +72,27 @@ def show(text: str) -> None:
     try:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         print(text, end="", flush=True)
-    except BrokenPipeError:
-        _drop_output()
     except OSError as error:
-        _drop_output()
-        raise RunError(f"the output cannot be written: {error.strerror}") from error
+        # Keep the interpreter from trying once more, and failing aloud, when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 
-def _drop_output() -> None:
-    """Keep the interpreter from trying once more, and failing aloud, when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
+@guard
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    try:
-        name = chosen_format(args.format, args.out)
-        report = build_report(args.roots)
-        text = FORMATS[name](report)
-        if args.out is not None:
-            write(args.out, text)
-        show(text if args.out is None else f"{args.out}\n")
-    except (RequestError, RunError) as error:
-        print(f"compare.py: {error}", file=sys.stderr)
-        return error.exit_code
+    arguments = parse(argv)
+    name = chosen_format(arguments.format, arguments.out)
+    report = build_report(arguments.roots)
+    text = FORMATS[name](report)
+    if arguments.out is None:
+        show(text)
+    else:
+        write(arguments.out, text)
+        print(arguments.out)
     if name in DATA_FORMATS and report.remarks():
         print(*report.remarks(), sep="\n", file=sys.stderr)
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from common.command import DONE, guard, make_parser
 from dataset import DATASETS, load_arrays
 from engine import cli
 from engine.compute import resolve_compute
@@ -13,7 +14,7 @@ from engine.weights import load_network
 
 
 def parse(argv: list[str] | None):
-    parser = cli.make_parser(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--path", type=Path, required=True, metavar="CKPT", help="checkpoint to measure")
     parser.add_argument("--model", metavar="NAME", help="network, where the checkpoint does not say")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
@@ -23,7 +24,7 @@ def parse(argv: list[str] | None):
     return parser.parse_args(argv)
 
 
-@cli.guard
+@guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     entry = DATASETS[arguments.dataset]
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         top1, top5, loss, images = (result[key] for key in ("top1", "top5", "loss", "images"))
         print(f"Acc@1 {top1:.2f} Acc@5 {top5:.2f} loss {loss:.3f} ({images} images)")
-    return cli.DONE
+    return DONE
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Distil one or several teachers into a student, by one or several methods that share the teacher's pass."""
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import METHODS, Weights
@@ -18,7 +20,7 @@ from models import DEFAULT_STUDENT, MODELS
 
 
 def parse(argv: list[str] | None):
-    parser = cli.make_parser(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--list", action="store_true", help="list methods, models, data sets and recipes")
     parser.add_argument("--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone")
     parser.add_argument("--model_s", default=DEFAULT_STUDENT, metavar="NAME", help="student")
@@ -42,17 +44,20 @@ def resolve_weights(method: str, arguments) -> Weights:
     """The method's published weights with those that the user gave; α and β only where there is a teacher."""
     cls = METHODS[method]
     given = {key: getattr(arguments, key) for key in ("gamma", "alpha", "beta") if getattr(arguments, key) is not None}
+    for key, value in given.items():
+        if not math.isfinite(value) or value < 0:
+            raise RequestError(f"--{key} is {value}; a loss weight must be finite and not negative")
     if cls.max_teachers == 0:
         given = {key: value for key, value in given.items() if key == "gamma"}
     return replace(cls.weights, **given)
 
 
-@cli.guard
+@guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.list:
         print(cli.listing())
-        return cli.DONE
+        return DONE
     if arguments.kd_T <= 0:
         raise RequestError(f"--kd_T is {arguments.kd_T}; it must be positive")
     methods = list(dict.fromkeys(METHODS.canonical(name) for name in arguments.distill))

@@ -4,6 +4,7 @@
 import sys
 from pathlib import Path
 
+from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
@@ -16,7 +17,7 @@ from models.published import DEFAULT_TEACHER
 
 
 def parse(argv: list[str] | None):
-    parser = cli.make_parser(__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", default=DEFAULT_TEACHER, metavar="NAME", help="which network")
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
@@ -25,7 +26,7 @@ def parse(argv: list[str] | None):
     return parser.parse_args(argv)
 
 
-@cli.guard
+@guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     model, method = MODELS.canonical(arguments.model), METHODS["none"]

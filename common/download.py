@@ -63,7 +63,7 @@ def download(
                 with explained_write_errors(destination):
                     _fetch_from(url, destination, checks)
                 return destination
-            except _Failed as failure:  # noqa: PERF203
+            except _Failed as failure:
                 _say(f"{url}: {failure}")
                 reasons.append(f"{url} ({failure})")
     raise RequestError(f"cannot fetch {destination.name}: tried {'; '.join(reasons) or 'no address'}\n{mend}")

@@ -1,4 +1,4 @@
-"""The two ways in which a command ends short of its goal. Both print one or two lines, never a traceback."""
+"""The ways in which a command ends short of its goal. Each prints one or two lines, never a traceback."""
 
 
 class RequestError(Exception):
@@ -7,10 +7,10 @@ class RequestError(Exception):
     The message says what is wrong and how to mend it, in one or two lines.
     """
 
-    exit_code = 2
-
 
 class RunError(Exception):
     """A run that had begun cannot go on (non-finite loss, full disk). The command exits with 1."""
 
-    exit_code = 1
+
+class Interrupted(Exception):
+    """Someone asked the command to stop, and its state is saved. The command exits with 130."""

@@ -1,50 +1,24 @@
 """The command line that the scripts share. Flags of recipes and methods come from their definitions."""
 
 import argparse
-import functools
-import sys
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from common.errors import RequestError, RunError
+from common.command import DONE, FAILED
+from common.errors import RequestError
 from dataset import DATASETS, Augmentation
 from distiller_zoo import METHODS, options_of
 from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
-from engine.train import Interrupted, Outcome
+from engine.train import Outcome
 from models import MODELS
 
 DEFAULT_DATASET = next(iter(DATASETS))
-DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
-
-
-def guard(main: Callable[..., int]) -> Callable[..., int]:
-    """Wrap a script's main: errors become one or two lines on stderr and the exit codes of the suite."""
-
-    @functools.wraps(main)
-    def guarded(argv: list[str] | None = None) -> int:
-        try:
-            return main(argv)
-        except (RequestError, RunError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-        except (Interrupted, KeyboardInterrupt) as stopped:
-            if isinstance(stopped, Interrupted):
-                print("interrupted; the state is saved, the same command continues", file=sys.stderr)
-            return INTERRUPTED
-
-    return guarded
 
 
 def exit_code(outcome: Outcome) -> int:
     """The exit code of a group: FAILED where a run of it failed; what happened was printed when it did."""
     return FAILED if outcome.failures else DONE
-
-
-def make_parser(description: str) -> argparse.ArgumentParser:
-    # Abbreviations would turn a mistyped flag into another one in silence.
-    return argparse.ArgumentParser(description=description, allow_abbrev=False)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DEFAULT_DATASET) -> None:

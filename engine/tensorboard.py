@@ -6,11 +6,14 @@ protobuf is first imported, hence here, at import, before anything else of the e
 """
 
 import os
+import warnings
 from pathlib import Path
 
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
-import tensorboard_logger
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of its message classes, one for each field
+    import tensorboard_logger
 
 
 class TensorBoard:

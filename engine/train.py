@@ -8,17 +8,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from common.errors import RunError
+from common.errors import Interrupted, RunError
 from dataset import Arrays, BatchStream, DatasetEntry
 from engine.compute import Compute
 from engine.deployed import Deployed
 from engine.member import Member
 from engine.progress import Progress
 from models import Features
-
-
-class Interrupted(Exception):
-    """The user (or the machine) asked the run to stop; its state is saved."""
 
 
 @dataclass

@@ -172,6 +172,16 @@ def test_damaged_pickle_is_one_kind_of_error():
             read_plain_pickle(whole[:end])
 
 
+def test_pickle_as_python_2_wrote_it():
+    """The official archives are of 2009: byte strings for keys, type codes and pixels. Written here by opcode."""
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    shell = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    array = shell + b"(K\x01K\x02K\x03\x86" + dtype + b"\x89T\x06\x00\x00\x00abc\xfeeftb"
+    found = read_plain_pickle(b"\x80\x02}(U\x04data" + array + b"U\x0bfine_labels](K\x05K\x07eu.")
+    assert found["data"].tolist() == [[97, 98, 99], [254, 101, 102]]
+    assert found["fine_labels"] == [5, 7]
+
+
 SIZES = {"train_size": 12, "test_size": 4, "image_size": 32, "num_classes": 10}
 
 
