@@ -22,14 +22,16 @@ from models import DEFAULT_STUDENT, MODELS
 def parse(argv: list[str] | None):
     parser = make_parser(__doc__)
     parser.add_argument("--list", action="store_true", help="list methods, models, data sets and recipes")
-    parser.add_argument("--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone")
+    parser.add_argument(
+        "--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone; all"
+    )
     parser.add_argument("--model_s", default=DEFAULT_STUDENT, metavar="NAME", help="student")
     parser.add_argument("--model_t", metavar="NAME", help="teacher, where its checkpoint does not say")
     parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
     parser.add_argument("-r", "--gamma", type=float, help="weight of the cross-entropy")
     parser.add_argument("-a", "--alpha", type=float, help="weight of the KL term")
     parser.add_argument("-b", "--beta", type=float, help="weight of the method's own loss")
-    parser.add_argument("--kd_T", type=float, default=DEFAULT_KD_T, help="temperature of the KL term")
+    parser.add_argument("--kd_T", type=cli.finite, default=DEFAULT_KD_T, help="temperature of the KL term")
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     parser.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
     cli.add_data_arguments(parser)
@@ -49,7 +51,8 @@ def resolve_weights(method: str, arguments) -> Weights:
             raise RequestError(f"--{key} is {value}; a loss weight must be finite and not negative")
     if cls.max_teachers == 0:
         given = {key: value for key, value in given.items() if key == "gamma"}
-    return replace(cls.weights, **given)
+    # 1.0 in place of a published 1 would be another digest.
+    return replace(cls.weights, **{key: value for key, value in given.items() if value != getattr(cls.weights, key)})
 
 
 @guard
@@ -60,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         return DONE
     if arguments.kd_T <= 0:
         raise RequestError(f"--kd_T is {arguments.kd_T}; it must be positive")
-    methods = list(dict.fromkeys(METHODS.canonical(name) for name in arguments.distill))
+    named = METHODS if arguments.distill == ["all"] else arguments.distill
+    methods = list(dict.fromkeys(METHODS.canonical(name) for name in named))
     model, entry = MODELS.canonical(arguments.model_s), DATASETS[arguments.dataset]
     options = cli.given_method_options(arguments, methods)
     recipe = resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments))

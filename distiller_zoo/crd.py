@@ -142,10 +142,13 @@ class CRD(Method):
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)
         self.memory_s = ContrastMemory(pair.num_samples, feat_dim)
         self.memory_t = ContrastMemory(pair.num_samples, feat_dim)
+        self._fresh = None
 
     def prepare(self, labels):
         # On small data sets there are fewer images of other classes than K.
         available = len(labels) - int(torch.bincount(labels).max())
+        if available == 0:
+            raise RequestError("crd contrasts images of different classes, and this data set has only one")
         self.sampler = NegativeSampler(labels, min(self.nce_k, available))
 
     def loss(self, student, teacher, batch):
@@ -164,6 +167,8 @@ class CRD(Method):
 
     def after_step(self):
         # Not within the loss: the backward pass still needs the memories as they were.
+        if self._fresh is None:  # no loss was asked for: β is 0
+            return
         index, v_s, v_t = self._fresh
         self.memory_s.update(index, v_s, self.momentum)
         self.memory_t.update(index, v_t, self.momentum)

@@ -16,7 +16,7 @@ EPS = 1e-7
 def neighbour_probabilities(e: Tensor) -> Tensor:
     """B×B conditional probabilities from the cosine kernel of embeddings B×D; rows of sum 1."""
     unit = e / (e.norm(dim=1, keepdim=True) + EPS)
-    kernel = (unit @ unit.T + 1) / 2
+    kernel = ((unit @ unit.T + 1) / 2).clamp(min=0)  # rounding takes a cosine below −1
     return kernel / kernel.sum(dim=1, keepdim=True)
 
 

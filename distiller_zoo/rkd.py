@@ -20,7 +20,8 @@ def relative_distances(e: Tensor) -> Tensor:
     squares = e.square().sum(dim=1)
     squared = (squares[:, None] + squares[None, :] - 2 * e @ e.T).clamp(min=EPS)
     distances = squared.sqrt() * (1 - torch.eye(len(e), device=e.device, dtype=e.dtype))
-    return distances / (distances.sum() / (distances > 0).sum())
+    mean = distances.sum() / (distances > 0).sum().clamp(min=1)  # a batch of one has no distances
+    return distances / mean.clamp(min=EPS)
 
 
 def angles(e: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The command line that the scripts share. Flags of recipes and methods come from their definitions."""
 
 import argparse
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -70,9 +71,19 @@ def _add_flag(group, name: str, hint: Any, text: str | None = None) -> None:
         arguments["choices"] = get_args(hint)
     elif get_origin(hint) is tuple:
         arguments |= {"type": _integers, "metavar": "N,N,..."}
+    elif hint is float:
+        arguments |= {"type": finite, "metavar": "FLOAT"}
     else:
         arguments |= {"type": hint, "metavar": hint.__name__.upper()}
     group.add_argument(f"--{name}", **arguments)
+
+
+def finite(text: str) -> float:
+    """A number from the command line; "nan" and "inf" are none."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return number
 
 
 def _integers(text: str) -> tuple[int, ...]:
@@ -96,9 +107,14 @@ def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> d
             owners = ", ".join(method for method in METHODS if option in options_of(method))
             raise RequestError(f"--{option} is an option of {owners}, not of {', '.join(methods)}; leave it out")
     return {
-        method: {name: given.get(name, parameter.default) for name, parameter in options_of(method).items()}
+        method: {name: _given_or(parameter.default, given.get(name)) for name, parameter in options_of(method).items()}
         for method in methods
     }
+
+
+def _given_or(default: Any, given: Any) -> Any:
+    # 1.0 in place of a default 1 would make another run of the same thing.
+    return default if given is None or given == default else given
 
 
 def listing() -> str:

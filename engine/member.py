@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RunError
+from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Arrays, Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method
@@ -70,18 +70,36 @@ class Member:
         self.position = (1, 0)
         self.history: list[dict[str, Any]] = []
         self.meters: Meters | None = None
+        self._saved: dict[str, Any] | None = None
 
     # --- life cycle -------------------------------------------------------------------------------
 
+    def read_saved(self) -> None:
+        """Read the checkpoint that the run will continue from, where there is one.
+
+        Raises:
+            RequestError: it is no checkpoint of this run.
+        """
+        path = self.folder.checkpoint
+        if not path.is_file():
+            return
+        try:
+            self._saved = read_checkpoint(path)
+        except RequestError:
+            self._saved = {}
+        if self._saved.get("run_id") != self.plan.run_id:
+            raise RequestError(f"{path} is damaged or of another run; --overwrite starts this run anew")
+
     def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int) -> None:
-        """Move to the device and continue from the checkpoint, where there is one."""
+        """Move to the device and continue from the checkpoint that `read_saved` found, if it did."""
         self.compute, self.steps_per_epoch = compute, steps_per_epoch
         compute.place(self.student)
         compute.place(self.method)
         self.method.prepare(train_labels)
         self.optimizer = make_optimizer(self.plan.recipe, [self.student, self.method])
-        if self.folder.checkpoint.is_file():
-            self._load(read_checkpoint(self.folder.checkpoint))
+        if self._saved is not None:
+            self._load(self._saved)
+            self._saved = None
         self.student.train()
         self.method.train()
 
@@ -90,7 +108,13 @@ class Member:
         return self.position[0] > self.plan.recipe.epochs
 
     def save(self) -> None:
-        """Write all state that the run needs to go on."""
+        """Write all state that the run needs to go on.
+
+        Raises:
+            RunError: a loss is not finite, and the checkpoint of better days stands; or it cannot be written.
+        """
+        if self.meters is not None:
+            self._check_finite(self.meters.means())
         self.folder.save_checkpoint(
             {
                 "format": 1,
@@ -113,6 +137,10 @@ class Member:
         if state["meters"] is not None:
             self.meters = Meters(**state["meters"])
             self.meters.sums = self.meters.sums.to(self.compute.device)
+        # Events of an attempt that was cut off may lack the last epoch.
+        self.board.clear()
+        for record in self.history:
+            self._log(record)
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -146,7 +174,7 @@ class Member:
         self.position = (epoch, step + 1)
         self.meters.seconds += shared_seconds + time.perf_counter() - began
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
-            self._check_finite()
+            self._check_finite(self.meters.means())
 
     def _objective(self, student: Features, teachers: tuple[Features, ...], batch: Batch):
         """The named losses and γ·CE + α·KL + β·(the method's own), all in float32."""
@@ -173,8 +201,8 @@ class Member:
         self.meters.sums += torch.stack(list(values.values())).double() * len(batch.labels)
         self.meters.images += len(batch.labels)
 
-    def _check_finite(self) -> None:
-        for name, value in self.meters.means().items():
+    def _check_finite(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
             if not math.isfinite(value):
                 epoch, step = self.position
                 raise RunError(
@@ -191,9 +219,10 @@ class Member:
         The checkpoint comes after all weights that belong to the epoch: a run cut off before it repeats
         the epoch and writes them again, one cut off after it has them.
         """
-        self._check_finite()
         epoch, means, meters = self.position[0], self.meters.means(), self.meters
+        self._check_finite(means)
         test = self.evaluate(data, entry)
+        self._check_finite({"the test loss": test["loss"]})  # the epoch's last step may have broken the weights
         self.history.append(
             {
                 "epoch": epoch,

@@ -38,3 +38,6 @@ class Progress:
     def line(self, text: str) -> None:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
+
+    def error(self, text: str) -> None:
+        tqdm.write(f"error: {text}", file=sys.stderr)

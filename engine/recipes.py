@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -123,9 +124,8 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
         RequestError: unknown recipe, or a value that makes no sense.
     """
     preset = RECIPES[name or model.recipe]
-    recipe = replace(preset, **{key: value for key, value in given.items() if key in RECIPE_FIELDS})
-    augmentation = {key: value for key, value in given.items() if key in AUGMENTATION_FIELDS}
-    recipe = replace(recipe, augmentation=replace(recipe.augmentation, **augmentation))
+    recipe = _changed(preset, given, RECIPE_FIELDS)
+    recipe = replace(recipe, augmentation=_changed(preset.augmentation, given, AUGMENTATION_FIELDS))
     _check(recipe)
     if "learning_rate" not in given:
         if recipe.optimizer == "sgd" and model.learning_rate is not None:
@@ -139,15 +139,32 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
         recipe = replace(recipe, lr_decay_epochs=moved)
     if "warmup_epochs" not in given:
         recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARMUP_SHARE * recipe.epochs))
+    if recipe.schedule == "cosine" and recipe.min_lr > recipe.learning_rate:
+        raise RequestError(
+            f"the learning rate would rise from its peak of {recipe.learning_rate:g} to --min_lr {recipe.min_lr:g}; "
+            f"give a smaller --min_lr or a larger --learning_rate"
+        )
     return recipe
 
 
+def _changed(preset, given: dict[str, Any], names: set[str]):
+    """`preset` with those given values that differ from its own: 5.0 in place of 5 would be another digest."""
+    values = {key: value for key, value in given.items() if key in names and value != getattr(preset, key)}
+    return replace(preset, **values)
+
+
 def _check(recipe: Recipe) -> None:
+    for key, value in recipe.as_dict().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RequestError(f"--{key} is {value}; it must be a finite number")
     for key in ("epochs", "batch_size", "learning_rate"):
         if getattr(recipe, key) <= 0:
             raise RequestError(f"--{key} is {getattr(recipe, key)}; it must be positive")
-    for key in ("weight_decay", "momentum", "lr_decay_rate", "warmup_epochs", "min_lr"):
+    for key in ("weight_decay", "lr_decay_rate", "warmup_epochs", "warmup_lr", "min_lr"):
         if getattr(recipe, key) < 0:
             raise RequestError(f"--{key} is {getattr(recipe, key)}; it must not be negative")
-    if not 0 <= recipe.label_smoothing < 1:
-        raise RequestError(f"--label_smoothing is {recipe.label_smoothing}; it must lie in [0, 1)")
+    for key in ("momentum", "label_smoothing"):
+        if not 0 <= getattr(recipe, key) < 1:
+            raise RequestError(f"--{key} is {getattr(recipe, key)}; it must lie in [0, 1)")
+    if any(epoch < 1 for epoch in recipe.lr_decay_epochs):
+        raise RequestError(f"--lr_decay_epochs holds {min(recipe.lr_decay_epochs)}; epochs count from 1")

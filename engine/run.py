@@ -74,34 +74,47 @@ def run_group(
                 raise
             progress.line(f"left out: {plan.label}: {refusal}")
             continue
-        if overwrite:
-            member.folder.clear()
-        if member.folder.is_finished():
-            progress.line(f"already finished: {plan.label} in {member.folder.path} (--overwrite starts anew)")
-            continue
-        member.folder.create()
         members.append(member)
+    if not overwrite:
+        for member in [m for m in members if m.folder.is_finished()]:
+            progress.line(f"already finished: {member.plan.label} in {member.folder.path} (--overwrite starts anew)")
+            members.remove(member)
+        for member in members:
+            member.read_saved()
     if not members:
         return Outcome()
+    recipe = plans[0].recipe
+    if recipe.drop_last and recipe.batch_size > entry.train_size:
+        raise RequestError(
+            f"--batch_size {recipe.batch_size} is more than the {entry.train_size} training images of {entry.name}; "
+            f"give a smaller one"
+        )
+    if not recipe.drop_last and entry.train_size % recipe.batch_size == 1:
+        raise RequestError(
+            f"--batch_size {recipe.batch_size} leaves a last batch of one image, on which batch normalisation cannot "
+            f"train; choose another one or add --drop_last"
+        )
+    for member in members:
+        member.folder.create()
 
     data = load_arrays(entry.name, data_folder)
     needed = [teacher for teacher in teachers if any(member.plan.teachers for member in members)]
     measured = [_measure(teacher, data, entry, compute, progress) for teacher in needed]
-    first = plans[0]
-    recipe = first.recipe
     stream = BatchStream(
         data.train_images,
         data.train_labels,
         entry,
         recipe.augmentation,
         recipe.batch_size,
-        first.seed,
+        plans[0].seed,
         recipe.drop_last,
         compute.device,
         channels_last=True,
     )
     environment = describe_environment(compute.device)
     for member in members:
+        if overwrite:
+            member.folder.clear()  # not before all else is known to be right
         member.start(compute, stream.labels, stream.steps_per_epoch)
         member.folder.write_config(member.plan.config(measured if member.plan.teachers else [], environment))
         progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")

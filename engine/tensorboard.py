@@ -6,6 +6,7 @@ protobuf is first imported, hence here, at import, before anything else of the e
 """
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of its message classes, one for each field
     import tensorboard_logger
 
+from common.files import explained_write_errors
+
 
 class TensorBoard:
     """Writes scalars into event files in `folder`, which is made when the first one is written."""
@@ -23,9 +26,19 @@ class TensorBoard:
         self._folder = folder
         self._logger = None
 
+    def clear(self) -> None:
+        """Remove what an earlier attempt wrote."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def log(self, epoch: int, scalars: dict[str, float]) -> None:
-        if self._logger is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._logger = tensorboard_logger.Logger(str(self._folder), flush_secs=2)
-        for name, value in scalars.items():
-            self._logger.log_value(name, value, epoch)
+        """Add one value to each named curve.
+
+        Raises:
+            RunError: the events cannot be written.
+        """
+        with explained_write_errors(self._folder):
+            if self._logger is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._logger = tensorboard_logger.Logger(str(self._folder), flush_secs=2)
+            for name, value in scalars.items():
+                self._logger.log_value(name, value, epoch)

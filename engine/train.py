@@ -52,14 +52,16 @@ def train_group(
         except RunError as error:
             outcome.failures[member.plan.label] = str(error)
             active.remove(member)
-            progress.line(str(error))
+            progress.error(str(error))
         return member in active
 
     def stop_if_requested() -> None:
-        if stop.requested:
+        # Where no member is left, all that can be said of the run is in the outcome.
+        if stop.requested and active:
             for member in list(active):
                 attempt(member, member.save)
-            raise Interrupted
+            if active:
+                raise Interrupted
 
     with _stop_requests() as stop:
         for member in [m for m in active if m.finished]:

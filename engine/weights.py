@@ -95,8 +95,8 @@ def load_network(
     arch = _find_arch(arch, content, path)
     network = create_model(arch, entry.num_classes, entry.image_size)
     _load_strictly(network, state, arch, path)
-    saved = content.get("method") if content.get("format") == 1 else None
-    method = _rebuild_method(saved, network) if saved else None
+    saved = content["method"] if _is_ours(content) else None
+    method = _rebuild_method(saved, network, path) if saved else None
     digest = sha256_of(path)
     deployed = Deployed(network, method, _renormalisation(content, digest, entry))
     return LoadedNetwork(arch, deployed.eval().requires_grad_(False), digest)
@@ -119,7 +119,7 @@ def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]
         raise RequestError(_explain_refusal(path, str(error))) from None
     except PermissionError:
         raise RequestError(f"checkpoint {path} may not be read; change its permissions") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (Exception, MemoryError):
         raise RequestError(f"{path} is truncated or no PyTorch checkpoint; fetch or save it again") from None
     if not isinstance(content, dict):
         raise RequestError(f"{path} holds a {type(content).__name__}, not weights; save model.state_dict() instead")
@@ -142,10 +142,18 @@ def _explain_refusal(path: Path, error: str) -> str:
 
 def _find_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     for candidate in (content.get("model"), content.get("state_dict"), content):
-        if isinstance(candidate, dict) and candidate and all(isinstance(v, Tensor) for v in candidate.values()):
+        if (
+            isinstance(candidate, dict)
+            and candidate
+            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in candidate.items())
+        ):
             # DataParallel and DistributedDataParallel put "module." before every name.
             return {key.removeprefix("module."): value for key, value in candidate.items()}
     raise RequestError(f"{path} holds no state dict (looked at 'model', 'state_dict' and the top level)")
+
+
+def _is_ours(content: dict[str, Any]) -> bool:
+    return content.get("format") == 1 and content.keys() >= {"arch", "mean", "std", "model", "method"}
 
 
 def _find_arch(arch: str | None, content: dict[str, Any], path: Path) -> str:
@@ -177,19 +185,21 @@ def _load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: 
             f"{path} was trained for {len(state[head])} classes, but the data set has {len(own[head])}; "
             f"choose its data set with --dataset"
         )
-    for problem, keys in (("lacks", own.keys() - state.keys()), ("has, unlike it,", state.keys() - own.keys())):
+    # Checkpoints of PyTorch 0.4.0 have no count of batches; nothing here reads it.
+    lacking = {key for key in own.keys() - state.keys() if not key.endswith(".num_batches_tracked")}
+    for problem, keys in (("lacks", lacking), ("has, unlike it,", state.keys() - own.keys())):
         if keys:
             raise RequestError(f"{path} does not hold a {arch}: it {problem} {min(keys)} ({len(keys)} such entries)")
-    for key, value in own.items():
-        if value.shape != state[key].shape:
-            found, wanted = tuple(state[key].shape), tuple(value.shape)
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            found, wanted = tuple(value.shape), tuple(own[key].shape)
             raise RequestError(f"{path} does not hold a {arch} for these images: {key} is {found}, not {wanted}")
     network.load_state_dict(state)
 
 
 def _renormalisation(content: dict[str, Any], digest: str, entry: DatasetEntry) -> Renormalise | None:
     published = find_published(digest)
-    if content.get("format") == 1:
+    if _is_ours(content):
         mean, std = tuple(content["mean"]), tuple(content["std"])
     elif published is not None and published.mean is not None:
         mean, std = published.mean, published.std
@@ -198,9 +208,12 @@ def _renormalisation(content: dict[str, Any], digest: str, entry: DatasetEntry) 
     return None if (mean, std) == (entry.mean, entry.std) else Renormalise(entry, mean, std)
 
 
-def _rebuild_method(saved: dict[str, Any], network: Network) -> Method:
-    teachers = tuple(FeatureShapes(**shapes) for shapes in saved["teachers"])
-    pair = Pair(network.feature_shapes(), teachers, saved["num_samples"])
-    method = create_method(saved["name"], pair, saved["options"])
-    method.load_state_dict(saved["state"])
+def _rebuild_method(saved: dict[str, Any], network: Network, path: Path) -> Method:
+    try:
+        teachers = tuple(FeatureShapes(**shapes) for shapes in saved["teachers"])
+        pair = Pair(network.feature_shapes(), teachers, saved["num_samples"])
+        method = create_method(saved["name"], pair, saved["options"])
+        method.load_state_dict(saved["state"])
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        raise RequestError(f"{path} holds heads of a method that do not fit; save it again with this suite") from None
     return method

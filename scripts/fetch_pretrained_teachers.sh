@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Fetch published CIFAR-100 teachers into save/models: pytorch-cifar-models' resnet20/32/44/56 (checked by the hash
+# in their names) and RepDistiller's six. Name networks to fetch only those:
+#   bash scripts/fetch_pretrained_teachers.sh resnet56 resnet32x4
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/setup.sh
+setup_environment requirements.txt
+exec python -m engine.teachers "$@"

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Train networks alone on CIFAR-100 by the published protocol: RepDistiller's six teachers, or those that are named.
+#   bash scripts/run_cifar_vanilla.sh [NETWORK ...]
+# Flags for every run go into ARGS:  ARGS="--epochs 20 --trial 2" bash scripts/run_cifar_vanilla.sh resnet56
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/setup.sh
+setup_environment requirements.txt
+
+[ $# -gt 0 ] || set -- wrn_40_2 resnet56 resnet110 resnet32x4 vgg13 ResNet50
+OUTPUT=${OUTPUT:-save}
+for model in "$@"; do
+    # shellcheck disable=SC2086  ARGS is a list of flags
+    python train_teacher.py --model "$model" --output "$OUTPUT" ${ARGS:-}
+done
+python compare.py "$OUTPUT"

@@ -1,0 +1,141 @@
+"""Small runs on the digits, in this process or in one of their own, and what they leave behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import train_student
+import train_teacher
+from dataset import DATASETS, BatchStream
+from engine.progress import Progress
+from engine.weights import save_weights
+from models import create_model
+
+ROOT = Path(__file__).parents[1]
+DIGITS = DATASETS["digits"]
+# Ten steps an epoch; plain SGD, so that networks with and without batch normalisation train alike.
+SMALL = ("--dataset", "digits", "--recipe", "repdistiller", "--epochs", "2", "--batch_size", "130")
+SMALL += ("--device", "cpu", "--precision", "fp32", "--nce_k", "64")
+STEPS = 10
+
+
+def arguments(*methods, output, teacher=None, student="resnet8", small=SMALL, extra=()):
+    """The command line of a small run."""
+    if "crd" not in methods:
+        small = [part for part in small if part not in ("--nce_k", "64")]
+    path = () if teacher is None else ("--path_t", str(teacher))
+    return ["--distill", *methods, "--model_s", student, *small, *path, "--output", str(output), *extra]
+
+
+def train(*methods, **options):
+    """train_student.py in this process; its exit code."""
+    return train_student.main(arguments(*methods, **options))
+
+
+def train_alone(output, *extra, model="resnet8"):
+    """train_teacher.py in this process; its exit code."""
+    return train_teacher.main(["--model", model, *(p for p in SMALL if p not in ("--nce_k", "64")), *extra,
+                               "--output", str(output)])  # fmt: skip
+
+
+def run_script(script, *argv, timeout=120, **options):
+    """A script as a user starts it, without network."""
+    command = [sys.executable, str(ROOT / script), *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment(), **options)
+
+
+def environment():
+    nowhere = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "HTTP", "HTTPS")}
+    one_thread = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+    return os.environ | nowhere | one_thread
+
+
+def save_network(path, arch="resnet8", entry=DIGITS, seed=0, **options):
+    """A network with random weights in a file of the suite; returns the network."""
+    torch.manual_seed(seed)
+    network = create_model(arch, entry.num_classes, entry.image_size)
+    with torch.no_grad():
+        # Some networks start with uniform predictions, from which nothing is learned.
+        network.last_linear.weight.normal_(std=0.5)
+    measured = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
+    save_weights(path, network, arch=arch, entry=entry, epoch=1, measured=measured, **options)
+    return network.eval()
+
+
+def folders_of(output):
+    """The folders of all runs below an output root."""
+    return sorted(path.parent for path in Path(output).glob("*/*/config.json"))
+
+
+def folder_of(output, method=None):
+    """The folder of the only run (of a method)."""
+    found = [f for f in folders_of(output) if method in (None, read_json(f / "config.json")["method"])]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+def read_metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def outcome_of(folder):
+    """All that must not depend on when a run was cut off, or on its company: no times."""
+    timed = ("seconds", "images_per_second")
+    result = read_json(folder / "result.json")
+    weights = {path.name: load(path) for path in sorted(folder.glob("*.pth"))}
+    metrics = [{key: record[key] for key in record if key not in timed} for record in read_metrics(folder)]
+    return {"last": result["last"], "best": result["best"], "metrics": metrics, "weights": weights}
+
+
+def assert_same(found, expected, where=""):
+    """Equality to the last bit through dictionaries, lists and tensors."""
+    assert type(found) is type(expected), where
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            assert_same(found[key], expected[key], f"{where}/{key}")
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected), where
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_same(one, other, f"{where}/{index}")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    else:
+        assert found == expected, where
+
+
+def stop_at_step(monkeypatch, epoch, step):
+    """Ask this process to stop, as Ctrl-C does, when the batch of this step is made; the step is still done."""
+    original = BatchStream._batch
+
+    def batch(self, chosen, at_epoch, at_step):
+        if (at_epoch, at_step) == (epoch, step):
+            signal.raise_signal(signal.SIGINT)
+        return original(self, chosen, at_epoch, at_step)
+
+    monkeypatch.setattr(BatchStream, "_batch", batch)
+
+
+def stop_after_epoch(monkeypatch, epoch):
+    """Ask this process to stop, as Ctrl-C does, when the line of this epoch is printed."""
+    original = Progress.epoch
+
+    def line(self, plan, record, best):
+        original(self, plan, record, best)
+        if record["epoch"] == epoch:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "epoch", line)

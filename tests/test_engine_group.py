@@ -1,0 +1,160 @@
+"""Students that share batches and teachers: none is changed by its company, and none falls with another."""
+
+import math
+
+import pytest
+
+from distiller_zoo import METHODS, Method, Weights, register_method
+from tests.helpers import STEPS, assert_same, folder_of, folders_of, load, outcome_of, save_network, stop_at_step, train
+
+METHOD_NAMES = ("none", "kd", "crd", "std")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    save_network(path, "resnet8", seed=5)
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(teacher, tmp_path_factory):
+    """Each method's outcome in a run of its own."""
+    output = tmp_path_factory.mktemp("alone")
+    for method in METHOD_NAMES:
+        assert train(method, output=output, teacher=teacher, student="mixer_pico") == 0
+    return {method: outcome_of(folder_of(output, method)) for method in METHOD_NAMES}
+
+
+def test_company_changes_nothing(alone, teacher, tmp_path):
+    assert train(*METHOD_NAMES, output=tmp_path, teacher=teacher, student="mixer_pico") == 0
+    for method in METHOD_NAMES:
+        assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
+
+
+def test_members_join_at_their_own_places(alone, teacher, tmp_path, monkeypatch):
+    """One was cut in the first epoch, one in the second, one is finished, one is new."""
+    options = {"output": tmp_path, "teacher": teacher, "student": "mixer_pico"}
+    for method, epoch, step in (("crd", 1, 5), ("kd", 2, 2)):
+        with monkeypatch.context() as patch:
+            stop_at_step(patch, epoch, step)
+            assert train(method, **options) == 130
+    assert train("none", **options) == 0
+    assert train(*METHOD_NAMES, **options) == 0
+    for method in METHOD_NAMES:
+        assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
+
+
+def test_all_members_are_cut_and_go_on_together(alone, teacher, tmp_path, monkeypatch):
+    options = {"output": tmp_path, "teacher": teacher, "student": "mixer_pico"}
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 2, 4)
+        assert train("kd", "std", **options) == 130
+    assert [load(folder / "checkpoint.pth")["position"] for folder in folders_of(tmp_path)] == [[2, 5]] * 2
+    assert train("kd", "std", **options) == 0
+    for method in ("kd", "std"):
+        assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
+
+
+class Breaking(Method):
+    """Distils well until its loss is no number."""
+
+    weights = Weights(gamma=1, alpha=0, beta=1)
+
+    def loss(self, student, teacher, batch):
+        value = math.nan if (batch.epoch, batch.step) == (2, 3) else 1.0
+        return student.logits.square().mean() * value
+
+
+@pytest.fixture
+def breaking():
+    register_method("breaking")(Breaking)
+    yield
+    del METHODS._entries["breaking"]
+
+
+def test_one_that_fails_leaves_the_others_alone(alone, teacher, tmp_path, breaking, capsys):
+    options = {"output": tmp_path, "teacher": teacher, "student": "mixer_pico"}
+    assert train("kd", "breaking", "std", **options) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert errors[0].startswith(f"error: breaking: loss is nan at epoch 2, step 4 of {STEPS}")
+    assert "--learning_rate" in errors[1]
+    for method in ("kd", "std"):
+        assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
+    folder = folder_of(tmp_path, "breaking")
+    assert not (folder / "result.json").exists()
+    saved = load(folder / "checkpoint.pth")
+    assert saved["position"] == [2, 0]
+    assert all(tensor.isfinite().all() for tensor in saved["student"].values())
+
+
+def test_a_failed_run_goes_on_from_its_last_good_state(teacher, tmp_path, breaking, capsys):
+    options = {"output": tmp_path, "teacher": teacher, "student": "mixer_pico"}
+    assert train("breaking", **options) == 1
+    capsys.readouterr()
+    assert train("breaking", **options) == 1
+    captured = capsys.readouterr()
+    assert "continues at epoch 2, step 0" in captured.out
+    assert len(captured.err.splitlines()) == 2
+
+
+def test_broken_weights_are_not_saved(tmp_path, monkeypatch, capsys):
+    """The last step of an epoch breaks the weights: its loss was still finite, the test shows it."""
+    from engine.member import Member
+
+    original = Member.step
+
+    def step(self, batch, teachers, shared_seconds):
+        original(self, batch, teachers, shared_seconds)
+        if self.position == (2, STEPS):
+            next(self.student.parameters()).data.fill_(math.nan)
+
+    monkeypatch.setattr(Member, "step", step)
+    assert train("none", output=tmp_path) == 1
+    assert "the test loss is nan at epoch 2" in capsys.readouterr().err
+    folder = folder_of(tmp_path)
+    assert len(load(folder / "checkpoint.pth")["history"]) == 1
+    assert not (folder / "result.json").exists()
+
+
+def test_a_stop_does_not_save_what_is_broken(tmp_path, monkeypatch, capsys):
+    """CUDA runs look at their losses now and then; a stop before the next look must not spoil the checkpoint."""
+    from engine.member import Member
+
+    original = Member.step
+
+    def step(self, batch, teachers, shared_seconds):
+        original(self, batch, teachers, shared_seconds)
+        if self.position == (2, 4):
+            self.meters.sums.fill_(math.inf)
+
+    monkeypatch.setattr(Member, "step", step)
+    stop_at_step(monkeypatch, 2, 3)
+    assert train("none", output=tmp_path) == 1
+    assert "loss is inf at epoch 2" in capsys.readouterr().err
+    assert load(folder_of(tmp_path) / "checkpoint.pth")["position"] == [2, 0]
+
+
+def test_absurd_weight(teacher, tmp_path, capsys):
+    extra = ["--beta", "1e38", "--learning_rate", "1e9"]
+    assert train("hint", output=tmp_path, teacher=teacher, extra=extra) == 1
+    errors = capsys.readouterr().err
+    assert "epoch 1, step" in errors
+    assert errors.startswith("error: hint beta=1e+38: ")
+    assert len(errors.splitlines()) == 2
+
+
+def test_second_that_is_refused_spoils_nothing_of_the_first(teacher, tmp_path, capsys):
+    """--overwrite removes a finished run only when the request as a whole is right."""
+    assert train("kd", output=tmp_path, teacher=teacher) == 0
+    before = outcome_of(folder_of(tmp_path))
+    assert train("kd", "std", output=tmp_path, teacher=teacher, extra=["--overwrite"]) == 2  # std refuses a CNN
+    assert "MLP" in capsys.readouterr().err
+    assert_same(outcome_of(folder_of(tmp_path)), before)
+
+
+def test_refused_ones_are_left_out_on_request(teacher, tmp_path, capsys):
+    assert train("kd", "std", output=tmp_path, teacher=teacher, extra=["--skip_refused"]) == 0
+    assert "left out: std: " in capsys.readouterr().out
+    assert len(folders_of(tmp_path)) == 1

@@ -1,0 +1,194 @@
+"""A run that is cut off and started again ends where it would have ended: every bit of it, for every method."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from common.errors import RequestError
+from distiller_zoo import METHODS, Pair, create_method
+from models import create_model
+from tests.helpers import (
+    DIGITS,
+    ROOT,
+    STEPS,
+    arguments,
+    assert_same,
+    environment,
+    folder_of,
+    load,
+    outcome_of,
+    read_metrics,
+    save_network,
+    stop_after_epoch,
+    stop_at_step,
+    train,
+)
+
+INTERRUPTED = 130
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    save_network(path, "resnet8", seed=5)
+    return path
+
+
+def student_for(method):
+    """A CNN with batch normalisation, or an MLP where the method asks for one."""
+    shapes = create_model("resnet8", 10, 8).feature_shapes()
+    teachers = (shapes,) * METHODS[method].min_teachers
+    try:
+        create_method(method, Pair(shapes, teachers, DIGITS.train_size))
+    except RequestError:
+        return "mixer_pico"
+    return "resnet8"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_cut_changes_nothing(method, teacher, tmp_path, monkeypatch, capsys):
+    student = student_for(method)
+
+    def run(output):
+        return train(method, output=tmp_path / output, teacher=teacher, student=student, extra=["--save_freq", "1"])
+
+    assert run("whole") == 0
+    expected = outcome_of(folder_of(tmp_path / "whole"))
+    assert len(expected["weights"]) == 4  # two epochs, the best, the last
+    assert len(expected["metrics"]) == 2
+
+    def check(output, position, stop, *when):
+        with monkeypatch.context() as patch:
+            stop(patch, *when)
+            assert run(output) == INTERRUPTED
+        folder = folder_of(tmp_path / output)
+        assert load(folder / "checkpoint.pth")["position"] == position
+        assert not (folder / "result.json").exists()
+        capsys.readouterr()
+        assert run(output) == 0
+        assert f"continues at epoch {position[0]}, step {position[1]}" in capsys.readouterr().out
+        assert_same(outcome_of(folder), expected)
+
+    check("after_an_epoch", [2, 0], stop_after_epoch, 1)
+    check("within_an_epoch", [2, 4], stop_at_step, 2, 3)
+
+
+@pytest.mark.parametrize("method", ["crd", "std"])
+def test_the_checkpoint_holds_the_same_state(method, teacher, tmp_path, monkeypatch):
+    """Optimizer, method and its memories after a cut and the next, against one cut alone."""
+    student = student_for(method)
+
+    def cut(output, step):
+        with monkeypatch.context() as patch:
+            stop_at_step(patch, 2, step)
+            assert train(method, output=tmp_path / output, teacher=teacher, student=student) == INTERRUPTED
+
+    cut("once", 4)
+    cut("twice", 1)
+    cut("twice", 4)
+    states = [load(folder_of(tmp_path / output) / "checkpoint.pth") for output in ("once", "twice")]
+    for state in states:
+        state["meters"].pop("seconds")
+        for record in state["history"]:
+            del record["seconds"], record["images_per_second"]
+    assert_same(states[1], states[0])
+    assert states[0]["method"]
+    assert any(key.endswith("bank") for key in states[0]["method"]) == (method == "crd")
+
+
+def test_a_cut_before_the_first_and_after_the_last_step_of_an_epoch(tmp_path, monkeypatch):
+    assert train("none", output=tmp_path / "whole") == 0
+    expected = outcome_of(folder_of(tmp_path / "whole"))
+    for step in (0, STEPS - 1):
+        with monkeypatch.context() as patch:
+            stop_at_step(patch, 1, step)
+            assert train("none", output=tmp_path / f"cut{step}") == INTERRUPTED
+        assert train("none", output=tmp_path / f"cut{step}") == 0
+        assert_same(outcome_of(folder_of(tmp_path / f"cut{step}")), expected)
+
+
+def test_a_cut_between_the_last_epoch_and_the_result(tmp_path, monkeypatch):
+    """The machine dies when the final weights are to be written."""
+    assert train("none", output=tmp_path / "whole") == 0
+
+    def die(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.member.Member.finish", die)
+        assert train("none", output=tmp_path / "cut") == INTERRUPTED
+    folder = folder_of(tmp_path / "cut")
+    assert not (folder / "result.json").exists()
+    assert train("none", output=tmp_path / "cut") == 0
+    assert_same(outcome_of(folder), outcome_of(folder_of(tmp_path / "whole")))
+
+
+def test_a_stop_that_comes_when_all_is_done_is_no_interruption(tmp_path, monkeypatch):
+    stop_after_epoch(monkeypatch, 2)
+    assert train("none", output=tmp_path) == 0
+    assert (folder_of(tmp_path) / "result.json").exists()
+
+
+LONG = ("--dataset", "digits", "--recipe", "repdistiller", "--epochs", "12", "--batch_size", "250")
+LONG += ("--device", "cpu", "--precision", "fp32")
+
+
+def start(output):
+    """A run of some seconds as a user starts it."""
+    command = [sys.executable, str(ROOT / "train_student.py"), *arguments("none", output=output, small=LONG)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), bufsize=1
+    )
+
+
+def epochs_seen(process, count):
+    """Wait until the run has printed so many epochs."""
+    for line in process.stdout:
+        count -= line.startswith("epoch ")
+        if not count:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    output = tmp_path_factory.mktemp("long")
+    assert train("none", output=output, small=LONG) == 0
+    return outcome_of(folder_of(output))
+
+
+def test_control_c_and_the_same_command_again(long_run, tmp_path):
+    process = start(tmp_path)
+    epochs_seen(process, 2)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert errors == "interrupted; the state is saved, the same command continues\n"
+    folder = folder_of(tmp_path)
+    epoch, _step = load(folder / "checkpoint.pth")["position"]
+    assert 3 <= epoch <= 12
+    assert len(read_metrics(folder)) == epoch - 1
+
+    process = start(tmp_path)
+    out, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert f"continues at epoch {epoch}" in out
+    assert_same(outcome_of(folder), long_run)
+
+
+def test_killed_at_any_moment(long_run, tmp_path):
+    process = start(tmp_path)
+    epochs_seen(process, 1)
+    time.sleep(0.001 * (time.time_ns() % 200))
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    folder = folder_of(tmp_path)
+    done = len(load(folder / "checkpoint.pth")["history"])
+    assert 1 <= done < 12
+    assert train("none", output=tmp_path, small=LONG) == 0
+    assert_same(outcome_of(folder), long_run)
+    assert not list(folder.glob(".*.tmp"))
