@@ -23,7 +23,9 @@ def exit_code(outcome: Outcome) -> int:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DEFAULT_DATASET) -> None:
-    parser.add_argument("--dataset", default=default, metavar="NAME", help=f"one of {', '.join(DATASETS)}")
+    """Which data set, and where it lies; without a default it must be named."""
+    names = f"one of {', '.join(DATASETS)}"
+    parser.add_argument("--dataset", default=default, required=default is None, metavar="NAME", help=names)
     parser.add_argument("--data_folder", type=Path, default=Path("data"), help="where data sets lie or are put")
 
 

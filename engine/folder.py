@@ -14,6 +14,19 @@ from common.files import write_json, write_text
 from engine.weights import write_torch
 
 
+def trained_by(weights: Path) -> str:
+    """What tables call the training that left a weights file: its run's label, else the name of the file.
+
+    The classifier of a probe is no part of what trained the network, so its own backbone's is named.
+    """
+    try:
+        config = json.loads((weights.parent / "config.json").read_text())
+        label = config["backbone"]["trained_by"] if config.get("backbone") else config["label"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return weights.name
+    return label if isinstance(label, str) else weights.name
+
+
 class RunFolder:
     """The files of one run below the output root."""
 

@@ -22,7 +22,7 @@ from engine.folder import RunFolder
 from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
 from engine.tensorboard import TensorBoard
-from engine.weights import read_checkpoint, save_weights
+from engine.weights import Backbone, load_backbone, read_checkpoint, save_weights
 from models import Features, FeatureShapes, Network, create_model
 
 # How often a CUDA run looks whether its losses are finite; each look waits for the device.
@@ -48,8 +48,11 @@ class Member:
     `position` is the (epoch, step) that comes next. All state is in the checkpoint, all random numbers
     are functions of (seed, purpose, epoch, step), so a resumed run continues bit for bit.
 
+    Args:
+        backbone: the weights that `plan.backbone` names.
+
     Raises:
-        RequestError: the method refuses the pair, or the folder cannot be written.
+        RequestError: the method refuses the pair, or the backbone is none of such a network.
     """
 
     def __init__(
@@ -58,10 +61,13 @@ class Member:
         entry: DatasetEntry,
         teacher_shapes: tuple[FeatureShapes, ...],
         output: Path,
+        backbone: Backbone | None = None,
     ):
         self.plan = plan
         with isolated_seed(derive_seed(plan.seed, "student")):
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
+        if backbone is not None:
+            load_backbone(self.student, backbone)
         self.pair = Pair(self.student.feature_shapes(), teacher_shapes, entry.train_size)
         with isolated_seed(derive_seed(plan.seed, "method")):
             self.method: Method = create_method(plan.method, self.pair, plan.options)
@@ -100,7 +106,11 @@ class Member:
         if self._saved is not None:
             self._load(self._saved)
             self._saved = None
-        self.student.train()
+        self._set_mode()
+
+    def _set_mode(self) -> None:
+        """Training mode, but not for a frozen backbone: its batch-norm statistics and dropout stand still."""
+        self.student.train(self.plan.backbone is None)
         self.method.train()
 
     @property
@@ -246,7 +256,7 @@ class Member:
         """Accuracy and loss of the deployed student on the test set."""
         deployed = Deployed(self.student, self.method).eval()
         result = evaluate(deployed, data, entry, self.compute)
-        deployed.train()
+        self._set_mode()
         return result
 
     def best(self) -> dict[str, Any]:

@@ -23,13 +23,30 @@ class TeacherFile:
 
 
 @dataclass(frozen=True)
+class BackboneFile(TeacherFile):
+    """A trained network's checkpoint whose weights are kept and frozen.
+
+    Attributes:
+        trained_by: what tables call the way in which it was trained.
+    """
+
+    trained_by: str
+
+
+# Where runs of each kind lie below the output root.
+FOLDERS = {"teacher": "models", "student": "student_model", "probe": "transfer"}
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """One network trained by one method once.
 
     Attributes:
-        kind: "teacher" for a network trained alone by train_teacher.py, "student" for all else.
+        kind: "teacher" for a network trained alone by train_teacher.py, "probe" for a new classifier on a frozen
+            backbone, "student" for all else.
         options: all options of the method, defaults included.
         trial, seed: which repetition, and what all its random numbers derive from.
+        backbone: weights that are kept and frozen; only the classifier is trained.
     """
 
     kind: str
@@ -45,6 +62,7 @@ class RunPlan:
     trial: int
     seed: int
     save_freq: int = field(default=40, compare=False)
+    backbone: BackboneFile | None = None
 
     @property
     def run_id(self) -> str:
@@ -52,14 +70,18 @@ class RunPlan:
         task = [self.kind, self.dataset, self.model, [teacher.sha256 for teacher in self.teachers]]
         method = [self.method, self.options, asdict(self.weights), self.kd_T]
         protocol = [self.recipe.digest(), self.precision, self.trial, self.seed]
-        return _digest([task, method, protocol])
+        # Runs without a backbone keep the identity that they had before there were any.
+        backbone = [] if self.backbone is None else [self.backbone.sha256]
+        return _digest([task, method, protocol, *backbone])
 
     @property
     def name(self) -> str:
         """The run's folder: readable, safe on every file system, distinct for distinct runs."""
+        rates = f"lr_{self.recipe.learning_rate:g}_decay_{self.recipe.weight_decay:g}"
         if self.kind == "teacher":
-            recipe = self.recipe
-            text = f"{self.model}_{self.dataset}_lr_{recipe.learning_rate:g}_decay_{recipe.weight_decay:g}"
+            text = f"{self.model}_{self.dataset}_{rates}"
+        elif self.kind == "probe":
+            text = f"{self.model}_to_{self.dataset}_{rates}"
         else:
             teachers = "+".join(teacher.model for teacher in self.teachers) or "none"
             w = self.weights
@@ -70,7 +92,7 @@ class RunPlan:
     @property
     def folder(self) -> Path:
         """Where it lies below the output root."""
-        return Path("models" if self.kind == "teacher" else "student_model") / self.name
+        return Path(FOLDERS[self.kind]) / self.name
 
     @property
     def label(self) -> str:
@@ -106,6 +128,7 @@ class RunPlan:
                 {"model": t.model, "path": str(t.path), "sha256": t.sha256, **result}
                 for t, result in zip(self.teachers, measured, strict=True)
             ],
+            "backbone": None if self.backbone is None else asdict(self.backbone) | {"path": str(self.backbone.path)},
             "trial": self.trial,
             "seed": self.seed,
             "recipe": self.recipe.as_dict(),

@@ -14,7 +14,7 @@ from engine.member import Member
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
 from engine.train import Outcome, train_group
-from engine.weights import load_network
+from engine.weights import Backbone, load_network
 from models import FeatureShapes
 
 
@@ -52,15 +52,18 @@ def run_group(
     compute: Compute,
     overwrite: bool = False,
     skip_refused: bool = False,
+    backbone: Backbone | None = None,
 ) -> Outcome:
     """Train all plans as one group; they share data set, recipe, seed and teachers.
 
     Args:
         overwrite: start runs anew that are there; otherwise finished ones are left alone, others continued.
         skip_refused: leave out methods that refuse the pair, saying so, instead of ending there.
+        backbone: the frozen weights below the classifiers of the plans that name it.
 
     Raises:
-        RequestError: a method refuses the pair, the output cannot be written, or the data is not to be had.
+        RequestError: a method refuses the pair, the backbone does not fit, the output cannot be written, or the data is
+            not to be had.
         Interrupted: after SIGINT or SIGTERM.
     """
     entry, progress = DATASETS[plans[0].dataset], Progress()
@@ -68,7 +71,7 @@ def run_group(
     for plan in plans:
         shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
         try:
-            member = Member(plan, entry, shapes, output)
+            member = Member(plan, entry, shapes, output, backbone if plan.backbone else None)
         except RequestError as refusal:
             if not skip_refused:
                 raise

@@ -33,15 +33,17 @@ def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
             return models / teacher.file
     if trained := _trained_here(dataset, model, models):
         return trained
+    reasons = []
     for teacher in published:
         try:
             return fetch(teacher, output)
         except RequestError as error:
-            print(error, file=sys.stderr)
+            reasons.append(str(error).splitlines()[0])
     name = model or DEFAULT_TEACHER
     raise RequestError(
-        f"there is no teacher{f' {model}' if model else ''} for {dataset} in {models}; name one with --path_t, or\n"
-        f"train it: python train_teacher.py --model {name} --dataset {dataset}"
+        f"there is no teacher{f' {model}' if model else ''} for {dataset} in {models}"
+        f"{''.join(f'; {reason}' for reason in reasons)}\n"
+        f"name one with --path_t, or train it: python train_teacher.py --model {name} --dataset {dataset}"
     )
 
 

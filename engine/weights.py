@@ -9,6 +9,7 @@ import argparse
 import io
 import pickle
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,21 @@ class LoadedNetwork:
     arch: str
     network: Deployed
     sha256: str
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Weights read from a file, to be kept below a new classifier.
+
+    Attributes:
+        image_size: of the images that it was trained on, where the file says so of this network.
+    """
+
+    arch: str
+    path: Path
+    sha256: str
+    state: dict[str, Tensor]
+    image_size: int | None
 
 
 def save_weights(
@@ -102,6 +118,42 @@ def load_network(
     return LoadedNetwork(arch, deployed.eval().requires_grad_(False), digest)
 
 
+def read_backbone(path: Path, *, arch: str | None = None, allow_namespace: bool = False) -> Backbone:
+    """The bare network's weights in a file, whatever its classes and whatever heads a method added to it.
+
+    Args:
+        arch, allow_namespace: as for `load_network`.
+
+    Raises:
+        RequestError: no such file, truncated, not weights, or of a network that nothing names.
+    """
+    content = read_checkpoint(path, allow_namespace)
+    state = _find_state_dict(content, path)
+    arch = _find_arch(arch, content, path)
+    known = _is_ours(content) and content["arch"] == arch
+    return Backbone(arch, path, sha256_of(path), state, content.get("image_size") if known else None)
+
+
+def load_backbone(network: Network, backbone: Backbone) -> None:
+    """Give a network all weights of a backbone and freeze them; its last linear layer stays new and trainable.
+
+    Raises:
+        RequestError: the weights are of another network, or of one that fits its own image size only.
+    """
+    head, own = f"{network.classifier_name}.", network.state_dict()
+    state = {key: value for key, value in backbone.state.items() if not key.startswith(head)}
+    size, wanted = backbone.image_size, network.image_size
+    if size not in (None, wanted) and any(key in own and value.shape != own[key].shape for key, value in state.items()):
+        raise RequestError(
+            f"{backbone.path} holds a {backbone.arch} for images of {size}×{size}, whose layers do not fit the "
+            f"{wanted}×{wanted} of this data set;\ntake a convolutional network, or one trained on {wanted}×{wanted}"
+        )
+    state |= {key: value for key, value in own.items() if key.startswith(head)}
+    _load_strictly(network, state, backbone.arch, backbone.path)
+    network.requires_grad_(False)
+    network.last_linear.requires_grad_(True)
+
+
 def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]:
     """The dictionary in a checkpoint file, read without executing what a pickle may ask for.
 
@@ -113,7 +165,8 @@ def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]
         raise RequestError(f"checkpoint {path} is {what}; check the path, or train one with train_teacher.py")
     allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
     try:
-        with allowed:
+        with allowed, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols; what it refuses, it refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RequestError(_explain_refusal(path, str(error))) from None
@@ -132,7 +185,7 @@ def _explain_refusal(path: Path, error: str) -> str:
             f"{path} holds a pickled argparse.Namespace beside the weights (RepDistiller's *_last.pth do).\n"
             f"If you trust its source, add --allow_namespace; or take ckpt_epoch_240.pth, which has weights only."
         )
-    if found := re.search(r"GLOBAL (\S+) was not an allowed global", error):
+    if found := re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", error):
         return (
             f"{path} holds a pickled {found[1]} object, and loading it could run code, so it was not loaded.\n"
             f"Save its weights alone: torch.save(model.state_dict(), ...)."
@@ -165,7 +218,10 @@ def _find_arch(arch: str | None, content: dict[str, Any], path: Path) -> str:
         mentioned = set(_models_in(name))
         if len(mentioned) == 1:
             return mentioned.pop()
-    raise RequestError(f"neither {path} nor its name says which network it holds; name it with --model_t (or --model)")
+    raise RequestError(
+        f"neither {path} nor its name says which network it holds; name it with --model_t, --model_s or --model, "
+        f"as the script has it"
+    )
 
 
 def _models_in(text: str) -> Iterator[str]:

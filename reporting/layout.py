@@ -26,14 +26,18 @@ class Shown:
 
 
 def arrange(table: pd.DataFrame) -> Iterator[Shown]:
-    """The tables in reading order: by data set and protocol, then the networks trained alone."""
+    """The tables in reading order: by data set and protocol, then frozen backbones, then networks trained alone."""
     for place, of_dataset in table.groupby(GROUP[:3], sort=False):
         dataset = "{}, {} classes, {}×{}".format(*place, place[-1])
-        networks = of_dataset.role == "network"
-        for (_, _, _, protocol_id, teacher, student), pair in of_dataset[~networks].groupby(PAIR, sort=False):
+        probes, networks = of_dataset.role == "probe", of_dataset.role == "network"
+        pairs = of_dataset[~(probes | networks)]
+        for (_, _, _, protocol_id, teacher, student), pair in pairs.groupby(PAIR, sort=False):
             heading = f"{dataset}: {pair.protocol.iloc[0]} [{protocol_id}]"
             title = f"{teacher} → {student}" if teacher else f"{student}, no teacher"
             yield Shown(heading, title, _pair_cells(pair), _best(pair))
+        for protocol_id, frozen in of_dataset[probes].groupby("protocol_id", sort=False):
+            heading = f"{dataset}: {frozen.protocol.iloc[0]} [{protocol_id}]"
+            yield Shown(heading, "frozen backbones, new classifier", _probe_cells(frozen))
         if networks.any():
             yield Shown(dataset, "networks trained alone", _network_cells(of_dataset[networks]))
 
@@ -44,9 +48,23 @@ def _pair_cells(pair: pd.DataFrame) -> pd.DataFrame:
             "method": NAMES.get(row.role, row.method),
             "last top-1 (n)": _spread(row.last_mean, row.last_std, row.n),
             "best top-1": _number(row.best_mean),
-            "gain": "" if pd.isna(row.gain) else f"{round(row.gain, 2) + 0.0:+.2f}",  # + 0.0 mends "-0.00"
+            "gain": _gain(row.gain),
         }
         for row in pair.itertuples()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _probe_cells(frozen: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        {
+            "model": row.student,
+            "trained by": row.method,
+            "last top-1 (n)": _spread(row.last_mean, row.last_std, row.n),
+            "best top-1": _number(row.best_mean),
+            "gain over none": _gain(row.gain),
+        }
+        for row in frozen.itertuples()
     ]
     return pd.DataFrame(rows)
 
@@ -76,6 +94,10 @@ def _best(pair: pd.DataFrame) -> frozenset[int]:
 
 def _spread(mean: float, std: float, n: int) -> str:
     return f"{_number(mean)} ± {_number(std) or '–'} ({n})"
+
+
+def _gain(value: float) -> str:
+    return "" if pd.isna(value) else f"{round(value, 2) + 0.0:+.2f}"  # + 0.0 mends "-0.00"
 
 
 def _number(value: float) -> str:

@@ -135,4 +135,4 @@ def _escaped(shown: Shown, escape: Callable[[str], str], bold: str) -> pd.DataFr
 
 
 def _alignment(cells: pd.DataFrame, left: str, right: str) -> list[str]:
-    return [left if name in ("method", "model", "protocol") else right for name in cells.columns]
+    return [left if name in ("method", "model", "trained by", "protocol") else right for name in cells.columns]

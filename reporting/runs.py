@@ -20,7 +20,7 @@ from reporting.files import (
 )
 
 FORMAT = 1
-KINDS = ("student", "teacher")
+KINDS = ("student", "teacher", "probe")
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 
 
@@ -36,7 +36,12 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, as far as a table needs it."""
+    """A finished run, as far as a table needs it.
+
+    Attributes:
+        label: the method as tables call it; of a probe, how its backbone was trained.
+        backbone: SHA-256 of the weights that a probe froze.
+    """
 
     path: str
     kind: str
@@ -59,6 +64,7 @@ class Run:
     parameters: int
     method_parameters: int | None
     finished_at: int
+    backbone: str = ""
 
     @property
     def teacher(self) -> str:
@@ -119,6 +125,7 @@ def read_folder(folder: Path) -> Run | Skipped:
 
 def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
     student = config["kind"] == "student"
+    backbone = mapping(config, "backbone", CONFIG) if config["kind"] == "probe" else None
     method = text(config, "method", CONFIG) if student else ""
     last, best = mapping(result, "last", RESULT), mapping(result, "best", RESULT)
     epochs = integer(mapping(config, "recipe", CONFIG), "epochs", f"{CONFIG} recipe")
@@ -132,7 +139,7 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         image_size=integer(config, "image_size", CONFIG),
         model=text(config, "model", CONFIG),
         method=method,
-        label=text(config, "label", CONFIG) if student else "",
+        label=text(config, "label", CONFIG) if student else _trained_by(backbone),
         teachers=tuple(_teacher(entry) for entry in objects(config, "teachers", CONFIG)) if student else (),
         trial=integer(config, "trial", CONFIG),
         seed=integer(config, "seed", CONFIG),
@@ -148,10 +155,15 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
             integer(result, "method_parameters", RESULT) if result.get("method_parameters") is not None else None
         ),
         finished_at=(folder / RESULT).stat().st_mtime_ns,
+        backbone=text(backbone, "sha256", f"{CONFIG} backbone") if backbone else "",
     )
     if method == "none" and run.teachers:
         raise BrokenError(f"{CONFIG}: method none with a teacher")
     return run
+
+
+def _trained_by(backbone: dict | None) -> str:
+    return "" if backbone is None else text(backbone, "trained_by", f"{CONFIG} backbone")
 
 
 def _teacher(entry: dict) -> Teacher:

@@ -13,23 +13,25 @@ CELL = [*PAIR, "role", "method"]
 FIGURES = ["last_mean", "last_std", "best_mean", "best_std", "top5_mean", "gain"]
 COSTS = ["seconds_per_epoch", "parameters", "method_parameters"]
 COLUMNS = [*GROUP, "protocol", "teacher", "student", "role", "method", "n", "trials", *FIGURES, *COSTS, "paths"]
-ROLES = ("teacher", "student", "method", "network")  # the order of rows within a pair
+ROLES = ("teacher", "student", "method", "probe", "network")  # the order of rows within a pair
+KIND_ROLES = {"teacher": "network", "probe": "probe"}  # runs that are no part of a pair
 
 
 def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     """The tidy table, and notes on what its reader should know. The order of `runs` changes nothing.
 
-    `role` is "teacher" (the checkpoints that taught), "student" (the student alone), "method", or
-    "network" for a network trained alone as a teacher. Standard deviations are sample ones (ddof=1).
+    `role` is "teacher" (the checkpoints that taught), "student" (the student alone), "method", "network" for a
+    network trained alone as a teacher, or "probe" for a new classifier on a frozen network; `method` then says how
+    that was trained. Standard deviations are sample ones (ddof=1).
     """
     counted, notes = count_once(runs)
     if not counted:
         return pd.DataFrame(columns=COLUMNS), notes
     rows = pd.DataFrame(_student_rows(counted))
     table = pd.concat([_aggregate(rows), _teachers(counted)], ignore_index=True)
-    alone = table[table.role == "student"].set_index(PAIR).last_mean.rename("alone")
-    table = table.join(alone, on=PAIR)
-    table["gain"] = (table.last_mean - table.alone).where(table.role == "method")
+    table["gain"] = _gain(table, "method", table.role == "student")
+    of_none = (table.role == "probe") & (table.method == "none")
+    table["gain"] = table.gain.fillna(_gain(table, "probe", of_none).mask(of_none))
     table["protocol"] = table.merge(
         rows.groupby(GROUP, as_index=False).protocol.first(), how="left", on=GROUP
     ).protocol.to_numpy()
@@ -49,7 +51,7 @@ def count_once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
     for same in copies.values():
         if len({(run.last_top1, run.best_top1) for run in same}) > 1:
             notes.append(f"copies of one run with different results: {_paths(same)}; the last to finish counts")
-        trials[(*_cell(same[-1]), same[-1].trial, same[-1].seed)].append(same[-1])
+        trials[(*_cell(same[-1]), same[-1].trial, same[-1].seed, same[-1].backbone)].append(same[-1])
     for same in trials.values():
         if len(same) > 1:
             name = f"{_name(same[-1])}, trial {same[-1].trial}, seed {same[-1].seed}"
@@ -71,6 +73,8 @@ def _cell(run: Run) -> tuple:
 def _name(run: Run) -> str:
     if run.kind == "teacher":
         return f"{run.model} on {run.dataset}"
+    if run.kind == "probe":
+        return f"frozen {run.model} trained by {run.label}, on {run.dataset}"
     return f"{run.label}, {run.teacher + ' → ' if run.teacher else ''}{run.model} on {run.dataset}"
 
 
@@ -94,7 +98,7 @@ def _student_rows(runs: list[Run]) -> Iterator[dict]:
                 "protocol": run.protocol,
                 "teacher": teacher,
                 "student": run.model,
-                "role": "network" if run.kind == "teacher" else role,
+                "role": KIND_ROLES.get(run.kind, role),
                 "method": run.label,
                 "trial": run.trial,
                 "last": run.last_top1,
@@ -103,6 +107,12 @@ def _student_rows(runs: list[Run]) -> Iterator[dict]:
                 "path": run.path,
                 **{name: getattr(run, name) for name in COSTS},
             }
+
+
+def _gain(table: pd.DataFrame, role: str, baseline: pd.Series) -> pd.Series:
+    """What the rows of a role reach beyond the baseline row of their pair; NaN for other rows and without one."""
+    alone = table[baseline].set_index(PAIR).last_mean.rename("alone")
+    return (table.last_mean - table.join(alone, on=PAIR).alone).where(table.role == role)
 
 
 def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +153,7 @@ def _shared_seeds(runs: list[Run]) -> list[str]:
     """Trials of one seed repeat each other, so that their spread says nothing."""
     by_seed = defaultdict(list)
     for run in runs:
-        by_seed[(*_cell(run), run.seed)].append(run)
+        by_seed[(*_cell(run), run.seed, run.backbone)].append(run)
     shared = [same for same in by_seed.values() if len(same) > 1]
     return sorted(
         f"{_name(same[0])}: trials {', '.join(str(run.trial) for run in same)} share seed {same[0].seed}, "

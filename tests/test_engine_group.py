@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from dataset import BatchStream
 from distiller_zoo import METHODS, Method, Weights, register_method
 from tests.helpers import STEPS, assert_same, folder_of, folders_of, load, outcome_of, save_network, stop_at_step, train
 
@@ -40,7 +41,11 @@ def test_members_join_at_their_own_places(alone, teacher, tmp_path, monkeypatch)
             stop_at_step(patch, epoch, step)
             assert train(method, **options) == 130
     assert train("none", **options) == 0
+    made = []
+    original = BatchStream._batch
+    monkeypatch.setattr(BatchStream, "_batch", lambda *where: made.append(where[2:]) or original(*where))
     assert train(*METHOD_NAMES, **options) == 0
+    assert made == [(epoch, step) for epoch in (1, 2) for step in range(STEPS)]  # each batch once, for all
     for method in METHOD_NAMES:
         assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
 

@@ -1,0 +1,340 @@
+"""What goes wrong is said in one or two lines that name the mend, with the right exit code, before data is touched."""
+
+import argparse
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import evaluate as evaluate_script
+import train_student
+import train_teacher
+from dataset import DATASETS
+from distiller_zoo import METHODS
+from engine.recipes import RECIPES
+from models import MODELS, create_model
+from tests.helpers import ROOT, SMALL, folder_of, load, run_script, save_network, stop_at_step, train, train_alone
+
+DIGITS = ("--dataset", "digits", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    """So that the defaults ./data and ./save are seen to stay away; and no network."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    for scheme in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(scheme, "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    path = tmp_path / "teacher.pth"
+    save_network(path)
+    return path
+
+
+def refused(capsys, main, *argv):
+    """Run a script that must refuse its request; returns what it says."""
+    code = main([str(part) for part in argv])
+    out, errors = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert errors.startswith("error: ")
+    assert 1 <= len(errors.splitlines()) <= 2
+    assert not Path("data").exists()
+    return errors
+
+
+# --- wrong requests --------------------------------------------------------------------------------
+
+UNKNOWN = [
+    (["--distill", "fitnets"], "unknown method 'fitnets'; did you mean fitnet"),
+    (["--distill", "kd", "sdt"], "unknown method 'sdt'; did you mean std"),
+    (["--model_s", "resnet9"], "unknown model 'resnet9'; did you mean resnet"),
+    (["--dataset", "cifar1000"], "unknown data set 'cifar1000'; did you mean cifar100"),
+    (["--recipe", "diet"], "unknown recipe 'diet'; did you mean deit"),
+    (["--nce_k", "5"], "--nce_k is an option of crd, not of kd; leave it out"),
+    (["--kd_T", "0"], "--kd_T is 0.0; it must be positive"),
+    (["--epochs", "0"], "--epochs is 0; it must be positive"),
+    (["--batch_size", "-4"], "--batch_size is -4; it must be positive"),
+    (["--learning_rate", "-1"], "--learning_rate is -1.0; it must be positive"),
+    (["--lr_decay_epochs", "0,5"], "--lr_decay_epochs holds 0"),
+    (["--momentum", "2"], "--momentum is 2.0"),
+    (["--device", "tpu"], "choose auto, cpu, cuda or cuda:N"),
+    (["--device", "meta"], "choose auto, cpu, cuda or cuda:N"),
+    (["--device", "cuda:99"], "is not there"),
+    (["--distill", "hint", "--beta", "nan"], "--beta is nan"),
+    (["--distill", "hint", "--beta", "-1"], "--beta is -1"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), UNKNOWN, ids=lambda value: " ".join(value) if type(value) is list else "")
+def test_unknown_names_and_values(capsys, teacher, argv, message):
+    base = [] if "--dataset" in argv else ["--dataset", "digits"]
+    argv = [*base, "--model_s", "resnet8", "--path_t", teacher, *argv]
+    assert message in refused(capsys, train_student.main, *argv)
+    assert not Path("save").exists()
+
+
+@pytest.mark.parametrize("main", [train_teacher.main, lambda argv: evaluate_script.main([*argv, "--path", "x"])])
+def test_unknown_names_in_the_other_scripts(capsys, main):
+    assert "unknown data set 'mnist'" in refused(capsys, main, "--dataset", "mnist")
+
+
+def test_unknown_model_of_the_other_scripts(capsys, teacher):
+    assert "unknown model 'resnet9'" in refused(capsys, train_teacher.main, "--model", "resnet9", *DIGITS)
+    argv = ["--path", teacher, "--model", "resnet9", *DIGITS]
+    assert "unknown model 'resnet9'" in refused(capsys, evaluate_script.main, *argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--epoch", "3"],  # an abbreviation
+        ["--learn", "0.1"],
+        ["--no_such_option", "1"],
+        ["--epochs", "three"],
+        ["--learning_rate", "nan"],
+        ["--kd_T", "inf"],
+        ["--weight_decay", "inf"],
+        ["--lr_decay_epochs", "1;2"],
+        ["--precision", "fp8"],
+        ["--optimizer", "lamb"],
+        ["--distill"],
+    ],
+    ids=" ".join,
+)
+def test_usage_errors(capsys, argv):
+    with pytest.raises(SystemExit) as stopped:
+        train_student.main([*DIGITS, *argv])
+    assert stopped.value.code == 2
+    errors = capsys.readouterr().err
+    assert argv[0] in errors.splitlines()[-1]
+    assert not any(Path().iterdir())
+
+
+def test_missing_required_option(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate_script.main([])
+    assert stopped.value.code == 2
+    assert "--path" in capsys.readouterr().err
+
+
+def test_image_size_that_a_network_cannot_take(capsys, teacher):
+    argv = [*DIGITS, "--distill", "none", "--model_s", "mixer_s16"]
+    assert "choose a Mixer whose patch size divides 8" in refused(capsys, train_student.main, *argv)
+
+
+def test_pair_that_cannot_work(capsys, teacher):
+    argv = [*DIGITS, "--distill", "std", "--model_s", "resnet8", "--path_t", teacher]
+    assert "choose an MLP" in refused(capsys, train_student.main, *argv)
+    assert not Path("save").exists()
+
+
+def test_too_many_teachers(capsys, teacher):
+    argv = [*DIGITS, "--distill", "crd", "--model_s", "resnet8", "--path_t", teacher, teacher]
+    assert "crd learns from 1 teacher(s), but 2 were given with --path_t" in refused(capsys, train_student.main, *argv)
+
+
+def test_batch_larger_than_the_data(capsys, teacher):
+    argv = [*DIGITS, "--distill", "none", "--model_s", "mixer_pico", "--recipe", "light", "--batch_size", "2000"]
+    assert "--batch_size 2000" in refused(capsys, train_student.main, *argv)
+
+
+# --- checkpoints -----------------------------------------------------------------------------------
+
+
+def broken_checkpoints(folder):
+    state = create_model("resnet8", 10, 8).state_dict()
+    torch.save({"model": state, "opt": argparse.Namespace(lr=1)}, folder / "resnet8_last.pth")
+    torch.save({"weights": [1, 2]}, folder / "resnet8_foreign.pth")
+    torch.save(create_model("resnet14", 10, 8).state_dict(), folder / "resnet8_other.pth")
+    torch.save(create_model("resnet8", 100, 32).state_dict(), folder / "resnet8_classes.pth")
+    torch.save(state, folder / "unnamed.pth")
+    content = (folder / "resnet8_other.pth").read_bytes()
+    (folder / "resnet8_truncated.pth").write_bytes(content[: len(content) // 2])
+
+
+CHECKPOINTS = {
+    "missing.pth": "is not there; check the path",
+    "resnet8_truncated.pth": "is truncated or no PyTorch checkpoint",
+    "resnet8_foreign.pth": "holds no state dict",
+    "resnet8_last.pth": "--allow_namespace",
+    "resnet8_other.pth": "does not hold a resnet8",
+    "resnet8_classes.pth": "trained for 100 classes, but the data set has 10",
+    "unnamed.pth": "--model_t",
+    ".": "a folder, not a file",
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_checkpoints(capsys, tmp_path, name):
+    broken_checkpoints(tmp_path)
+    argv = [*DIGITS, "--model_s", "resnet8", "--path_t", tmp_path / name]
+    assert CHECKPOINTS[name] in refused(capsys, train_student.main, *argv)
+    assert not Path("save").exists()
+    assert CHECKPOINTS[name] in refused(capsys, evaluate_script.main, *DIGITS, "--path", tmp_path / name)
+
+
+def test_namespace_on_request(capsys, tmp_path):
+    broken_checkpoints(tmp_path)
+    argv = ["--path", tmp_path / "resnet8_last.pth", "--allow_namespace", *DIGITS]
+    assert evaluate_script.main([str(part) for part in argv]) == 0
+    assert capsys.readouterr().out.startswith("Acc@1 ")
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "foreign"])
+def test_damaged_state_of_an_interrupted_run(capsys, monkeypatch, damage):
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 1, 2)
+        assert train_alone("save") == 130
+    checkpoint = folder_of("save") / "checkpoint.pth"
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes({"cut": content[:1000], "text": b"hello"}.get(damage, content))
+    if damage == "foreign":
+        torch.save(load(checkpoint) | {"run_id": "0" * 8}, checkpoint)
+    capsys.readouterr()
+    assert train_alone("save") == 2
+    assert "--overwrite starts this run anew" in capsys.readouterr().err
+    assert train_alone("save", "--overwrite") == 0
+
+
+# --- places and network ----------------------------------------------------------------------------
+
+
+def test_output_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    argv = [*DIGITS, "--distill", "none", "--model_s", "resnet8", "--output", tmp_path / "file"]
+    assert "choose another place with --output" in refused(capsys, train_student.main, *argv)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc, where nobody may write")
+def test_output_where_nobody_may_write(capsys):
+    argv = [*DIGITS, "--distill", "none", "--model_s", "resnet8", "--output", "/proc/save"]
+    assert "choose another place with --output" in refused(capsys, train_student.main, *argv)
+
+
+def test_no_teacher_for_a_data_set(capsys):
+    errors = refused(capsys, train_student.main, *DIGITS, "--model_s", "resnet8")
+    assert "--path_t" in errors
+    assert "python train_teacher.py --model resnet56 --dataset digits" in errors
+    assert not Path("save").exists()
+
+
+def closing_words(errors):
+    """The error itself, without the lines on what was tried."""
+    found = errors[errors.index("error: ") :]
+    assert 1 <= len(found.splitlines()) <= 2
+    assert "Traceback" not in errors
+    return found
+
+
+def test_no_network_for_the_teacher(capsys):
+    assert train_student.main(["--model_s", "resnet8", "--device", "cpu"]) == 2
+    errors = closing_words(capsys.readouterr().err)
+    assert "--path_t" in errors
+    assert "no connection" in errors
+    assert "python train_teacher.py --model resnet56 --dataset cifar100" in errors
+    assert not Path("data").exists()
+
+
+def test_no_network_for_the_data(capsys):
+    argv = ["--distill", "none", "--model_s", "resnet8", "--dataset", "cifar10", "--device", "cpu"]
+    assert train_student.main(argv) == 2
+    errors = closing_words(capsys.readouterr().err)
+    assert "no connection" in errors
+    assert "put cifar-10-python.tar.gz (md5 c58f30108f718f92721af3b95e74349a) into data" in errors
+    assert "--data_folder" in errors
+
+
+def test_no_network_leaves_a_finished_run_alone(capsys, teacher):
+    """--overwrite does not remove what cannot be made again."""
+    argv = ["--model", "resnet8", "--dataset", "cifar10", "--device", "cpu"]
+    assert train_teacher.main(argv) == 2
+    (folder,) = Path("save/models").iterdir()
+    (folder / "result.json").write_text("{}")
+    assert train_teacher.main([*argv, "--overwrite"]) == 2
+    assert (folder / "result.json").read_text() == "{}"
+    capsys.readouterr()
+
+
+# --- as a user sees it -----------------------------------------------------------------------------
+
+
+def seen(script, *argv, cwd):
+    done = run_script(script, *argv, cwd=cwd)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    ("script", "argv", "message"),
+    [
+        ("train_student.py", ["--distill", "sdt"], "unknown method 'sdt'"),
+        ("train_student.py", ["--distill", "kd", "--path_t", "missing.pth"], "missing.pth is not there"),
+        ("train_teacher.py", ["--model", "resnet8", "--epochs", "-1"], "--epochs is -1"),
+        ("evaluate.py", ["--path", "empty.pth"], "truncated or no PyTorch checkpoint"),
+    ],
+)
+def test_wrong_requests_in_a_process(script, argv, message):
+    Path("empty.pth").touch()
+    done = seen(script, *argv, *DIGITS, cwd=Path.cwd())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert os.listdir() == ["empty.pth"]
+
+
+def test_non_finite_loss_in_a_process():
+    argv = [part for part in SMALL if part not in ("--nce_k", "64")]
+    done = seen("train_teacher.py", "--model", "resnet8", *argv, "--learning_rate", "1e30", cwd=Path.cwd())
+    assert done.returncode == 1
+    assert re.match(r"error: none: \w+ is (nan|inf) at epoch 1, step \d+ of 10", done.stderr)
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_list_names_everything(capsys):
+    assert train_student.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for registry in (METHODS, MODELS, DATASETS, RECIPES):
+        for name in registry:
+            (line,) = [line for line in lines if re.match(rf"  {re.escape(name)}( \(|  )", line)]
+            assert len(line.split()) > 3
+    assert "  hint (fitnet)" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("script", [train_student, train_teacher, evaluate_script])
+def test_help(capsys, script):
+    with pytest.raises(SystemExit) as stopped:
+        script.main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert script.__doc__.split(",")[0].split(".")[0] in " ".join(text.split())
+    assert "--dataset" in text
+
+
+def test_evaluate_prints_a_line_or_json(capsys, teacher):
+    argv = ["--path", str(teacher), *DIGITS]
+    assert evaluate_script.main(argv) == 0
+    line = capsys.readouterr().out
+    found = re.fullmatch(r"Acc@1 (\d+\.\d\d) Acc@5 (\d+\.\d\d) loss (\d+\.\d{3}) \(500 images\)\n", line)
+    assert found
+    assert evaluate_script.main([*argv, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured.keys() == {"top1", "top5", "loss", "images", "model"}
+    assert (measured["images"], measured["model"]) == (500, "resnet8")
+    assert [f"{measured['top1']:.2f}", f"{measured['top5']:.2f}", f"{measured['loss']:.3f}"] == list(found.groups())
+
+
+def test_short_flags_and_aliases_of_repdistiller(teacher, capsys):
+    extra = ["-r", "0.5", "-a", "0.25", "-b", "7", "-t", "3"]
+    assert train("fitnet", output="save", teacher=teacher, extra=extra) == 0
+    assert re.fullmatch(
+        r"S_resnet8_T_resnet8_digits_hint_r_0\.5_a_0\.25_b_7_trial_3_[0-9a-f]{8}", folder_of("save").name
+    )
+    assert (ROOT / "train_student.py").is_file()

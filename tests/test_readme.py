@@ -1,0 +1,50 @@
+"""What README promises: its example of a new method works as it stands, and its commands exist."""
+
+import re
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import train_student
+from distiller_zoo import METHODS
+from tests.helpers import ROOT, SMALL, folder_of, read_json, read_metrics, save_network
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def readme_method(monkeypatch):
+    """The method of README's example, registered for the length of the test."""
+    monkeypatch.setattr(METHODS, "_entries", dict(METHODS._entries))
+    monkeypatch.setattr(METHODS, "_aliases", dict(METHODS._aliases))
+    source = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(source, "README.md", "exec"), ModuleType("logits").__dict__)
+    return METHODS["logits"]
+
+
+def test_the_example_method_is_listed_trains_and_takes_its_option(readme_method, tmp_path, capsys):
+    assert train_student.main(["--list"]) == 0
+    assert readme_method.paper in capsys.readouterr().out
+    save_network(tmp_path / "teacher.pth")
+    small = [part for part in SMALL if part not in ("--nce_k", "64")]
+    command = ["--distill", "none", "logits", "--path_t", str(tmp_path / "teacher.pth"), "--model_s", "resnet8"]
+    assert train_student.main([*command, *small, "--logit_power", "1", "--output", str(tmp_path / "save")]) == 0
+    folder = folder_of(tmp_path / "save", "logits")
+    assert read_json(folder / "config.json")["label"] == "logits logit_power=1.0"
+    first, last = read_metrics(folder)
+    assert last["train"]["logits"] < first["train"]["logits"]
+
+
+def test_scripts_and_files_that_it_names_exist():
+    for name in set(re.findall(r"(?:scripts|docs)/[\w.]+\.(?:sh|md|py)|(?<![/\w])\w+\.py\b", README)):
+        assert (ROOT / name).is_file(), name
+
+
+def test_every_flag_that_it_shows_is_known():
+    for line in re.findall(r"^python .*$", README, re.MULTILINE):
+        script, *words = line.split("#")[0].split()[1:]
+        known = subprocess.run([sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True).stdout
+        for flag in (word for word in words if word.startswith("--")):
+            assert flag in known, line

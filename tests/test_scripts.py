@@ -1,0 +1,71 @@
+"""The shell scripts, run as a user runs them, on the digits."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, environment, folders_of, train_alone
+
+SCRIPTS = sorted(ROOT.glob("scripts/*.sh"))
+
+
+def run(script, *arguments, cwd=ROOT, **variables):
+    """A script with the packages of this interpreter."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {name: str(value) for name, value in variables.items()}
+    env = environment() | {"SKIP_SETUP": "1", "PATH": path} | variables
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts" / script), *arguments],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_parses(script):
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+
+
+def test_distils_every_trial_from_any_folder_and_ends_with_the_table(tmp_path):
+    assert train_alone(tmp_path / "save") == 0
+    small = "--dataset digits --recipe repdistiller --epochs 1 --batch_size 130 --precision fp32"
+    done = run(
+        "run_cifar_distill.sh", "resnet8", "resnet14", cwd=tmp_path,
+        METHODS="none kd std", TRIALS="1 2", ARGS=small, OUTPUT=tmp_path / "save",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(folders_of(tmp_path / "save")) == 5  # the teacher, and two methods twice
+    assert "left out: std: std distils into MLPs" in done.stdout
+    table = done.stdout[done.stdout.index("### resnet8 → resnet14") :]
+    assert "student alone" in table
+    assert "(2)" in table
+
+
+def test_trains_the_named_networks(tmp_path):
+    done = run(
+        "run_cifar_vanilla.sh", "resnet8", OUTPUT=tmp_path,
+        ARGS="--dataset digits --epochs 1 --batch_size 130 --precision fp32",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "networks trained alone" in done.stdout
+
+
+def test_fetching_says_which_source_is_dead_and_how_to_train_instead(tmp_path):
+    done = run("fetch_pretrained_teachers.sh", "--output", str(tmp_path), "resnet20", "vgg13")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for source in ("pytorch-cifar-models", "mdistiller", "shape2prog"):
+        assert source in done.stderr
+    assert "bash scripts/run_cifar_vanilla.sh resnet20 vgg13" in done.stderr.splitlines()[-1]
+
+
+def test_an_unknown_teacher_is_refused(tmp_path):
+    done = run("fetch_pretrained_teachers.sh", "--output", str(tmp_path), "resnet21")
+    assert done.returncode == 2
+    assert "resnet20" in done.stderr

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Probe a trained network on another data set: freeze it and train a new classifier on what it sees.
+
+The images are normalised with the constants of the data set at hand, as they are in the published transfer figures.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from common.command import guard, make_parser
+from dataset import DATASETS
+from distiller_zoo import METHODS
+from engine import cli
+from engine.compute import resolve_compute
+from engine.folder import trained_by
+from engine.plan import DEFAULT_KD_T, BackboneFile, RunPlan
+from engine.recipes import resolve_recipe
+from engine.run import run_group
+from engine.weights import read_backbone
+from models import MODELS
+
+DEFAULT_RECIPE = "probe"
+
+
+def parse(argv: list[str] | None):
+    parser = make_parser(__doc__)
+    parser.add_argument("--path_s", type=Path, required=True, metavar="CKPT", help="checkpoint of the trained network")
+    parser.add_argument("--model_s", metavar="NAME", help="network, where the checkpoint does not say")
+    parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
+    cli.add_data_arguments(parser, default=None)
+    cli.add_recipe_arguments(parser)
+    cli.add_compute_arguments(parser)
+    cli.add_run_arguments(parser)
+    return parser.parse_args(argv)
+
+
+@guard
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    dataset, method = DATASETS.canonical(arguments.dataset), METHODS["none"]
+    compute = resolve_compute(arguments.device, arguments.precision)
+    backbone = read_backbone(arguments.path_s, arch=arguments.model_s, allow_namespace=arguments.allow_namespace)
+    # What suits the training of the whole network says nothing about one linear layer.
+    hints = replace(MODELS[backbone.arch], recipe=DEFAULT_RECIPE, learning_rate=None)
+    plan = RunPlan(
+        kind="probe",
+        dataset=dataset,
+        model=backbone.arch,
+        method=method.name,
+        options={},
+        weights=method.weights,
+        kd_T=DEFAULT_KD_T,
+        teachers=(),
+        recipe=resolve_recipe(arguments.recipe, hints, cli.given_recipe_values(arguments)),
+        precision=compute.precision,
+        trial=arguments.trial,
+        seed=arguments.trial if arguments.seed is None else arguments.seed,
+        save_freq=arguments.save_freq,
+        backbone=BackboneFile(backbone.arch, backbone.path, backbone.sha256, trained_by(backbone.path)),
+    )
+    outcome = run_group(
+        [plan],
+        (),
+        output=arguments.output,
+        data_folder=arguments.data_folder,
+        compute=compute,
+        overwrite=arguments.overwrite,
+        backbone=backbone,
+    )
+    return cli.exit_code(outcome)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
