@@ -45,7 +45,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag for each value of a recipe; only what the user gives ends up in the namespace."""
     group = parser.add_argument_group("recipe", "a preset, and single values that change it")
-    group.add_argument("--recipe", metavar="NAME", help=f"one of {', '.join(RECIPES)}; default: the student's own")
+    group.add_argument(
+        "--recipe", metavar="NAME", help=f"one of {', '.join(RECIPES)}; by default the one that suits the network"
+    )
     for owner, names in ((Recipe, RECIPE_FIELDS), (Augmentation, AUGMENTATION_FIELDS)):
         hints = get_type_hints(owner)
         for field in fields(owner):

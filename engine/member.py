@@ -21,8 +21,9 @@ from engine.evaluate import evaluate
 from engine.folder import RunFolder
 from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
+from engine.reading import read_checkpoint
 from engine.tensorboard import TensorBoard
-from engine.weights import Backbone, load_backbone, read_checkpoint, save_weights
+from engine.weights import Backbone, load_backbone, save_weights
 from models import Features, FeatureShapes, Network, create_model
 
 # How often a CUDA run looks whether its losses are finite; each look waits for the device.

@@ -147,6 +147,8 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
     if "lr_decay_epochs" not in given and recipe.epochs != preset.epochs:
         moved = tuple(round(epoch * recipe.epochs / preset.epochs) for epoch in recipe.lr_decay_epochs)
         recipe = replace(recipe, lr_decay_epochs=moved)
+    if "min_lr" not in given:
+        recipe = replace(recipe, min_lr=min(recipe.min_lr, recipe.learning_rate))
     if "warmup_epochs" not in given:
         recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARMUP_SHARE * recipe.epochs))
     if recipe.schedule == "cosine" and recipe.min_lr > recipe.learning_rate:

@@ -13,6 +13,7 @@ from engine.evaluate import evaluate
 from engine.member import Member
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
+from engine.recipes import Recipe
 from engine.train import Outcome, train_group
 from engine.weights import Backbone, load_network
 from models import FeatureShapes
@@ -67,36 +68,21 @@ def run_group(
         Interrupted: after SIGINT or SIGTERM.
     """
     entry, progress = DATASETS[plans[0].dataset], Progress()
+    recipe = plans[0].recipe
+    _check_batches(recipe, entry)
     members = []
     for plan in plans:
         shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
         try:
-            member = Member(plan, entry, shapes, output, backbone if plan.backbone else None)
+            members.append(Member(plan, entry, shapes, output, backbone if plan.backbone else None))
         except RequestError as refusal:
             if not skip_refused:
                 raise
             progress.line(f"left out: {plan.label}: {refusal}")
-            continue
-        members.append(member)
     if not overwrite:
-        for member in [m for m in members if m.folder.is_finished()]:
-            progress.line(f"already finished: {member.plan.label} in {member.folder.path} (--overwrite starts anew)")
-            members.remove(member)
-        for member in members:
-            member.read_saved()
+        members = _unfinished(members, progress)
     if not members:
         return Outcome()
-    recipe = plans[0].recipe
-    if recipe.drop_last and recipe.batch_size > entry.train_size:
-        raise RequestError(
-            f"--batch_size {recipe.batch_size} is more than the {entry.train_size} training images of {entry.name}; "
-            f"give a smaller one"
-        )
-    if not recipe.drop_last and entry.train_size % recipe.batch_size == 1:
-        raise RequestError(
-            f"--batch_size {recipe.batch_size} leaves a last batch of one image, on which batch normalisation cannot "
-            f"train; choose another one or add --drop_last"
-        )
     for member in members:
         member.folder.create()
 
@@ -122,6 +108,31 @@ def run_group(
         member.folder.write_config(member.plan.config(measured if member.plan.teachers else [], environment))
         progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
     return train_group(members, [teacher.network for teacher in needed], stream, data, entry, compute, progress)
+
+
+def _check_batches(recipe: Recipe, entry: DatasetEntry) -> None:
+    if recipe.drop_last and recipe.batch_size > entry.train_size:
+        raise RequestError(
+            f"--batch_size {recipe.batch_size} is more than the {entry.train_size} training images of {entry.name}; "
+            f"give a smaller one"
+        )
+    if not recipe.drop_last and entry.train_size % recipe.batch_size == 1:
+        raise RequestError(
+            f"--batch_size {recipe.batch_size} leaves a last batch of one image, on which batch normalisation cannot "
+            f"train; choose another one or add --drop_last"
+        )
+
+
+def _unfinished(members: list[Member], progress: Progress) -> list[Member]:
+    """Those that have something to do, their checkpoints read."""
+    remaining = []
+    for member in members:
+        if member.folder.is_finished():
+            progress.line(f"already finished: {member.plan.label} in {member.folder.path} (--overwrite starts anew)")
+        else:
+            member.read_saved()
+            remaining.append(member)
+    return remaining
 
 
 def _measure(teacher: Teacher, data: Arrays, entry: DatasetEntry, compute: Compute, progress: Progress):

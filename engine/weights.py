@@ -1,16 +1,11 @@
-"""Network weights on disk: our own files, RepDistiller's, pytorch-cifar-models', read without running any code.
+"""Networks to and from files: our own, RepDistiller's and pytorch-cifar-models'.
 
 A file that we write holds `arch`, `num_classes`, `image_size`, `dataset` with its normalisation (`mean` and
 `std`), `epoch`, accuracies, `model` (the state dict) and, where a method added heads to the network, `method`
 with what is needed to rebuild them.
 """
 
-import argparse
 import io
-import pickle
-import re
-import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,8 @@ from common.files import sha256_of, write_bytes
 from dataset import DatasetEntry
 from distiller_zoo import Method, Pair, create_method
 from engine.deployed import Deployed, Renormalise
-from models import MODELS, FeatureShapes, Network, create_model
+from engine.reading import find_arch, find_state_dict, read_checkpoint
+from models import FeatureShapes, Network, create_model
 from models.published import find_published
 
 
@@ -107,8 +103,8 @@ def load_network(
     """
     path = Path(path)
     content = read_checkpoint(path, allow_namespace)
-    state = _find_state_dict(content, path)
-    arch = _find_arch(arch, content, path)
+    state = find_state_dict(content, path)
+    arch = find_arch(arch, content, path)
     network = create_model(arch, entry.num_classes, entry.image_size)
     _load_strictly(network, state, arch, path)
     saved = content["method"] if _is_ours(content) else None
@@ -128,8 +124,8 @@ def read_backbone(path: Path, *, arch: str | None = None, allow_namespace: bool 
         RequestError: no such file, truncated, not weights, or of a network that nothing names.
     """
     content = read_checkpoint(path, allow_namespace)
-    state = _find_state_dict(content, path)
-    arch = _find_arch(arch, content, path)
+    state = find_state_dict(content, path)
+    arch = find_arch(arch, content, path)
     known = _is_ours(content) and content["arch"] == arch
     return Backbone(arch, path, sha256_of(path), state, content.get("image_size") if known else None)
 
@@ -154,83 +150,8 @@ def load_backbone(network: Network, backbone: Backbone) -> None:
     network.last_linear.requires_grad_(True)
 
 
-def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]:
-    """The dictionary in a checkpoint file, read without executing what a pickle may ask for.
-
-    Raises:
-        RequestError: the file is missing, truncated, foreign, or holds objects beside weights.
-    """
-    if not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else "not there"
-        raise RequestError(f"checkpoint {path} is {what}; check the path, or train one with train_teacher.py")
-    allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
-    try:
-        with allowed, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols; what it refuses, it refuses
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise RequestError(_explain_refusal(path, str(error))) from None
-    except PermissionError:
-        raise RequestError(f"checkpoint {path} may not be read; change its permissions") from None
-    except (Exception, MemoryError):
-        raise RequestError(f"{path} is truncated or no PyTorch checkpoint; fetch or save it again") from None
-    if not isinstance(content, dict):
-        raise RequestError(f"{path} holds a {type(content).__name__}, not weights; save model.state_dict() instead")
-    return content
-
-
-def _explain_refusal(path: Path, error: str) -> str:
-    if "argparse.Namespace" in error:
-        return (
-            f"{path} holds a pickled argparse.Namespace beside the weights (RepDistiller's *_last.pth do).\n"
-            f"If you trust its source, add --allow_namespace; or take ckpt_epoch_240.pth, which has weights only."
-        )
-    if found := re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", error):
-        return (
-            f"{path} holds a pickled {found[1]} object, and loading it could run code, so it was not loaded.\n"
-            f"Save its weights alone: torch.save(model.state_dict(), ...)."
-        )
-    return f"{path} is truncated or no PyTorch checkpoint; fetch or save it again"
-
-
-def _find_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    for candidate in (content.get("model"), content.get("state_dict"), content):
-        if (
-            isinstance(candidate, dict)
-            and candidate
-            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in candidate.items())
-        ):
-            # DataParallel and DistributedDataParallel put "module." before every name.
-            return {key.removeprefix("module."): value for key, value in candidate.items()}
-    raise RequestError(f"{path} holds no state dict (looked at 'model', 'state_dict' and the top level)")
-
-
 def _is_ours(content: dict[str, Any]) -> bool:
     return content.get("format") == 1 and content.keys() >= {"arch", "mean", "std", "model", "method"}
-
-
-def _find_arch(arch: str | None, content: dict[str, Any], path: Path) -> str:
-    if arch is not None:
-        return MODELS.canonical(arch)
-    if isinstance(content.get("arch"), str):
-        return MODELS.canonical(content["arch"])
-    for name in (path.stem, path.resolve().parent.name):
-        mentioned = set(_models_in(name))
-        if len(mentioned) == 1:
-            return mentioned.pop()
-    raise RequestError(
-        f"neither {path} nor its name says which network it holds; name it with --model_t, --model_s or --model, "
-        f"as the script has it"
-    )
-
-
-def _models_in(text: str) -> Iterator[str]:
-    """Registered networks named in a file name such as cifar100_resnet56-f2eff4c8 or wrn_40_2_vanilla."""
-    for name in sorted(MODELS, key=len, reverse=True):
-        pattern = rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
-        if re.search(pattern, text):
-            yield name
-            text = re.sub(pattern, " ", text)
 
 
 def _load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: Path) -> None:

@@ -196,7 +196,12 @@ def test_nonsense_is_refused(key, value):
 
 def test_a_rate_that_rises_at_the_end_is_refused():
     with pytest.raises(RequestError, match="--min_lr"):
-        resolve("deit", MLP, learning_rate=1e-6)
+        resolve("deit", MLP, learning_rate=1e-6, min_lr=1e-5)
+
+
+def test_the_presets_last_rate_gives_way_to_a_smaller_peak():
+    recipe = resolve("deit", MLP, learning_rate=1e-6)
+    assert (recipe.learning_rate, recipe.min_lr) == (1e-6, 1e-6)
 
 
 def test_unknown_recipe():

@@ -69,3 +69,16 @@ def test_an_unknown_teacher_is_refused(tmp_path):
     done = run("fetch_pretrained_teachers.sh", "--output", str(tmp_path), "resnet21")
     assert done.returncode == 2
     assert "resnet20" in done.stderr
+
+
+def test_keeps_the_records_of_finished_runs_and_no_weights(tmp_path):
+    assert train_alone(tmp_path / "save") == 0
+    (unfinished := tmp_path / "save" / "student_model" / "cut_off").mkdir(parents=True)
+    (unfinished / "config.json").write_text("{}")
+    for said in ("", "left as it is"):
+        done = run("keep_records.sh", str(tmp_path / "save"), str(tmp_path / "kept"))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert said in done.stdout
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert sorted(path.name for path in kept.iterdir()) == ["config.json", "metrics.jsonl", "result.json"]
+    assert run("keep_records.sh", str(tmp_path / "nothing"), str(tmp_path / "kept")).returncode == 2

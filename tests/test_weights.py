@@ -19,7 +19,8 @@ from dataset import DATASETS
 from dataset.augment import normalise
 from distiller_zoo import Pair, create_method
 from engine.deployed import Deployed
-from engine.weights import load_network, read_checkpoint, save_weights
+from engine.reading import read_checkpoint
+from engine.weights import load_network, save_weights
 from models import create_model
 from models.published import HUB_MEAN, HUB_STD
 from tests.helpers import DIGITS, ROOT, folder_of, load, read_json, save_network, train

@@ -1,0 +1,92 @@
+"""Reading checkpoints of any origin without running code: what is in the file, and which network it belongs to."""
+
+import argparse
+import pickle
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.errors import RequestError
+from models import MODELS
+
+
+def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]:
+    """The dictionary in a checkpoint file, read without executing what a pickle may ask for.
+
+    Raises:
+        RequestError: the file is missing, truncated, foreign, or holds objects beside weights.
+    """
+    if not path.is_file():
+        what = "a folder, not a file" if path.is_dir() else "not there"
+        raise RequestError(f"checkpoint {path} is {what}; check the path, or train one with train_teacher.py")
+    allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
+    try:
+        with allowed, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols; what it refuses, it refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RequestError(_explain_refusal(path, str(error))) from None
+    except PermissionError:
+        raise RequestError(f"checkpoint {path} may not be read; change its permissions") from None
+    except (Exception, MemoryError):
+        raise RequestError(f"{path} is truncated or no PyTorch checkpoint; fetch or save it again") from None
+    if not isinstance(content, dict):
+        raise RequestError(f"{path} holds a {type(content).__name__}, not weights; save model.state_dict() instead")
+    return content
+
+
+def _explain_refusal(path: Path, error: str) -> str:
+    if "argparse.Namespace" in error:
+        return (
+            f"{path} holds a pickled argparse.Namespace beside the weights (RepDistiller's *_last.pth do).\n"
+            f"If you trust its source, add --allow_namespace; or take ckpt_epoch_240.pth, which has weights only."
+        )
+    if found := re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", error):
+        return (
+            f"{path} holds a pickled {found[1]} object, and loading it could run code, so it was not loaded.\n"
+            f"Save its weights alone: torch.save(model.state_dict(), ...)."
+        )
+    return f"{path} is truncated or no PyTorch checkpoint; fetch or save it again"
+
+
+def find_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights by name, from under "model" or "state_dict" or from the top level; raises RequestError."""
+    for candidate in (content.get("model"), content.get("state_dict"), content):
+        if (
+            isinstance(candidate, dict)
+            and candidate
+            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in candidate.items())
+        ):
+            # DataParallel and DistributedDataParallel put "module." before every name.
+            return {key.removeprefix("module."): value for key, value in candidate.items()}
+    raise RequestError(f"{path} holds no state dict (looked at 'model', 'state_dict' and the top level)")
+
+
+def find_arch(arch: str | None, content: dict[str, Any], path: Path) -> str:
+    """Which network a checkpoint holds: `arch` if given, else as its content or its name says; raises RequestError."""
+    if arch is not None:
+        return MODELS.canonical(arch)
+    if isinstance(content.get("arch"), str):
+        return MODELS.canonical(content["arch"])
+    for name in (path.stem, path.resolve().parent.name):
+        mentioned = set(_models_in(name))
+        if len(mentioned) == 1:
+            return mentioned.pop()
+    raise RequestError(
+        f"neither {path} nor its name says which network it holds; name it with --model_t, --model_s or --model, "
+        f"as the script has it"
+    )
+
+
+def _models_in(text: str) -> Iterator[str]:
+    """Registered networks named in a file name such as cifar100_resnet56-f2eff4c8 or wrn_40_2_vanilla."""
+    for name in sorted(MODELS, key=len, reverse=True):
+        pattern = rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
+        if re.search(pattern, text):
+            yield name
+            text = re.sub(pattern, " ", text)
