@@ -1,5 +1,6 @@
 """ResNets for small images, plain (`resnet20`) and four times as wide (`resnet8x4`)."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import torch.nn.functional as F
@@ -38,6 +39,16 @@ class ReluStage(nn.Sequential):
             preact = block(x)
             x = F.relu(preact)
         return x, preact
+
+
+def run_stages(x: Tensor, stages: Iterable[nn.Module]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Outputs and preacts of stages that follow each other, each of which yields both."""
+    outputs, preacts = [], []
+    for stage in stages:
+        x, preact = stage(x)
+        outputs.append(x)
+        preacts.append(preact)
+    return tuple(outputs), tuple(preacts)
 
 
 class BasicBlock(nn.Module):
@@ -83,17 +94,9 @@ class ResNet(Network):
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(x)))
-        stage1, preact1 = self.layer1(stem)
-        stage2, preact2 = self.layer2(stage1)
-        stage3, preact3 = self.layer3(stage2)
-        embedding = global_average(stage3)
-        return Features(
-            logits=self.fc(embedding),
-            embedding=embedding,
-            stem=stem,
-            stages=(stage1, stage2, stage3),
-            preacts=(preact1, preact2, preact3),
-        )
+        stages, preacts = run_stages(stem, (self.layer1, self.layer2, self.layer3))
+        embedding = global_average(stages[-1])
+        return Features(self.fc(embedding), embedding, stem, stages, preacts)
 
 
 def _stage(in_channels: int, out_channels: int, count: int, stride: int) -> ReluStage:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.features import Features
 from models.network import Network
 from models.registry import register_model
-from models.resnet import ReluStage, global_average, init_convolutions
+from models.resnet import ReluStage, global_average, init_convolutions, run_stages
 
 EXPANSION = 4
 
@@ -63,18 +63,9 @@ class BottleneckResNet(Network):
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(x)))
-        stage1, preact1 = self.layer1(stem)
-        stage2, preact2 = self.layer2(stage1)
-        stage3, preact3 = self.layer3(stage2)
-        stage4, preact4 = self.layer4(stage3)
-        embedding = global_average(stage4)
-        return Features(
-            logits=self.linear(embedding),
-            embedding=embedding,
-            stem=stem,
-            stages=(stage1, stage2, stage3, stage4),
-            preacts=(preact1, preact2, preact3, preact4),
-        )
+        stages, preacts = run_stages(stem, (self.layer1, self.layer2, self.layer3, self.layer4))
+        embedding = global_average(stages[-1])
+        return Features(self.linear(embedding), embedding, stem, stages, preacts)
 
 
 def _stage(in_channels: int, width: int, count: int, stride: int) -> ReluStage:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from models.features import Features
 from models.network import Network
 from models.registry import register_model
-from models.resnet import ReluStage, global_average
+from models.resnet import ReluStage, global_average, run_stages
 
 GROUPS = 3
 STEM_WIDTH = 24
@@ -63,17 +63,9 @@ class ShuffleNetV1(Network):
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(x)))
-        stage1, preact1 = self.layer1(stem)
-        stage2, preact2 = self.layer2(stage1)
-        stage3, preact3 = self.layer3(stage2)
-        embedding = global_average(stage3)
-        return Features(
-            logits=self.linear(embedding),
-            embedding=embedding,
-            stem=stem,
-            stages=(stage1, stage2, stage3),
-            preacts=(preact1, preact2, preact3),
-        )
+        stages, preacts = run_stages(stem, (self.layer1, self.layer2, self.layer3))
+        embedding = global_average(stages[-1])
+        return Features(self.linear(embedding), embedding, stem, stages, preacts)
 
 
 def _stage(in_channels: int, out_channels: int, count: int) -> ReluStage:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from models.features import Features
 from models.network import Network
 from models.registry import register_model
-from models.resnet import global_average
+from models.resnet import global_average, run_stages
 
 
 class SplitUnit(nn.Module):
@@ -97,17 +97,9 @@ class ShuffleNetV2(Network):
         stem = F.relu(self.bn1(self.conv1(x)))
         # A preact keeps the channel order from before the shuffle, so relu(preact) is a permutation of its stage.
         # RepDistiller has it so; a shuffled one would give other values than the networks whose results we compare.
-        stage1, preact1 = self.layer1(stem)
-        stage2, preact2 = self.layer2(stage1)
-        stage3, preact3 = self.layer3(stage2)
-        embedding = global_average(F.relu(self.bn2(self.conv2(stage3))))
-        return Features(
-            logits=self.linear(embedding),
-            embedding=embedding,
-            stem=stem,
-            stages=(stage1, stage2, stage3),
-            preacts=(preact1, preact2, preact3),
-        )
+        stages, preacts = run_stages(stem, (self.layer1, self.layer2, self.layer3))
+        embedding = global_average(F.relu(self.bn2(self.conv2(stages[-1]))))
+        return Features(self.linear(embedding), embedding, stem, stages, preacts)
 
 
 register_model(
