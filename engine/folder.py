@@ -57,6 +57,8 @@ class RunFolder:
             probe = self.path / ".writable"
             probe.touch()
             probe.unlink()
+            for half_written in self.path.glob(".*.tmp"):  # by a run that was killed while it saved
+                half_written.unlink()
         except OSError as error:
             raise RequestError(
                 f"cannot write to {self.path}: {error.strerror}; choose another place with --output"
