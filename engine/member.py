@@ -2,13 +2,12 @@
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
@@ -16,9 +15,11 @@ from dataset import DATASETS, Arrays, Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method
 from distiller_zoo.kd import kd_loss
 from engine.compute import Compute
+from engine.cost import count_parameters, peak_memory_mib
 from engine.deployed import Deployed
 from engine.evaluate import evaluate
 from engine.folder import RunFolder
+from engine.meters import Meters
 from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
 from engine.reading import read_checkpoint
@@ -28,19 +29,6 @@ from models import Features, FeatureShapes, Network, create_model
 
 # How often a CUDA run looks whether its losses are finite; each look waits for the device.
 CUDA_CHECK_INTERVAL = 50
-
-
-@dataclass
-class Meters:
-    """Sums over the images of the running epoch, kept on the device."""
-
-    names: list[str]
-    sums: Tensor
-    images: int = 0
-    seconds: float = 0.0
-
-    def means(self) -> dict[str, float]:
-        return dict(zip(self.names, (self.sums / self.images).tolist(), strict=True))
 
 
 class Member:
@@ -204,13 +192,12 @@ class Member:
             total = total + weights.beta * sum(own.values(), start=torch.zeros_like(total))
         return losses, total
 
-    @torch.no_grad()
     def _record(self, losses: dict[str, Tensor], total: Tensor, logits: Tensor, batch: Batch) -> None:
-        values = {"loss": total, **losses, "top1": 100 * (logits.argmax(dim=1) == batch.labels).float().mean()}
+        hits = 100 * (logits.detach().argmax(dim=1) == batch.labels).float().mean()
+        values = {"loss": total, **losses, "top1": hits}
         if self.meters is None:
-            self.meters = Meters(list(values), torch.zeros(len(values), dtype=torch.float64, device=total.device))
-        self.meters.sums += torch.stack(list(values.values())).double() * len(batch.labels)
-        self.meters.images += len(batch.labels)
+            self.meters = Meters.of(values)
+        self.meters.add(values, len(batch.labels))
 
     def _check_finite(self, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -314,16 +301,3 @@ class Member:
         # What it held beyond the final weights was needed only to go on.
         self.folder.checkpoint.unlink(missing_ok=True)
         return result
-
-
-def count_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Most memory used so far: of the device for CUDA, of the process for the CPU."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    import resource  # not there on Windows
-
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)

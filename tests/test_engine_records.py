@@ -276,7 +276,7 @@ CHANGES = {
     "weights": lambda plan: replace(plan.weights, beta=math.nextafter(plan.weights.beta, -1)),
     "kd_T": lambda plan: math.nextafter(plan.kd_T, -1),
     "teachers": lambda plan: (*plan.teachers, TeacherFile("resnet8", Path("t"), "0" * 64)),
-    "recipe": lambda plan: replace(plan.recipe, weight_decay=plan.recipe.weight_decay / 3),
+    "recipe": lambda plan: replace(plan.recipe, weight_decay=plan.recipe.weight_decay + 1),
     "precision": lambda plan: "fp32" if plan.precision == "bf16" else "bf16",
     "trial": lambda plan: plan.trial + 1,
     "seed": lambda plan: plan.seed + 1,
