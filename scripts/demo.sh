@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 setup_environment requirements.txt
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # networks this small are faster without a second thread
 
 OUTPUT=${OUTPUT:-save/demo}
 METHODS=${METHODS:-none kd std crd}
