@@ -6,16 +6,9 @@ import pytest
 
 from dataset import BatchStream
 from distiller_zoo import METHODS, Method, Weights, register_method
-from tests.helpers import STEPS, assert_same, folder_of, folders_of, load, outcome_of, save_network, stop_at_step, train
+from tests.helpers import STEPS, assert_same, folder_of, folders_of, load, outcome_of, stop_at_step, train
 
 METHOD_NAMES = ("none", "kd", "crd", "std")
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
-    save_network(path, "resnet8", seed=5)
-    return path
 
 
 @pytest.fixture(scope="module")

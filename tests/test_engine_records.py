@@ -35,18 +35,10 @@ from tests.helpers import (
     outcome_of,
     read_json,
     read_metrics,
-    save_network,
     stop_at_step,
     train,
     train_alone,
 )
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
-    save_network(path, "resnet8", seed=5)
-    return path
 
 
 @pytest.fixture(scope="module")

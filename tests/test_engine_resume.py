@@ -21,20 +21,12 @@ from tests.helpers import (
     load,
     outcome_of,
     read_metrics,
-    save_network,
     stop_after_epoch,
     stop_at_step,
     train,
 )
 
 INTERRUPTED = 130
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
-    save_network(path, "resnet8", seed=5)
-    return path
 
 
 def student_for(method):
