@@ -14,7 +14,7 @@ from engine import cli
 from engine.compute import resolve_compute
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.recipes import resolve_recipe
-from engine.run import load_teachers, run_group
+from engine.run import load_teachers, run_plans
 from engine.teachers import default_teacher
 from models import DEFAULT_STUDENT, MODELS
 
@@ -91,13 +91,14 @@ def main(argv: list[str] | None = None) -> int:
         )
         for method in methods
     ]
-    outcome = run_group(
+    outcome = run_plans(
         plans,
         teachers,
         output=arguments.output,
         data_folder=arguments.data_folder,
         compute=compute,
         overwrite=arguments.overwrite,
+        checkpoint_seconds=arguments.checkpoint_seconds,
         skip_refused=arguments.skip_refused,
     )
     return cli.exit_code(outcome)

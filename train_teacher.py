@@ -11,7 +11,7 @@ from engine import cli
 from engine.compute import resolve_compute
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.recipes import resolve_recipe
-from engine.run import run_group
+from engine.run import run_plans
 from models import MODELS
 from models.published import DEFAULT_TEACHER
 
@@ -46,13 +46,14 @@ def main(argv: list[str] | None = None) -> int:
         seed=arguments.trial if arguments.seed is None else arguments.seed,
         save_freq=arguments.save_freq,
     )
-    outcome = run_group(
+    outcome = run_plans(
         [plan],
         (),
         output=Path(arguments.output),
         data_folder=arguments.data_folder,
         compute=compute,
         overwrite=arguments.overwrite,
+        checkpoint_seconds=arguments.checkpoint_seconds,
     )
     return cli.exit_code(outcome)
 

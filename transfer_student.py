@@ -16,7 +16,7 @@ from engine.compute import resolve_compute
 from engine.folder import trained_by
 from engine.plan import DEFAULT_KD_T, BackboneFile, RunPlan
 from engine.recipes import resolve_recipe
-from engine.run import run_group
+from engine.run import run_plans
 from engine.weights import read_backbone
 from models import MODELS
 
@@ -59,13 +59,14 @@ def main(argv: list[str] | None = None) -> int:
         save_freq=arguments.save_freq,
         backbone=BackboneFile(backbone.arch, backbone.path, backbone.sha256, trained_by(backbone.path)),
     )
-    outcome = run_group(
+    outcome = run_plans(
         [plan],
         (),
         output=arguments.output,
         data_folder=arguments.data_folder,
         compute=compute,
         overwrite=arguments.overwrite,
+        checkpoint_seconds=arguments.checkpoint_seconds,
         backbone=backbone,
     )
     return cli.exit_code(outcome)

@@ -59,10 +59,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path | str, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path | str, write: Callable[[BinaryIO], None], keep: Path | None = None) -> None:
     """Call `write(file)` on a temporary file in the folder of `path`, then put it in the place of `path`.
 
     Whatever goes wrong, the temporary file is removed and the old file, if any, stands untouched.
+
+    Args:
+        keep: a name in the same folder under which the old file, if any, is kept.
 
     Raises:
         RunError: the disk is full or the folder cannot be written to.
@@ -79,6 +82,8 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], None]) -> Non
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide results from the rest of a group
+            if keep is not None and path.exists():
+                os.replace(path, keep)
             os.replace(temporary, path)
             temporary = None
             sync_folder(path.parent)
@@ -94,9 +99,9 @@ def _umask() -> int:
     return mask
 
 
-def write_bytes(path: Path | str, content: bytes) -> None:
+def write_bytes(path: Path | str, content: bytes, keep: Path | None = None) -> None:
     """`write_atomically` for bytes at hand."""
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), keep)
 
 
 def write_text(path: Path | str, content: str) -> None:

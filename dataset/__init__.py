@@ -2,7 +2,7 @@
 
 from common.registry import import_all_modules
 from dataset.augment import Augmentation
-from dataset.registry import DATASETS, Arrays, DatasetEntry, load_arrays
+from dataset.registry import DATASETS, Arrays, DatasetEntry, digest, load_arrays
 from dataset.stream import Batch, BatchStream, evaluation_batches
 
 import_all_modules(__name__, __path__)
@@ -14,6 +14,7 @@ __all__ = [
     "Batch",
     "BatchStream",
     "DatasetEntry",
+    "digest",
     "evaluation_batches",
     "load_arrays",
 ]

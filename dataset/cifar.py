@@ -17,7 +17,7 @@ import numpy as np
 from common.download import download
 from common.errors import RequestError
 from common.files import digest_of, only_one_process
-from dataset.arrays import all_there, read_arrays, write_arrays
+from dataset.arrays import all_there, array_paths, read_arrays, write_arrays
 from dataset.pickles import read_plain_pickle
 from dataset.registry import Arrays, DatasetEntry, register_dataset
 
@@ -109,13 +109,33 @@ def load_cifar(data_folder: Path | str, source: CifarSource) -> Arrays:
         with only_one_process(data_folder / f".{source.name}.lock"):
             if not all_there(folder):  # another process may have made them while this one waited
                 write_arrays(folder, convert(data_folder, source))
-    return read_arrays(
+    arrays = read_arrays(
         folder,
         train_size=source.train_size,
         test_size=source.test_size,
         image_size=IMAGE_SIZE,
         num_classes=source.num_classes,
     )
+    # A tenth of a second, against results on other data under the same name.
+    if foreign := _unofficial(arrays, source):
+        raise RequestError(
+            f"{array_paths(folder)[foreign]} is not the official data of {source.name};\n"
+            f"delete it, and it is made anew from the archive"
+        )
+    return arrays
+
+
+def at_hand(data_folder: Path | str, source: CifarSource) -> bool:
+    """Whether `load_cifar` would find the arrays in `data_folder`."""
+    return all_there(Path(data_folder) / source.name)
+
+
+def _unofficial(arrays: Arrays, source: CifarSource) -> str | None:
+    """The first field of `Arrays` that does not hold the official bytes; None where all known ones do."""
+    for name, expected in source.raw_sha256.items():
+        if raw_digest(getattr(arrays, name)) != expected:
+            return name
+    return None
 
 
 def convert(data_folder: Path, source: CifarSource) -> Arrays:
@@ -134,13 +154,11 @@ def convert(data_folder: Path, source: CifarSource) -> Arrays:
     train = _decode(contents, source.train_files, source)
     test = _decode(contents, source.test_files, source)
     arrays = Arrays(*train, *test)
-    for name, expected in source.raw_sha256.items():
-        found = raw_digest(getattr(arrays, name))
-        if found != expected:
-            raise RequestError(
-                f"{source.name}: the {name.replace('_', ' ')} are not the official ones (SHA-256 {found[:12]}…);\n"
-                f"delete {archive} and {data_folder / source.inner_folder} and run again to fetch them anew"
-            )
+    if foreign := _unofficial(arrays, source):
+        raise RequestError(
+            f"{source.name}: the {foreign.replace('_', ' ')} are not the official ones (their SHA-256 differs);\n"
+            f"delete {archive} and {data_folder / source.inner_folder} and run again to fetch them anew"
+        )
     return arrays
 
 
@@ -209,6 +227,7 @@ register_dataset(
         horizontal_flip=True,
         summary="CIFAR-100: 50,000 + 10,000 photographs of 32×32 pixels in 100 classes",
         load=partial(load_cifar, source=CIFAR100),
+        at_hand=partial(at_hand, source=CIFAR100),
     )
 )
 
@@ -225,5 +244,6 @@ register_dataset(
         horizontal_flip=True,
         summary="CIFAR-10: 50,000 + 10,000 photographs of 32×32 pixels in 10 classes",
         load=partial(load_cifar, source=CIFAR10),
+        at_hand=partial(at_hand, source=CIFAR10),
     )
 )

@@ -1,5 +1,6 @@
 """Which data sets exist, and what training on them should know."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class DatasetEntry:
         horizontal_flip: whether a mirrored image keeps its meaning.
         summary: one line for `--list`.
         load: takes the data folder, returns the arrays, fetching and converting them where they are missing.
+        at_hand: takes the data folder, says whether `load` would find the arrays there.
     """
 
     name: str
@@ -46,6 +48,7 @@ class DatasetEntry:
     horizontal_flip: bool
     summary: str
     load: Callable[[Path], Arrays]
+    at_hand: Callable[[Path], bool] = lambda folder: True
 
 
 DATASETS: Registry[DatasetEntry] = Registry("data set")
@@ -64,3 +67,11 @@ def load_arrays(name: str, data_folder: Path | str) -> Arrays:
         RequestError: unknown name, damaged files, or nothing there and no network; says how to mend it.
     """
     return DATASETS[name].load(Path(data_folder))
+
+
+def digest(arrays: Arrays) -> str:
+    """SHA-256 of all bytes of a data set, 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(np.ascontiguousarray(array))
+    return total.hexdigest()

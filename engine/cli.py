@@ -11,7 +11,7 @@ from common.errors import RequestError
 from dataset import DATASETS, Augmentation
 from distiller_zoo import METHODS, options_of
 from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
-from engine.train import Outcome
+from engine.train import CHECKPOINT_SECONDS, Outcome
 from models import MODELS
 
 DEFAULT_DATASET = next(iter(DATASETS))
@@ -39,6 +39,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="default: the trial's number")
     parser.add_argument("--output", type=Path, default=Path("save"), help="root of what is written")
     parser.add_argument("--overwrite", action="store_true", help="start anew where a run is there")
+    parser.add_argument(
+        "--checkpoint_seconds",
+        type=finite,
+        default=CHECKPOINT_SECONDS,
+        metavar="SECONDS",
+        help=f"save the state within an epoch too, this often (default {CHECKPOINT_SECONDS:g}; 0: at every step)",
+    )
     parser.add_argument("--save_freq", type=int, default=40, help="keep the weights of every N-th epoch; 0: none")
 
 

@@ -4,13 +4,16 @@ Every file is replaced as a whole and atomically. metrics.jsonl is written from 
 checkpoint holds, so the two never disagree, whenever a run is cut off.
 """
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from common.errors import RequestError
 from common.files import write_json, write_text
+from common.lock import LOCK, sole_user_of
 from engine.weights import write_torch
 
 
@@ -36,6 +39,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
         self.checkpoint = path / "checkpoint.pth"
+        self.former_checkpoint = path / "checkpoint_former.pth"
         self.events = path / "tensorboard"
         self.best = path / f"{arch}_best.pth"
         self.last = path / f"{arch}_last.pth"
@@ -46,27 +50,65 @@ class RunFolder:
     def is_finished(self) -> bool:
         return self.result.is_file()
 
-    def create(self) -> None:
-        """Make the folder and find out at once whether it can be written.
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make the folder, find out at once whether it can be written, and keep other processes out of it.
 
         Raises:
-            RequestError: it cannot.
+            RequestError: it cannot be written, or another process writes it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / ".writable"
             probe.touch()
-            probe.unlink()
-            for half_written in self.path.glob(".*.tmp"):  # by a run that was killed while it saved
-                half_written.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise RequestError(
                 f"cannot write to {self.path}: {error.strerror}; choose another place with --output"
             ) from None
+        try:
+            with sole_user_of(self.path):
+                for half_written in self.path.glob(".*.tmp"):  # by a run that was killed while it saved
+                    half_written.unlink()
+                if self.is_finished():  # killed between its result and the end
+                    self.remove_checkpoints()
+                yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # where it ended before its first file, nothing of it is left behind
 
     def clear(self) -> None:
         """Remove the run, for `--overwrite`."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        for path in self.path.iterdir():
+            if path.name == LOCK:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def remove_checkpoints(self) -> None:
+        """What they hold beyond the final weights was needed only to go on."""
+        for path in self.checkpoints():
+            path.unlink(missing_ok=True)
+
+    def discard_leftovers(self) -> None:
+        """Remove checkpoints of a finished run that was killed right after its result, where nobody writes here."""
+        if any(path.exists() for path in self.checkpoints()):
+            with contextlib.suppress(RequestError), self.opened():
+                pass
+
+    def data_digest(self) -> str | None:
+        """What identifies the data that the run was started on; None where its config.json does not say."""
+        try:
+            found = json.loads(self.config.read_text()).get("data_sha256")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return found if isinstance(found, str) else None
+
+    def checkpoints(self) -> tuple[Path, Path]:
+        """The last checkpoint and the one before it."""
+        return self.checkpoint, self.former_checkpoint
 
     def write_config(self, config: dict[str, Any]) -> None:
         write_json(self.config, config)
@@ -78,4 +120,5 @@ class RunFolder:
         write_json(self.result, result)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        write_torch(self.checkpoint, state)
+        """Write the checkpoint; the one before it is kept, in case a disk damages this one."""
+        write_torch(self.checkpoint, state, keep=self.former_checkpoint)

@@ -69,25 +69,47 @@ class Member:
 
     # --- life cycle -------------------------------------------------------------------------------
 
-    def read_saved(self) -> None:
-        """Read the checkpoint that the run will continue from, where there is one.
+    def read_saved(self) -> list[str]:
+        """Read the checkpoint that the run will continue from, where there is one; a damaged one gives way to the last.
+
+        Returns:
+            What was wrong with newer checkpoints, a line each.
 
         Raises:
-            RequestError: it is no checkpoint of this run.
+            RequestError: none is good, or it is of another run.
         """
-        path = self.folder.checkpoint
-        if not path.is_file():
-            return
-        try:
-            self._saved = read_checkpoint(path)
-        except RequestError:
-            self._saved = {}
-        if self._saved.get("run_id") != self.plan.run_id:
-            raise RequestError(f"{path} is damaged or of another run; --overwrite starts this run anew")
+        problems = []
+        for path in self.folder.checkpoints():
+            if not path.is_file():
+                continue
+            try:
+                saved = read_checkpoint(path)
+            except RequestError as error:
+                problems.append(str(error).splitlines()[0].split(";")[0])
+                continue
+            if saved.get("run_id") != self.plan.run_id:
+                raise RequestError(f"{path} is of another run; --overwrite starts this run anew")
+            self._saved = saved
+            return problems
+        if problems:
+            raise RequestError(f"{problems[0]}, and no earlier one is good; --overwrite starts this run anew")
+        return []
 
-    def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int) -> None:
-        """Move to the device and continue from the checkpoint that `read_saved` found, if it did."""
-        self.compute, self.steps_per_epoch = compute, steps_per_epoch
+    def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int, data_digest: str = "") -> None:
+        """Move to the device and continue from the checkpoint that `read_saved` found, if it did.
+
+        Args:
+            data_digest: what identifies the data (see `dataset.digest`).
+
+        Raises:
+            RequestError: the checkpoint was made on other data.
+        """
+        self.compute, self.steps_per_epoch, self.data_digest = compute, steps_per_epoch, data_digest
+        if self._saved is not None and self._saved.get("data_sha256", data_digest) != data_digest:
+            raise RequestError(
+                f"the {self.plan.dataset} files have changed since {self.folder.path} was begun; "
+                f"bring the former ones back, or start anew with --overwrite"
+            )
         compute.place(self.student)
         compute.place(self.method)
         self.method.prepare(train_labels)
@@ -118,6 +140,7 @@ class Member:
             {
                 "format": 1,
                 "run_id": self.plan.run_id,
+                "data_sha256": self.data_digest,
                 "position": list(self.position),
                 "student": self.student.state_dict(),
                 "method": self.method.state_dict(),
@@ -298,6 +321,5 @@ class Member:
         }
         self.folder.write_metrics(self.history)
         self.folder.write_result(result)
-        # What it held beyond the final weights was needed only to go on.
-        self.folder.checkpoint.unlink(missing_ok=True)
+        self.folder.remove_checkpoints()
         return result

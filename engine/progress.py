@@ -41,3 +41,6 @@ class Progress:
 
     def error(self, text: str) -> None:
         tqdm.write(f"error: {text}", file=sys.stderr)
+
+    def warning(self, text: str) -> None:
+        tqdm.write(f"warning: {text}", file=sys.stderr)

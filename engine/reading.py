@@ -4,6 +4,8 @@ import argparse
 import pickle
 import re
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,17 @@ from models import MODELS
 def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]:
     """The dictionary in a checkpoint file, read without executing what a pickle may ask for.
 
+    Since version 1.6 PyTorch writes zip archives. Every record carries a checksum, which `torch.load` ignores; it is
+    checked here, so that a flipped bit is an error and not another network.
+
     Raises:
         RequestError: the file is missing, truncated, foreign, or holds objects beside weights.
     """
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "not there"
         raise RequestError(f"checkpoint {path} is {what}; check the path, or train one with train_teacher.py")
+    if (damaged := _damaged_record(path)) is not None:
+        raise RequestError(f"{path} is damaged: {damaged} does not agree with its checksum; fetch or save it again")
     allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
     try:
         with allowed, warnings.catch_warnings():
@@ -38,6 +45,27 @@ def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]
     if not isinstance(content, dict):
         raise RequestError(f"{path} holds a {type(content).__name__}, not weights; save model.state_dict() instead")
     return content
+
+
+def _damaged_record(path: Path) -> str | None:
+    """The first record of a zip archive that fails its CRC-32; None where none does or the file is no such archive."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeDecodeError,
+        ValueError,
+    ):
+        return "its table of contents"
+    except OSError:
+        return None  # torch.load meets it again and says so
 
 
 def _explain_refusal(path: Path, error: str) -> str:

@@ -1,11 +1,13 @@
 """From plans to finished runs: everything that can be wrong is found before data is loaded."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import RequestError
-from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, load_arrays
+from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, digest, load_arrays
+from dataset.transfer import resident
 from engine.compute import Compute
 from engine.deployed import Deployed
 from engine.environment import describe_environment
@@ -14,7 +16,7 @@ from engine.member import Member
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
 from engine.recipes import Recipe
-from engine.train import Outcome, train_group
+from engine.train import CHECKPOINT_SECONDS, Outcome, train_group
 from engine.weights import Backbone, load_network
 from models import FeatureShapes
 
@@ -44,7 +46,7 @@ def load_teachers(
     return tuple(teachers)
 
 
-def run_group(
+def run_plans(
     plans: Sequence[RunPlan],
     teachers: Sequence[Teacher],
     *,
@@ -54,22 +56,24 @@ def run_group(
     overwrite: bool = False,
     skip_refused: bool = False,
     backbone: Backbone | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Outcome:
-    """Train all plans as one group; they share data set, recipe, seed and teachers.
+    """Train all plans, which share data set and teachers; those with the same batches train as one group.
 
     Args:
         overwrite: start runs anew that are there; otherwise finished ones are left alone, others continued.
         skip_refused: leave out methods that refuse the pair, saying so, instead of ending there.
         backbone: the frozen weights below the classifiers of the plans that name it.
+        checkpoint_seconds: how often runs are saved within an epoch.
 
     Raises:
-        RequestError: a method refuses the pair, the backbone does not fit, the output cannot be written, or the data is
-            not to be had.
+        RequestError: a method refuses the pair, the backbone does not fit, the output cannot be written or another
+            process writes it, or the data is not to be had or has changed.
         Interrupted: after SIGINT or SIGTERM.
     """
     entry, progress = DATASETS[plans[0].dataset], Progress()
-    recipe = plans[0].recipe
-    _check_batches(recipe, entry)
+    for plan in plans:
+        _check_batches(plan.recipe, entry)
     members = []
     for plan in plans:
         shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
@@ -78,36 +82,86 @@ def run_group(
         except RequestError as refusal:
             if not skip_refused:
                 raise
-            progress.line(f"left out: {plan.label}: {refusal}")
-    if not overwrite:
-        members = _unfinished(members, progress)
-    if not members:
-        return Outcome()
-    for member in members:
-        member.folder.create()
+            progress.line(f"left out: {plan.model}, {plan.label}: {refusal}")
+    outcome = Outcome()
+    with ExitStack() as opened:
+        finished, remaining = _open(members, overwrite, opened, progress)
+        if not remaining and not (finished and entry.at_hand(data_folder)):
+            return outcome
+        data = load_arrays(entry.name, data_folder)
+        data_digest = digest(data)
+        _report_changed_data(finished, data_digest, progress)
+        if not remaining:
+            return outcome
+        data = Arrays(*(resident(array, compute.device) for array in data))
+        taught = any(member.plan.teachers for member in remaining)
+        measured = [_measure(teacher, data, entry, compute, progress) for teacher in (teachers if taught else ())]
+        environment = describe_environment(compute.device)
+        for group in _groups(remaining):
+            stream = _stream(group[0].plan, data, entry, compute)
+            for member in group:
+                if overwrite:
+                    member.folder.clear()  # not before all else is known to be right
+                member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
+                of_teachers = measured if member.plan.teachers else []
+                member.folder.write_config(member.plan.config(of_teachers, environment) | {"data_sha256": data_digest})
+                progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
+            taught = any(member.plan.teachers for member in group)
+            networks = [teacher.network for teacher in (teachers if taught else ())]
+            outcome |= train_group(group, networks, stream, data, entry, compute, progress, checkpoint_seconds)
+    return outcome
 
-    data = load_arrays(entry.name, data_folder)
-    needed = [teacher for teacher in teachers if any(member.plan.teachers for member in members)]
-    measured = [_measure(teacher, data, entry, compute, progress) for teacher in needed]
-    stream = BatchStream(
+
+def _open(members: list[Member], overwrite: bool, opened: ExitStack, progress: Progress):
+    """The finished members, and those that have something to do: their folders locked, their checkpoints read."""
+    finished, remaining = [], []
+    for member in members:
+        # Asked again under the lock: its holder may have finished the run meanwhile.
+        if overwrite or not member.folder.is_finished():
+            opened.enter_context(member.folder.opened())
+            if overwrite or not member.folder.is_finished():
+                for problem in [] if overwrite else member.read_saved():
+                    progress.warning(f"{problem}; going on from the checkpoint before it")
+                remaining.append(member)
+                continue
+        member.folder.discard_leftovers()
+        progress.line(f"already finished: {member.plan.label} in {member.folder.path} (--overwrite starts anew)")
+        finished.append(member)
+    return finished, remaining
+
+
+def _groups(members: Sequence[Member]) -> list[list[Member]]:
+    """Members by what their batches depend on, in the order given."""
+    groups: dict[tuple, list[Member]] = {}
+    for member in members:
+        recipe = member.plan.recipe
+        batches = (member.plan.seed, recipe.batch_size, recipe.drop_last, recipe.augmentation)
+        groups.setdefault(batches, []).append(member)
+    return list(groups.values())
+
+
+def _stream(plan: RunPlan, data: Arrays, entry: DatasetEntry, compute: Compute) -> BatchStream:
+    recipe = plan.recipe
+    return BatchStream(
         data.train_images,
         data.train_labels,
         entry,
         recipe.augmentation,
         recipe.batch_size,
-        plans[0].seed,
+        plan.seed,
         recipe.drop_last,
         compute.device,
         channels_last=True,
     )
-    environment = describe_environment(compute.device)
-    for member in members:
-        if overwrite:
-            member.folder.clear()  # not before all else is known to be right
-        member.start(compute, stream.labels, stream.steps_per_epoch)
-        member.folder.write_config(member.plan.config(measured if member.plan.teachers else [], environment))
-        progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
-    return train_group(members, [teacher.network for teacher in needed], stream, data, entry, compute, progress)
+
+
+def _report_changed_data(finished: list[Member], data_digest: str, progress: Progress) -> None:
+    for member in finished:
+        if member.folder.data_digest() not in (None, data_digest):
+            progress.warning(
+                f"{member.folder.path} was finished on other data than lies there now; "
+                f"bring the former files back, or run it anew with --overwrite"
+            )
 
 
 def _check_batches(recipe: Recipe, entry: DatasetEntry) -> None:
@@ -121,18 +175,6 @@ def _check_batches(recipe: Recipe, entry: DatasetEntry) -> None:
             f"--batch_size {recipe.batch_size} leaves a last batch of one image, on which batch normalisation cannot "
             f"train; choose another one or add --drop_last"
         )
-
-
-def _unfinished(members: list[Member], progress: Progress) -> list[Member]:
-    """Those that have something to do, their checkpoints read."""
-    remaining = []
-    for member in members:
-        if member.folder.is_finished():
-            progress.line(f"already finished: {member.plan.label} in {member.folder.path} (--overwrite starts anew)")
-        else:
-            member.read_saved()
-            remaining.append(member)
-    return remaining
 
 
 def _measure(teacher: Teacher, data: Arrays, entry: DatasetEntry, compute: Compute, progress: Progress):

@@ -16,13 +16,19 @@ from engine.member import Member
 from engine.progress import Progress
 from models import Features
 
+# How often runs are saved within an epoch, unless --checkpoint_seconds says otherwise. Epochs of large pairs take long.
+CHECKPOINT_SECONDS = 600.0
+
 
 @dataclass
 class Outcome:
-    """What became of a group: results of the finished members, reasons of the failed ones, both by label."""
+    """What became of a group: results of the finished members, reasons of the failed ones, both by the run's name."""
 
     results: dict[str, dict] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.results | other.results, self.failures | other.failures)
 
 
 def train_group(
@@ -33,8 +39,9 @@ def train_group(
     entry: DatasetEntry,
     compute: Compute,
     progress: Progress,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Outcome:
-    """Train members that share recipe, seed and teachers to their ends.
+    """Train members that share batches and teachers to their ends.
 
     Members may stand at different positions (one may have been interrupted, another be new): the stream
     starts at the earliest, and a member joins when the stream reaches it. One that fails leaves the group.
@@ -50,7 +57,7 @@ def train_group(
         try:
             action(*arguments)
         except RunError as error:
-            outcome.failures[member.plan.label] = str(error)
+            outcome.failures[member.plan.name] = str(error)
             active.remove(member)
             progress.error(str(error))
         return member in active
@@ -63,6 +70,8 @@ def train_group(
             if active:
                 raise Interrupted
 
+    # Of a clock that never jumps. What it decides has no influence on the result.
+    saved_at = time.monotonic()
     with _stop_requests() as stop:
         for member in [m for m in active if m.finished]:
             # Cut off between its last epoch and its result.
@@ -72,12 +81,16 @@ def train_group(
             clock = time.perf_counter()
             progress.begin(epoch, active[0].plan.recipe.epochs, stream.steps_per_epoch, first_step)
             for batch in stream.epoch(epoch, first_step):
-                features = _teach(teachers, batch.images, needs, compute)
+                features = teach(teachers, batch.images, needs, compute)
                 shared_seconds = time.perf_counter() - clock
                 for member in [m for m in active if m.position == (epoch, batch.step)]:
                     attempt(member, member.step, batch, features, shared_seconds)
                 progress.advance()
                 stop_if_requested()
+                if time.monotonic() - saved_at >= checkpoint_seconds:
+                    for member in [m for m in active if m.position == (epoch, batch.step + 1)]:
+                        attempt(member, member.save)
+                    saved_at = time.monotonic()
                 if not active:
                     break
                 clock = time.perf_counter()
@@ -92,12 +105,12 @@ def train_group(
 
 
 def _conclude(member: Member, outcome: Outcome, active: list[Member]) -> None:
-    outcome.results[member.plan.label] = member.finish()
+    outcome.results[member.plan.name] = member.finish()
     active.remove(member)
 
 
 @torch.no_grad()
-def _teach(teachers: Sequence[Deployed], images, needs: set[str], compute: Compute) -> tuple[Features, ...]:
+def teach(teachers: Sequence[Deployed], images, needs: set[str], compute: Compute) -> tuple[Features, ...]:
     with compute.autocast():
         seen = [teacher.features(images) for teacher in teachers]
     return tuple(features.only(needs) for features in seen)

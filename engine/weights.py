@@ -76,15 +76,18 @@ def save_weights(
     write_torch(path, content)
 
 
-def write_torch(path: Path, content: dict[str, Any]) -> None:
+def write_torch(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
     """`torch.save`, atomically. Serialised in memory first: on a full disk torch's writer hides the reason.
+
+    Args:
+        keep: a name under which the file that is replaced, if any, is kept.
 
     Raises:
         RunError: the file cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), keep)
 
 
 def load_network(

@@ -12,7 +12,7 @@ import torch
 import evaluate as evaluate_script
 import train_student
 import train_teacher
-from dataset import DATASETS
+from dataset import DATASETS, load_arrays
 from distiller_zoo import METHODS
 from engine.recipes import RECIPES
 from models import MODELS, create_model
@@ -252,11 +252,18 @@ def test_no_network_for_the_data(capsys):
     assert "--data_folder" in errors
 
 
-def test_no_network_leaves_a_finished_run_alone(capsys, teacher):
-    """--overwrite does not remove what cannot be made again."""
+def test_no_network_leaves_a_finished_run_alone(capsys, monkeypatch):
+    """--overwrite does not remove what cannot be made again; a run that never began leaves no folder."""
     argv = ["--model", "resnet8", "--dataset", "cifar10", "--device", "cpu"]
+    while_loading = []
+    monkeypatch.setattr(
+        "engine.run.load_arrays",
+        lambda *where: while_loading.extend(Path("save/models").iterdir()) or load_arrays(*where),
+    )
     assert train_teacher.main(argv) == 2
-    (folder,) = Path("save/models").iterdir()
+    assert not list(Path("save/models").iterdir())
+    (folder,) = while_loading
+    folder.mkdir()
     (folder / "result.json").write_text("{}")
     assert train_teacher.main([*argv, "--overwrite"]) == 2
     assert (folder / "result.json").read_text() == "{}"

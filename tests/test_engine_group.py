@@ -154,5 +154,5 @@ def test_second_that_is_refused_spoils_nothing_of_the_first(teacher, tmp_path, c
 
 def test_refused_ones_are_left_out_on_request(teacher, tmp_path, capsys):
     assert train("kd", "std", output=tmp_path, teacher=teacher, extra=["--skip_refused"]) == 0
-    assert "left out: std: " in capsys.readouterr().out
+    assert "left out: resnet8, std: " in capsys.readouterr().out
     assert len(folders_of(tmp_path)) == 1

@@ -19,7 +19,7 @@ from engine.deployed import Deployed
 from engine.member import Member
 from engine.plan import RunPlan, TeacherFile
 from engine.recipes import resolve_recipe
-from engine.run import Teacher, run_group
+from engine.run import Teacher, run_plans
 from models import MODELS, Features, FeatureShapes, create_model
 
 ENTRY = DATASETS["digits"]
@@ -358,9 +358,9 @@ def test_a_new_method_is_one_file(student, new_method, tmp_path):
     assert [(o, p.default) for o, p in options_of(new_method).items()] == [("power", 2)]
     plan = make_plan(new_method, ("resnet20",), student, epochs=1, batch_size=ENTRY.train_size)
     assert plan.label == "channel_means"
-    outcome = run_group([plan], [teacher_of("resnet20")], output=tmp_path, data_folder=tmp_path, compute=COMPUTE)
+    outcome = run_plans([plan], [teacher_of("resnet20")], output=tmp_path, data_folder=tmp_path, compute=COMPUTE)
     assert outcome.failures == {}
-    result = outcome.results["channel_means"]
+    result = outcome.results[plan.name]
     assert result["method_parameters"] == 64 * 64 + 64  # both last stages have 64 channels
     assert result["epochs"] == 1
     folder = tmp_path / plan.folder
