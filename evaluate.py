@@ -28,7 +28,7 @@ def parse(argv: list[str] | None):
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     entry = DATASETS[arguments.dataset]
-    compute = resolve_compute(arguments.device, arguments.precision)
+    compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
     loaded = load_network(arguments.path, entry, arch=arguments.model, allow_namespace=arguments.allow_namespace)
     compute.place(loaded.network)
     data = load_arrays(entry.name, arguments.data_folder)

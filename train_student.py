@@ -4,6 +4,7 @@
 import math
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from common.command import DONE, guard, make_parser
@@ -11,7 +12,6 @@ from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import METHODS, Weights
 from engine import cli
-from engine.compute import resolve_compute
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.recipes import resolve_recipe
 from engine.run import load_teachers, run_plans
@@ -25,34 +25,45 @@ def parse(argv: list[str] | None):
     parser.add_argument(
         "--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone; all"
     )
-    parser.add_argument("--model_s", default=DEFAULT_STUDENT, metavar="NAME", help="student")
+    parser.add_argument("--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help="student(s)")
     parser.add_argument("--model_t", metavar="NAME", help="teacher, where its checkpoint does not say")
     parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
-    parser.add_argument("-r", "--gamma", type=float, help="weight of the cross-entropy")
-    parser.add_argument("-a", "--alpha", type=float, help="weight of the KL term")
-    parser.add_argument("-b", "--beta", type=float, help="weight of the method's own loss")
+    for short, name, what in (
+        ("-r", "gamma", "cross-entropy"),
+        ("-a", "alpha", "KL term"),
+        ("-b", "beta", "method's own loss"),
+    ):
+        parser.add_argument(short, f"--{name}", type=float, nargs="+", metavar="W", help=f"weight(s) of the {what}")
     parser.add_argument("--kd_T", type=cli.finite, default=DEFAULT_KD_T, help="temperature of the KL term")
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     parser.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
     cli.add_method_arguments(parser)
-    cli.add_compute_arguments(parser)
     cli.add_run_arguments(parser)
     return parser.parse_args(argv)
 
 
-def resolve_weights(method: str, arguments) -> Weights:
-    """The method's published weights with those that the user gave; α and β only where there is a teacher."""
+def resolve_weights(method: str, arguments) -> list[Weights]:
+    """The method's published weights with those that the user gave, in all combinations.
+
+    α and β count only where there is a teacher.
+    """
     cls = METHODS[method]
     given = {key: getattr(arguments, key) for key in ("gamma", "alpha", "beta") if getattr(arguments, key) is not None}
-    for key, value in given.items():
-        if not math.isfinite(value) or value < 0:
-            raise RequestError(f"--{key} is {value}; a loss weight must be finite and not negative")
+    for key, values in given.items():
+        for value in values:
+            if not math.isfinite(value) or value < 0:
+                raise RequestError(f"--{key} is {value}; a loss weight must be finite and not negative")
     if cls.max_teachers == 0:
-        given = {key: value for key, value in given.items() if key == "gamma"}
+        given = {key: values for key, values in given.items() if key == "gamma"}
     # 1.0 in place of a published 1 would be another digest.
-    return replace(cls.weights, **{key: value for key, value in given.items() if value != getattr(cls.weights, key)})
+    return list(
+        dict.fromkeys(
+            replace(cls.weights, **{k: v for k, v in zip(given, values, strict=True) if v != getattr(cls.weights, k)})
+            for values in product(*given.values())
+        )
+    )
 
 
 @guard
@@ -65,10 +76,12 @@ def main(argv: list[str] | None = None) -> int:
         raise RequestError(f"--kd_T is {arguments.kd_T}; it must be positive")
     named = METHODS if arguments.distill == ["all"] else arguments.distill
     methods = list(dict.fromkeys(METHODS.canonical(name) for name in named))
-    model, entry = MODELS.canonical(arguments.model_s), DATASETS[arguments.dataset]
+    models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
+    entry = DATASETS[arguments.dataset]
     options = cli.given_method_options(arguments, methods)
-    recipe = resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments))
-    compute = resolve_compute(arguments.device, arguments.precision)
+    given = cli.given_recipe_values(arguments)
+    recipes = {model: resolve_recipe(arguments.recipe, MODELS[model], given) for model in models}
+    compute = cli.compute_of(arguments)
     teachers = ()
     if any(METHODS[method].max_teachers for method in methods):
         paths = arguments.path_t or [default_teacher(entry.name, arguments.model_t, arguments.output)]
@@ -80,16 +93,18 @@ def main(argv: list[str] | None = None) -> int:
             model=model,
             method=method,
             options=options[method],
-            weights=resolve_weights(method, arguments),
+            weights=weights,
             kd_T=arguments.kd_T,
             teachers=tuple(teacher.file for teacher in teachers) if METHODS[method].max_teachers else (),
-            recipe=recipe,
+            recipe=recipes[model],
             precision=compute.precision,
             trial=arguments.trial,
             seed=arguments.trial if arguments.seed is None else arguments.seed,
             save_freq=arguments.save_freq,
         )
+        for model in models
         for method in methods
+        for weights in resolve_weights(method, arguments)
     ]
     outcome = run_plans(
         plans,

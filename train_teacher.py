@@ -8,7 +8,6 @@ from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.compute import resolve_compute
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.recipes import resolve_recipe
 from engine.run import run_plans
@@ -21,7 +20,6 @@ def parse(argv: list[str] | None):
     parser.add_argument("--model", default=DEFAULT_TEACHER, metavar="NAME", help="which network")
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
-    cli.add_compute_arguments(parser)
     cli.add_run_arguments(parser)
     return parser.parse_args(argv)
 
@@ -30,7 +28,7 @@ def parse(argv: list[str] | None):
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     model, method = MODELS.canonical(arguments.model), METHODS["none"]
-    compute = resolve_compute(arguments.device, arguments.precision)
+    compute = cli.compute_of(arguments)
     plan = RunPlan(
         kind="teacher",
         dataset=DATASETS.canonical(arguments.dataset),

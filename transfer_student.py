@@ -12,7 +12,6 @@ from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.compute import resolve_compute
 from engine.folder import trained_by
 from engine.plan import DEFAULT_KD_T, BackboneFile, RunPlan
 from engine.recipes import resolve_recipe
@@ -30,7 +29,6 @@ def parse(argv: list[str] | None):
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     cli.add_data_arguments(parser, default=None)
     cli.add_recipe_arguments(parser)
-    cli.add_compute_arguments(parser)
     cli.add_run_arguments(parser)
     return parser.parse_args(argv)
 
@@ -39,7 +37,7 @@ def parse(argv: list[str] | None):
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     dataset, method = DATASETS.canonical(arguments.dataset), METHODS["none"]
-    compute = resolve_compute(arguments.device, arguments.precision)
+    compute = cli.compute_of(arguments)
     backbone = read_backbone(arguments.path_s, arch=arguments.model_s, allow_namespace=arguments.allow_namespace)
     # What suits the training of the whole network says nothing about one linear layer.
     hints = replace(MODELS[backbone.arch], recipe=DEFAULT_RECIPE, learning_rate=None)

@@ -10,6 +10,7 @@ from common.command import DONE, FAILED
 from common.errors import RequestError
 from dataset import DATASETS, Augmentation
 from distiller_zoo import METHODS, options_of
+from engine.compute import Compute, resolve_compute
 from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
 from engine.train import CHECKPOINT_SECONDS, Outcome
 from models import MODELS
@@ -34,7 +35,25 @@ def add_compute_arguments(parser: argparse.ArgumentParser, precision: str = "aut
     parser.add_argument("--precision", default=precision, choices=("auto", "bf16", "fp32"))
 
 
+def add_compilation_arguments(parser: argparse.ArgumentParser) -> None:
+    """How training computes, beyond `add_compute_arguments`."""
+    parser.add_argument(
+        "--compile",
+        default="auto",
+        choices=("auto", "off", "on", "graphs"),
+        help="graphs: CUDA graphs; auto: on for CUDA",
+    )
+    parser.add_argument("--deterministic", action="store_true", help="the same bits on the same device each time")
+
+
+def compute_of(arguments: argparse.Namespace) -> Compute:
+    """What both were answered; raises RequestError where it is not there."""
+    return resolve_compute(arguments.device, arguments.precision, arguments.compile, arguments.deterministic)
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    add_compute_arguments(parser)
+    add_compilation_arguments(parser)
     parser.add_argument("-t", "--trial", type=int, default=1, help="which repetition")
     parser.add_argument("--seed", type=int, help="default: the trial's number")
     parser.add_argument("--output", type=Path, default=Path("save"), help="root of what is written")

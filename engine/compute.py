@@ -1,19 +1,34 @@
-"""Where and how a run computes: device and precision."""
+"""Where and how a run computes: device, precision, compilation, and which of several processes this one is."""
 
+import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from common.errors import RequestError
 
+Compilation = Literal["off", "on", "graphs"]
+# Every member of a group compiles the same lines of code for its own network; the default limit is 8.
+MAX_COMPILATIONS = 1024
+
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and a precision ("fp32" or "bf16": forward passes under autocast, weights and losses in fp32)."""
+    """What a run computes on, and how. None of it but the precision is part of the run's identity.
+
+    Attributes:
+        precision: "fp32", or "bf16" for forward passes under autocast, weights and losses in fp32.
+        compilation: "off", "on" (torch.compile) or "graphs" (torch.compile that replays CUDA graphs).
+        deterministic: whether the same device gives the same bits each time.
+    """
 
     device: torch.device
     precision: str
+    compilation: Compilation = "off"
+    deterministic: bool = False
 
     def autocast(self) -> AbstractContextManager:
         enabled = self.precision == "bf16"
@@ -23,15 +38,36 @@ class Compute:
         """Move a module to the device, convolution weights in channels-last order."""
         return module.to(self.device, memory_format=torch.channels_last)
 
+    def compiled(self, function: Callable) -> Callable:
+        """The function, compiled at its first call for each shape of its arguments where compilation is on."""
+        if self.compilation == "off":
+            return function
+        return torch.compile(function, dynamic=False, mode="reduce-overhead" if self.compilation == "graphs" else None)
 
-def resolve_compute(device: str = "auto", precision: str = "auto") -> Compute:
-    """Turn `--device` and `--precision` into what is there.
 
-    `auto` takes a CUDA device where there is one, and bf16 where the hardware computes in it.
+def resolve_compute(
+    device: str = "auto", precision: str = "auto", compilation: str = "auto", deterministic: bool = False
+) -> Compute:
+    """Turn `--device`, `--precision`, `--compile` and `--deterministic` into what is there, and set torch accordingly.
+
+    `auto` takes a CUDA device where there is one, bf16 where the hardware computes in it, and compiles on CUDA.
 
     Raises:
-        RequestError: a device that is not there.
+        RequestError: a device that is not there; compilation asked for that does not work here.
     """
+    resolved = _resolve_device(device)
+    if precision == "auto":
+        precision = "bf16" if _computes_in_bf16(resolved) else "fp32"
+    # Shapes hardly change, so the fastest convolutions are worth looking for; but which one wins may vary.
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
+        # Read when cuBLAS is first used. Without it PyTorch refuses to multiply matrices deterministically.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return Compute(resolved, precision, _resolve_compilation(compilation, resolved), deterministic)
+
+
+def _resolve_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -42,9 +78,7 @@ def resolve_compute(device: str = "auto", precision: str = "auto") -> Compute:
         raise RequestError(f"--device {device} is not supported; choose auto, cpu, cuda or cuda:N")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise RequestError(f"--device {device} is not there ({torch.cuda.device_count()} CUDA devices found); try cpu")
-    if precision == "auto":
-        precision = "bf16" if _computes_in_bf16(resolved) else "fp32"
-    return Compute(resolved, precision)
+    return resolved
 
 
 def _computes_in_bf16(device: torch.device) -> bool:
@@ -52,3 +86,21 @@ def _computes_in_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without the instructions bf16 is emulated on the CPU, and slower than fp32. There is no public question for it.
     return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+
+
+def _resolve_compilation(asked: str, device: torch.device) -> Compilation:
+    """On the CPU `auto` does not compile: it takes half a minute for each network and gains a few per cent."""
+    wanted = ("on" if device.type == "cuda" else "off") if asked == "auto" else asked
+    if wanted == "off":
+        return wanted
+    if wanted == "graphs" and device.type != "cuda":
+        raise RequestError("--compile graphs replays CUDA graphs, and this is a CPU; choose on or off")
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = MAX_COMPILATIONS
+    try:
+        torch.compile(torch.square)(torch.ones(8, device=device))
+    except Exception as error:  # whatever is missing: a compiler, Triton, a place for its cache
+        if asked == "auto":
+            return "off"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise RequestError(f"--compile {asked} does not work here: {reason}; choose off") from None
+    return wanted

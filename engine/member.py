@@ -113,6 +113,7 @@ class Member:
         compute.place(self.student)
         compute.place(self.method)
         self.method.prepare(train_labels)
+        self._forward = compute.compiled(self._features)
         self.optimizer = make_optimizer(self.plan.recipe, [self.student, self.method])
         if self._saved is not None:
             self._load(self._saved)
@@ -184,8 +185,7 @@ class Member:
         # Dropout and its like read the global generator; so they too depend on the position alone.
         torch.manual_seed(derive_seed(self.plan.seed, "forward", epoch, step))
         with self.compute.autocast():
-            features = self.method.attach(self.student.features(batch.images))
-        features = features.only(self.method.reads_of_student())
+            features = self._forward(batch.images)
         teachers = tuple(teacher.only(self.method.reads_of_teacher()) for teacher in teachers)
         losses, total = self._objective(features, teachers, batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -197,6 +197,10 @@ class Member:
         self.meters.seconds += shared_seconds + time.perf_counter() - began
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
             self._check_finite(self.meters.means())
+
+    def _features(self, images: Tensor) -> Features:
+        """What the method reads of the student, and its logits."""
+        return self.method.attach(self.student.features(images)).only(self.method.reads_of_student())
 
     def _objective(self, student: Features, teachers: tuple[Features, ...], batch: Batch):
         """The named losses and γ·CE + α·KL + β·(the method's own), all in float32."""

@@ -96,7 +96,10 @@ def run_plans(
         data = Arrays(*(resident(array, compute.device) for array in data))
         taught = any(member.plan.teachers for member in remaining)
         measured = [_measure(teacher, data, entry, compute, progress) for teacher in (teachers if taught else ())]
-        environment = describe_environment(compute.device)
+        environment = describe_environment(compute.device) | {
+            "compile": compute.compilation,
+            "deterministic": compute.deterministic,
+        }
         for group in _groups(remaining):
             stream = _stream(group[0].plan, data, entry, compute)
             for member in group:

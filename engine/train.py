@@ -2,11 +2,12 @@
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from common.errors import Interrupted, RunError
 from dataset import Arrays, BatchStream, DatasetEntry
@@ -51,15 +52,25 @@ def train_group(
     """
     outcome, active = Outcome(), list(members)
     needs = {name for member in members for name in member.method.reads_of_teacher()}
+    teach = teacher_pass(teachers, needs, compute)
+
+    def fail(member: Member, reason: str) -> None:
+        outcome.failures[member.plan.name] = reason
+        active.remove(member)
+        progress.error(reason)
 
     def attempt(member: Member, action: Callable, *arguments) -> bool:
         """Let a member act; where it fails, it leaves the group. Returns whether it is still in."""
         try:
             action(*arguments)
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            fail(
+                member, f"{member.plan.label}: {str(error).split(', but')[0]}; leave out this method or --deterministic"
+            )
         except RunError as error:
-            outcome.failures[member.plan.name] = str(error)
-            active.remove(member)
-            progress.error(str(error))
+            fail(member, str(error))
         return member in active
 
     def stop_if_requested() -> None:
@@ -81,7 +92,7 @@ def train_group(
             clock = time.perf_counter()
             progress.begin(epoch, active[0].plan.recipe.epochs, stream.steps_per_epoch, first_step)
             for batch in stream.epoch(epoch, first_step):
-                features = teach(teachers, batch.images, needs, compute)
+                features = teach(batch.images)
                 shared_seconds = time.perf_counter() - clock
                 for member in [m for m in active if m.position == (epoch, batch.step)]:
                     attempt(member, member.step, batch, features, shared_seconds)
@@ -109,11 +120,24 @@ def _conclude(member: Member, outcome: Outcome, active: list[Member]) -> None:
     active.remove(member)
 
 
-@torch.no_grad()
-def teach(teachers: Sequence[Deployed], images, needs: set[str], compute: Compute) -> tuple[Features, ...]:
-    with compute.autocast():
-        seen = [teacher.features(images) for teacher in teachers]
-    return tuple(features.only(needs) for features in seen)
+def teacher_pass(
+    teachers: Sequence[Deployed], needs: Collection[str], compute: Compute
+) -> Callable[[Tensor], tuple[Features, ...]]:
+    """What turns a batch of images B×3×H×W into each teacher's features: the logits and the fields in `needs`."""
+
+    def look(images: Tensor) -> tuple[Features, ...]:
+        return tuple(teacher.features(images).only(needs) for teacher in teachers)
+
+    look = compute.compiled(look)
+
+    def teach(images: Tensor) -> tuple[Features, ...]:
+        with torch.inference_mode(), compute.autocast():
+            seen = look(images)
+        # Students' losses need their gradients' other factor, and tensors made in inference mode can't be kept for
+        # that. The copies also outlive the memory of a CUDA graph.
+        return tuple(features.only(needs, copy=True) for features in seen)
+
+    return teach
 
 
 class _Stop:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
 
@@ -28,11 +29,15 @@ class Features:
     blocks: tuple[Tensor, ...] | None = ()
     heads: tuple[Tensor, ...] | None = ()
 
-    def only(self, names: Collection[str]) -> "Features":
-        """The logits and the named fields in float32; everything else is None and can be freed."""
+    def only(self, names: Collection[str], copy: bool = False) -> "Features":
+        """The logits and the named fields in float32; everything else is None and can be freed.
+
+        Args:
+            copy: new tensors even of what is float32 already.
+        """
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name in names or f.name == "logits"}
         dropped = {f.name: None for f in fields(self) if f.name not in kept}
-        return Features(**{name: _as_float(value) for name, value in kept.items()}, **dropped)
+        return Features(**{name: _as_float(value, copy) for name, value in kept.items()}, **dropped)
 
     def shapes(self) -> "FeatureShapes":
         """The shapes of all fields without the batch dimension."""
@@ -61,10 +66,10 @@ class FeatureShapes:
     blocks: tuple[tuple[int, int, int], ...] = ()
 
 
-def _as_float(value):
+def _as_float(value, copy: bool):
     if isinstance(value, Tensor):
-        return value.float()
-    return None if value is None else tuple(map(_as_float, value))
+        return value.to(torch.float32, copy=copy)
+    return None if value is None else tuple(_as_float(part, copy) for part in value)
 
 
 def _shapes_of(maps) -> tuple:
