@@ -41,6 +41,7 @@ class Run:
     Attributes:
         label: the method as tables call it; of a probe, how its backbone was trained.
         backbone: SHA-256 of the weights that a probe froze.
+        data: SHA-256 of the data set; "" where the record does not say.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Run:
     method_parameters: int | None
     finished_at: int
     backbone: str = ""
+    data: str = ""
 
     @property
     def teacher(self) -> str:
@@ -156,6 +158,7 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         ),
         finished_at=(folder / RESULT).stat().st_mtime_ns,
         backbone=text(backbone, "sha256", f"{CONFIG} backbone") if backbone else "",
+        data=text(config, "data_sha256", CONFIG) if "data_sha256" in config else "",
     )
     if method == "none" and run.teachers:
         raise BrokenError(f"{CONFIG}: method none with a teacher")

@@ -40,7 +40,7 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     table["order"] = table.role.map(ROLES.index)
     keys = ["dataset", "num_classes", "image_size", "protocol", "protocol_id", "teacher", "student", "order"]
     table = table.sort_values([*keys, "last_mean", "method"], ascending=[True] * len(keys) + [False, True])
-    return table[COLUMNS].reset_index(drop=True), notes + _unequal_teachers(counted)
+    return table[COLUMNS].reset_index(drop=True), notes + _unequal_teachers(counted) + _unequal_data(counted)
 
 
 def count_once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
@@ -172,4 +172,18 @@ def _unequal_teachers(runs: list[Run]) -> list[str]:
         f"{teacher} → {student} on {dataset} ({protocol}): the methods did not all use the same teacher checkpoints"
         for (dataset, protocol, teacher, student), labels in used.items()
         if len(set(map(frozenset, labels.values()))) > 1
+    )
+
+
+def _unequal_data(runs: list[Run]) -> list[str]:
+    """Runs that saw other bytes under the same name of a data set are not to be compared."""
+    seen = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        if run.data:
+            seen[run.dataset][run.data].append(run)
+    return sorted(
+        f"{dataset}: the data differs between runs: "
+        + "; ".join(f"{data:.8}… in {_paths(of_data)}" for data, of_data in sorted(found.items()))
+        for dataset, found in seen.items()
+        if len(found) > 1
     )

@@ -162,6 +162,16 @@ def test_teacher_row_counts_distinct_checkpoints(tmp_path):
     assert report.notes == []
 
 
+def test_runs_on_different_bytes_of_a_data_set_are_remarked_on(tmp_path):
+    write_run(tmp_path, "old", method="hint")  # from before the data was on record
+    write_run(tmp_path, "a", data_sha256="a" * 64)
+    assert build(tmp_path).notes == []
+    write_run(tmp_path, "b", method="std", data_sha256="b" * 64)
+    (note,) = build(tmp_path).notes
+    assert "cifar100: the data differs" in note
+    assert f"aaaaaaaa… in {tmp_path / 'a'}; bbbbbbbb… in {tmp_path / 'b'}" in note
+
+
 def test_methods_with_different_teacher_checkpoints_are_remarked_on(tmp_path):
     write_run(tmp_path, "kd")
     write_run(tmp_path, "std", method="std", teachers=[{**TEACHER, "sha256": "bb"}])
