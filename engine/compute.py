@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
 from common.errors import RequestError
+from engine.parallel import ALONE, World
 
 Compilation = Literal["off", "on", "graphs"]
 # Every member of a group compiles the same lines of code for its own network; the default limit is 8.
@@ -23,12 +24,29 @@ class Compute:
         precision: "fp32", or "bf16" for forward passes under autocast, weights and losses in fp32.
         compilation: "off", "on" (torch.compile) or "graphs" (torch.compile that replays CUDA graphs).
         deterministic: whether the same device gives the same bits each time.
+        world: the processes that train together.
     """
 
     device: torch.device
     precision: str
     compilation: Compilation = "off"
     deterministic: bool = False
+    world: World = ALONE
+
+    def joined(self, world: World) -> "Compute":
+        """The same as one of several processes, each on a device of its own.
+
+        They don't compile: the messages between them would break the graphs.
+        """
+        if world.size == 1:
+            return replace(self, world=world)
+        cuda = self.device.type == "cuda"
+        device = torch.device("cuda", torch.cuda.current_device()) if cuda else self.device
+        return replace(self, world=world, device=device, compilation="off")
+
+    def describe(self) -> dict[str, Any]:
+        """What a run's records say of it."""
+        return {"compile": self.compilation, "deterministic": self.deterministic, "processes": self.world.size}
 
     def autocast(self) -> AbstractContextManager:
         enabled = self.precision == "bf16"

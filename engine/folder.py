@@ -14,7 +14,8 @@ from typing import Any
 from common.errors import RequestError
 from common.files import write_json, write_text
 from common.lock import LOCK, sole_user_of
-from engine.weights import write_torch
+from engine.weights import save_weights, write_torch
+from models import Network
 
 
 def trained_by(weights: Path) -> str:
@@ -119,6 +120,42 @@ class RunFolder:
     def write_result(self, result: dict[str, Any]) -> None:
         write_json(self.result, result)
 
+    def write_weights(self, path: Path, network: Network, **description: Any) -> None:
+        """`save_weights` into one of the files here."""
+        save_weights(path, network, **description)
+
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write the checkpoint; the one before it is kept, in case a disk damages this one."""
         write_torch(self.checkpoint, state, keep=self.former_checkpoint)
+
+
+class ForeignFolder(RunFolder):
+    """The folder of a run as the processes see it that train along but do not write: they only read."""
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        yield
+
+    def clear(self) -> None:
+        pass
+
+    def remove_checkpoints(self) -> None:
+        pass
+
+    def discard_leftovers(self) -> None:
+        pass
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        pass
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        pass
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        pass
+
+    def write_weights(self, path: Path, network: Network, **description: Any) -> None:
+        pass
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        pass

@@ -14,17 +14,18 @@ from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Arrays, Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method
 from distiller_zoo.kd import kd_loss
+from engine.batchnorm import synchronise_batch_norm
 from engine.compute import Compute
 from engine.cost import count_parameters, peak_memory_mib
 from engine.deployed import Deployed
 from engine.evaluate import evaluate
-from engine.folder import RunFolder
+from engine.folder import ForeignFolder, RunFolder
 from engine.meters import Meters
 from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
 from engine.reading import read_checkpoint
 from engine.tensorboard import TensorBoard
-from engine.weights import Backbone, load_backbone, save_weights
+from engine.weights import Backbone, load_backbone
 from models import Features, FeatureShapes, Network, create_model
 
 # How often a CUDA run looks whether its losses are finite; each look waits for the device.
@@ -39,6 +40,7 @@ class Member:
 
     Args:
         backbone: the weights that `plan.backbone` names.
+        writes: False for a process that trains along with the one that writes.
 
     Raises:
         RequestError: the method refuses the pair, or the backbone is none of such a network.
@@ -51,6 +53,7 @@ class Member:
         teacher_shapes: tuple[FeatureShapes, ...],
         output: Path,
         backbone: Backbone | None = None,
+        writes: bool = True,
     ):
         self.plan = plan
         with isolated_seed(derive_seed(plan.seed, "student")):
@@ -60,8 +63,8 @@ class Member:
         self.pair = Pair(self.student.feature_shapes(), teacher_shapes, entry.train_size)
         with isolated_seed(derive_seed(plan.seed, "method")):
             self.method: Method = create_method(plan.method, self.pair, plan.options)
-        self.folder = RunFolder(output / plan.folder, plan.model)
-        self.board = TensorBoard(self.folder.events)
+        self.folder = (RunFolder if writes else ForeignFolder)(output / plan.folder, plan.model)
+        self.board = TensorBoard(self.folder.events, writes)
         self.position = (1, 0)
         self.history: list[dict[str, Any]] = []
         self.meters: Meters | None = None
@@ -118,6 +121,11 @@ class Member:
         if self._saved is not None:
             self._load(self._saved)
             self._saved = None
+        synchronise_batch_norm(self.student, compute.world)
+        if type(self.method).attach is not Method.attach:  # the parts that see a piece of the batch only
+            synchronise_batch_norm(self.method, compute.world)
+        for module in (self.student, self.method):
+            compute.world.broadcast(module)
         self._set_mode()
 
     def _set_mode(self) -> None:
@@ -170,6 +178,8 @@ class Member:
     def step(self, batch: Batch, teachers: tuple[Features, ...], shared_seconds: float) -> None:
         """One optimizer step on a batch and the teachers' features of it.
 
+        Of several processes each passes its piece of the images through the student; the losses are the whole batch's.
+
         Args:
             shared_seconds: what the group spent on this batch. Added to the member's own time, it makes the
                 seconds of an epoch what they would be alone, whatever the company.
@@ -178,18 +188,21 @@ class Member:
             RunError: a loss is not finite.
         """
         began = time.perf_counter()
-        epoch, step = self.position
+        world, (epoch, step) = self.compute.world, self.position
         rate = learning_rate(self.plan.recipe, epoch, step / self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Dropout and its like read the global generator; so they too depend on the position alone.
-        torch.manual_seed(derive_seed(self.plan.seed, "forward", epoch, step))
+        torch.manual_seed(derive_seed(self.plan.seed, "forward", epoch, step) + world.rank)
         with self.compute.autocast():
-            features = self._forward(batch.images)
+            features = self._forward(world.shard(batch.images))
+        features = world.gather_features(features, len(batch.labels))
+        torch.manual_seed(derive_seed(self.plan.seed, "loss", epoch, step))
         teachers = tuple(teacher.only(self.method.reads_of_teacher()) for teacher in teachers)
         losses, total = self._objective(features, teachers, batch)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        world.average_gradients([*self.student.parameters(), *self.method.parameters()])
         self.optimizer.step()
         self.method.after_step()
         self._record(losses, total, features.logits, batch)
@@ -295,7 +308,7 @@ class Member:
 
     def _save_weights(self, path: Path) -> None:
         record = self.history[-1]
-        save_weights(
+        self.folder.write_weights(
             path,
             self.student,
             arch=self.plan.model,

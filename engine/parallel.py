@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from common.errors import RequestError
+from common.errors import RequestError, RunError
 from models import Features
 
 # Long enough for rank 0 to fetch a data set while the others wait.
@@ -94,7 +94,7 @@ class World:
         """
         if self.size == 1:
             return
-        gradients = [p.grad for p in dict.fromkeys(parameters) if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         for bucket in _buckets(gradients):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             dist.all_reduce(flat)
@@ -129,9 +129,23 @@ class World:
             dist.broadcast(packed, src=0)
             tensor.copy_(packed)
 
-    def barrier(self) -> None:
-        """Wait until all ranks are here (the hosts; work that a GPU still has to do is not waited for)."""
-        self.any(False)
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that all ranks leave together, and with an error where one of them has one.
+
+        Raises:
+            RequestError, RunError: of this rank; RunError where it is another's.
+        """
+        error = None
+        try:
+            yield
+        except (RequestError, RunError) as raised:
+            error = raised
+        if self.any(error is not None):
+            raise error or RunError("another process of this run failed; it says why")
+
+
+ALONE = World()
 
 
 class _Gather(torch.autograd.Function):
@@ -191,7 +205,7 @@ def joined_world(device_type: str) -> Iterator[World]:
     """
     rank, size, local_rank = _places()
     if size == 1:
-        yield World()
+        yield ALONE
         return
     backend = "gloo"
     if device_type == "cuda":

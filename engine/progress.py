@@ -1,7 +1,7 @@
 """What a running command shows: a bar in a terminal, and one plain line per epoch and run."""
 
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -9,13 +9,14 @@ from engine.plan import RunPlan
 
 
 class Progress:
-    """Bar on stderr where that is a terminal; lines on stdout always."""
+    """Bar on stderr where that is a terminal; lines on stdout always. Silent in processes that train along."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent: bool = False) -> None:
+        self._silent = silent
         self._bar: tqdm | None = None
 
     def begin(self, epoch: int, epochs: int, steps: int, first_step: int) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._silent:
             self._bar = tqdm(total=steps, initial=first_step, desc=f"epoch {epoch}/{epochs}", unit="step", leave=False)
 
     def advance(self) -> None:
@@ -36,11 +37,15 @@ class Progress:
         )
 
     def line(self, text: str) -> None:
-        tqdm.write(text, file=sys.stdout)
+        self._write(text, sys.stdout)
         sys.stdout.flush()
 
     def error(self, text: str) -> None:
-        tqdm.write(f"error: {text}", file=sys.stderr)
+        self._write(f"error: {text}", sys.stderr)
 
     def warning(self, text: str) -> None:
-        tqdm.write(f"warning: {text}", file=sys.stderr)
+        self._write(f"warning: {text}", sys.stderr)
+
+    def _write(self, text: str, file: TextIO) -> None:
+        if not self._silent:
+            tqdm.write(text, file=file)

@@ -13,6 +13,7 @@ from engine.deployed import Deployed
 from engine.environment import describe_environment
 from engine.evaluate import evaluate
 from engine.member import Member
+from engine.parallel import World, joined_world
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
 from engine.recipes import Recipe
@@ -71,65 +72,72 @@ def run_plans(
             process writes it, or the data is not to be had or has changed.
         Interrupted: after SIGINT or SIGTERM.
     """
-    entry, progress = DATASETS[plans[0].dataset], Progress()
-    for plan in plans:
-        _check_batches(plan.recipe, entry)
-    members = []
-    for plan in plans:
-        shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
-        try:
-            members.append(Member(plan, entry, shapes, output, backbone if plan.backbone else None))
-        except RequestError as refusal:
-            if not skip_refused:
-                raise
-            progress.line(f"left out: {plan.model}, {plan.label}: {refusal}")
-    outcome = Outcome()
-    with ExitStack() as opened:
-        finished, remaining = _open(members, overwrite, opened, progress)
+    entry = DATASETS[plans[0].dataset]
+    with joined_world(compute.device.type) as world, ExitStack() as opened:
+        compute, progress = compute.joined(world), Progress(silent=not world.main)
+        for plan in plans:
+            _check_batches(plan.recipe, entry, world.size)
+        members = []
+        for plan in plans:
+            shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
+            weights = backbone if plan.backbone else None
+            try:
+                members.append(Member(plan, entry, shapes, output, weights, writes=world.main))
+            except RequestError as refusal:
+                if not skip_refused:
+                    raise
+                progress.line(f"left out: {plan.model}, {plan.label}: {refusal}")
+        finished, remaining = _open(members, overwrite, opened, world, progress)
         if not remaining and not (finished and entry.at_hand(data_folder)):
-            return outcome
-        data = load_arrays(entry.name, data_folder)
+            return Outcome()
+        with world.together():
+            data = load_arrays(entry.name, data_folder)
         data_digest = digest(data)
         _report_changed_data(finished, data_digest, progress)
         if not remaining:
-            return outcome
+            return Outcome()
         data = Arrays(*(resident(array, compute.device) for array in data))
         taught = any(member.plan.teachers for member in remaining)
         measured = [_measure(teacher, data, entry, compute, progress) for teacher in (teachers if taught else ())]
-        environment = describe_environment(compute.device) | {
-            "compile": compute.compilation,
-            "deterministic": compute.deterministic,
-        }
+        environment = describe_environment(compute.device) | compute.describe()
+        outcome = Outcome()
         for group in _groups(remaining):
             stream = _stream(group[0].plan, data, entry, compute)
             for member in group:
-                if overwrite:
-                    member.folder.clear()  # not before all else is known to be right
-                member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
-                of_teachers = measured if member.plan.teachers else []
-                member.folder.write_config(member.plan.config(of_teachers, environment) | {"data_sha256": data_digest})
+                with world.together():
+                    if overwrite:
+                        member.folder.clear()  # not before all else is known to be right
+                    member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
+                    config = member.plan.config(measured if member.plan.teachers else [], environment)
+                    member.folder.write_config(config | {"data_sha256": data_digest})
                 progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
             taught = any(member.plan.teachers for member in group)
             networks = [teacher.network for teacher in (teachers if taught else ())]
             outcome |= train_group(group, networks, stream, data, entry, compute, progress, checkpoint_seconds)
-    return outcome
+        return outcome
 
 
-def _open(members: list[Member], overwrite: bool, opened: ExitStack, progress: Progress):
+def _open(
+    members: list[Member], overwrite: bool, opened: ExitStack, world: World, progress: Progress
+) -> tuple[list[Member], list[Member]]:
     """The finished members, and those that have something to do: their folders locked, their checkpoints read."""
-    finished, remaining = [], []
-    for member in members:
-        # Asked again under the lock: its holder may have finished the run meanwhile.
-        if overwrite or not member.folder.is_finished():
-            opened.enter_context(member.folder.opened())
+    with world.together():
+        for member in members:
             if overwrite or not member.folder.is_finished():
-                for problem in [] if overwrite else member.read_saved():
-                    progress.warning(f"{problem}; going on from the checkpoint before it")
-                remaining.append(member)
+                opened.enter_context(member.folder.opened())
+    finished, remaining = [], []
+    with world.together():
+        for member in members:
+            # Asked again under the lock: its holder may have finished the run meanwhile.
+            if not overwrite and member.folder.is_finished():
+                member.folder.discard_leftovers()
+                where = f"{member.plan.label} in {member.folder.path}"
+                progress.line(f"already finished: {where} (--overwrite starts anew)")
+                finished.append(member)
                 continue
-        member.folder.discard_leftovers()
-        progress.line(f"already finished: {member.plan.label} in {member.folder.path} (--overwrite starts anew)")
-        finished.append(member)
+            for problem in [] if overwrite else member.read_saved():
+                progress.warning(f"{problem}; going on from the checkpoint before it")
+            remaining.append(member)
     return finished, remaining
 
 
@@ -167,16 +175,22 @@ def _report_changed_data(finished: list[Member], data_digest: str, progress: Pro
             )
 
 
-def _check_batches(recipe: Recipe, entry: DatasetEntry) -> None:
+def _check_batches(recipe: Recipe, entry: DatasetEntry, processes: int) -> None:
+    last = recipe.batch_size if recipe.drop_last else entry.train_size % recipe.batch_size or recipe.batch_size
     if recipe.drop_last and recipe.batch_size > entry.train_size:
         raise RequestError(
             f"--batch_size {recipe.batch_size} is more than the {entry.train_size} training images of {entry.name}; "
             f"give a smaller one"
         )
-    if not recipe.drop_last and entry.train_size % recipe.batch_size == 1:
+    if last == 1:
         raise RequestError(
             f"--batch_size {recipe.batch_size} leaves a last batch of one image, on which batch normalisation cannot "
             f"train; choose another one or add --drop_last"
+        )
+    if last < processes:
+        raise RequestError(
+            f"--batch_size {recipe.batch_size} leaves a last batch of {last} images for {processes} processes; "
+            f"choose another one or add --drop_last"
         )
 
 

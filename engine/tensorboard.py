@@ -20,15 +20,20 @@ from common.files import explained_write_errors
 
 
 class TensorBoard:
-    """Writes scalars into event files in `folder`, which is made when the first one is written."""
+    """Writes scalars into event files in `folder`, which is made when the first one is written.
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    Args:
+        writes: False for a process that trains along with the one that writes.
+    """
+
+    def __init__(self, folder: Path, writes: bool = True):
+        self._folder, self._writes = folder, writes
         self._logger = None
 
     def clear(self) -> None:
         """Remove what an earlier attempt wrote."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._writes:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def log(self, epoch: int, scalars: dict[str, float]) -> None:
         """Add one value to each named curve.
@@ -36,6 +41,8 @@ class TensorBoard:
         Raises:
             RunError: the events cannot be written.
         """
+        if not self._writes:
+            return
         with explained_write_errors(self._folder):
             if self._logger is None:
                 self._folder.mkdir(parents=True, exist_ok=True)

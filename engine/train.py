@@ -62,7 +62,8 @@ def train_group(
     def attempt(member: Member, action: Callable, *arguments) -> bool:
         """Let a member act; where it fails, it leaves the group. Returns whether it is still in."""
         try:
-            action(*arguments)
+            with compute.world.together():
+                action(*arguments)
         except RuntimeError as error:
             if "deterministic" not in str(error):
                 raise
@@ -73,13 +74,18 @@ def train_group(
             fail(member, str(error))
         return member in active
 
-    def stop_if_requested() -> None:
+    def save_where_asked(members: Sequence[Member]) -> None:
+        """Save members where a stop was asked for, and then stop; or where the last checkpoint is old."""
+        nonlocal saved_at
+        old = time.monotonic() - saved_at >= checkpoint_seconds
         # Where no member is left, all that can be said of the run is in the outcome.
-        if stop.requested and active:
-            for member in list(active):
-                attempt(member, member.save)
-            if active:
-                raise Interrupted
+        if not active or not compute.world.any(stop.requested or old):
+            return
+        for member in list(members):
+            attempt(member, member.save)
+        saved_at = time.monotonic()
+        if active and compute.world.any(stop.requested):
+            raise Interrupted
 
     # Of a clock that never jumps. What it decides has no influence on the result.
     saved_at = time.monotonic()
@@ -97,11 +103,7 @@ def train_group(
                 for member in [m for m in active if m.position == (epoch, batch.step)]:
                     attempt(member, member.step, batch, features, shared_seconds)
                 progress.advance()
-                stop_if_requested()
-                if time.monotonic() - saved_at >= checkpoint_seconds:
-                    for member in [m for m in active if m.position == (epoch, batch.step + 1)]:
-                        attempt(member, member.save)
-                    saved_at = time.monotonic()
+                save_where_asked([m for m in active if m.position == (epoch, batch.step + 1)])
                 if not active:
                     break
                 clock = time.perf_counter()
@@ -111,7 +113,7 @@ def train_group(
                     progress.epoch(member.plan, member.history[-1], member.best())
                     if member.finished:
                         attempt(member, _conclude, member, outcome, active)
-            stop_if_requested()
+            save_where_asked([])  # they all have just been
     return outcome
 
 
@@ -132,10 +134,11 @@ def teacher_pass(
 
     def teach(images: Tensor) -> tuple[Features, ...]:
         with torch.inference_mode(), compute.autocast():
-            seen = look(images)
+            seen = look(compute.world.shard(images))
         # Students' losses need their gradients' other factor, and tensors made in inference mode can't be kept for
         # that. The copies also outlive the memory of a CUDA graph.
-        return tuple(features.only(needs, copy=True) for features in seen)
+        seen = [features.only(needs, copy=True) for features in seen]
+        return tuple(compute.world.gather_features(features, len(images)) for features in seen)
 
     return teach
 
