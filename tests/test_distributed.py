@@ -27,8 +27,8 @@ from tests.helpers import (
     train_alone,
 )
 
-# Small steps, so that rounding does not grow into another training.
-GENTLE = ["--learning_rate", "0.005", "--epochs", "1"]
+# Few and small steps, so that rounding does not grow into another training. 1297 images: the last batch has 431.
+GENTLE = ["--learning_rate", "0.0005", "--epochs", "1", "--batch_size", "433"]
 
 
 def torchrun(script, *argv, processes=2, timeout=300):
@@ -55,7 +55,7 @@ def assert_close(found, expected, where=""):
         for index, (one, other) in enumerate(zip(found, expected, strict=True)):
             assert_close(one, other, f"{where}/{index}")
     elif isinstance(expected, torch.Tensor):
-        torch.testing.assert_close(found, expected, rtol=1e-2, atol=2e-3, msg=lambda text: f"{where}: {text}")
+        torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4, msg=lambda text: f"{where}: {text}")
     elif isinstance(expected, float):
         # Of an accuracy in per cent, a few of 1297 images near the border between two classes.
         assert found == pytest.approx(expected, rel=2e-3, abs=0.5 if where.endswith("top1") else 2e-3), where
@@ -67,7 +67,7 @@ def assert_close(found, expected, where=""):
 def test_every_method_by_several_processes_and_by_one(student, processes, teacher, tmp_path):
     """Memories, couplings between samples, batch normalisation and measurements are those of the whole batch.
 
-    130 images, the last time 127, make unequal pieces.
+    433 images make unequal pieces.
     """
     command = [student, *GENTLE, "--skip_refused"]
     options = {"teacher": teacher, "student": student, "extra": command[1:]}
