@@ -75,18 +75,7 @@ def run_plans(
     entry = DATASETS[plans[0].dataset]
     with joined_world(compute.device.type) as world, ExitStack() as opened:
         compute, progress = compute.joined(world), Progress(silent=not world.main)
-        for plan in plans:
-            _check_batches(plan.recipe, entry, world.size)
-        members = []
-        for plan in plans:
-            shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
-            weights = backbone if plan.backbone else None
-            try:
-                members.append(Member(plan, entry, shapes, output, weights, writes=world.main))
-            except RequestError as refusal:
-                if not skip_refused:
-                    raise
-                progress.line(f"left out: {plan.model}, {plan.label}: {refusal}")
+        members = _build(plans, teachers, entry, output, backbone, skip_refused, world, progress)
         finished, remaining = _open(members, overwrite, opened, world, progress)
         if not remaining and not (finished and entry.at_hand(data_folder)):
             return Outcome()
@@ -97,8 +86,7 @@ def run_plans(
         if not remaining:
             return Outcome()
         data = Arrays(*(resident(array, compute.device) for array in data))
-        taught = any(member.plan.teachers for member in remaining)
-        measured = [_measure(teacher, data, entry, compute, progress) for teacher in (teachers if taught else ())]
+        measured = [_measure(teacher, data, entry, compute, progress) for teacher in _wanted(teachers, remaining)]
         environment = describe_environment(compute.device) | compute.describe()
         outcome = Outcome()
         for group in _groups(remaining):
@@ -111,10 +99,39 @@ def run_plans(
                     config = member.plan.config(measured if member.plan.teachers else [], environment)
                     member.folder.write_config(config | {"data_sha256": data_digest})
                 progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
-            taught = any(member.plan.teachers for member in group)
-            networks = [teacher.network for teacher in (teachers if taught else ())]
+            networks = [teacher.network for teacher in _wanted(teachers, group)]
             outcome |= train_group(group, networks, stream, data, entry, compute, progress, checkpoint_seconds)
         return outcome
+
+
+def _build(
+    plans: Sequence[RunPlan],
+    teachers: Sequence[Teacher],
+    entry: DatasetEntry,
+    output: Path,
+    backbone: Backbone | None,
+    skip_refused: bool,
+    world: World,
+    progress: Progress,
+) -> list[Member]:
+    """The runs with their networks, on the CPU: whatever a plan can't do shows here."""
+    members = []
+    for plan in plans:
+        _check_batches(plan.recipe, entry, world.size)
+        shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
+        weights = backbone if plan.backbone else None
+        try:
+            members.append(Member(plan, entry, shapes, output, weights, writes=world.main))
+        except RequestError as refusal:
+            if not skip_refused:
+                raise
+            progress.line(f"left out: {plan.model}, {plan.label}: {refusal}")
+    return members
+
+
+def _wanted(teachers: Sequence[Teacher], members: Sequence[Member]) -> Sequence[Teacher]:
+    """The teachers, unless nobody learns from them."""
+    return teachers if any(member.plan.teachers for member in members) else ()
 
 
 def _open(

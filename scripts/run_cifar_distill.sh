@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Distil a CIFAR-100 teacher into a student by every method with its published weights, then print the table.
-#   bash scripts/run_cifar_distill.sh [TEACHER [STUDENT]]        default: resnet32x4 resnet8x4
+# Distil a CIFAR-100 teacher into students by every method with its published weights, then print the table.
+#   bash scripts/run_cifar_distill.sh [TEACHER [STUDENT ...]]        default: resnet32x4 resnet8x4
 # METHODS and TRIALS say what to run, ARGS holds flags for every run:
 #   METHODS="none kd crd" TRIALS="1 2 3" ARGS="--epochs 20" bash scripts/run_cifar_distill.sh resnet56 resnet20
-# The teacher is looked for in save/models, trained or fetched, and fetched where it is missing. All methods of a
-# trial share each batch and the teacher's pass over it. Stopped at any point, the same command continues.
+# The teacher is looked for in save/models, trained or fetched, and fetched where it is missing. All methods and
+# students of a trial share each batch and the teacher's pass over it. Stopped at any point, the same command continues.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 setup_environment requirements.txt
 
 teacher=${1:-resnet32x4}
-student=${2:-resnet8x4}
+students=("${@:2}")
+[ ${#students[@]} -gt 0 ] || students=(resnet8x4)
 OUTPUT=${OUTPUT:-save}
 for trial in ${TRIALS:-1}; do
     # shellcheck disable=SC2086  METHODS and ARGS are lists of words
-    python train_student.py --distill ${METHODS:-all} --model_t "$teacher" --model_s "$student" --trial "$trial" \
+    python train_student.py --distill ${METHODS:-all} --model_t "$teacher" --model_s "${students[@]}" --trial "$trial" \
         --skip_refused --output "$OUTPUT" ${ARGS:-}
 done
 python compare.py "$OUTPUT"

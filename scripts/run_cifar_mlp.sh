@@ -6,6 +6,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ $# -gt 0 ] || set -- mixer_nano mixer_s4
 export METHODS=${METHODS:-none kd std}
-for student in "$@"; do
-    bash scripts/run_cifar_distill.sh resnet56 "$student"
-done
+exec bash scripts/run_cifar_distill.sh resnet56 "$@"

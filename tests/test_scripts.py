@@ -41,7 +41,7 @@ def test_distils_every_trial_from_any_folder_and_ends_with_the_table(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(folders_of(tmp_path / "save")) == 5  # the teacher, and two methods twice
-    assert "left out: std: std distils into MLPs" in done.stdout
+    assert "left out: resnet14, std: std distils into MLPs" in done.stdout
     table = done.stdout[done.stdout.index("### resnet8 → resnet14") :]
     assert "student alone" in table
     assert "(2)" in table
