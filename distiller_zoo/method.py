@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from models import Features, FeatureShapes
+from models import Features, FeatureShapes, Network
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ class Method(nn.Module):
         needs: fields of `Features` read from both student and teacher (logits always are).
         student_needs, teacher_needs: the same for one side only; they default to `needs`.
         min_teachers, max_teachers: how many teachers it can learn from.
+        views: how many independent augmentations of each image a batch holds, one after the other: with 2, images,
+            labels and index have 2B rows, and `chunk(2)` parts them. Cross-entropy and KL see all rows.
+        initial_trains_student: whether the initial stage (see `initial_epochs`) trains the student's features too.
     """
 
     weights: ClassVar[Weights] = Weights()
@@ -75,11 +78,25 @@ class Method(nn.Module):
     teacher_needs: ClassVar[tuple[str, ...] | None] = None
     min_teachers: ClassVar[int] = 1
     max_teachers: ClassVar[int] = 1
+    views: ClassVar[int] = 1
+    initial_trains_student: ClassVar[bool] = False
+
+    initial_epochs: int = 0  # of a stage before the main one that minimises `initial_losses` alone
 
     name: ClassVar[str]  # set by the registry
 
     def __init__(self, pair: Pair):
         super().__init__()
+
+    def meet(self, student: Network, teachers: tuple[Network, ...]) -> None:
+        """Called once, before any data is loaded, with the networks: for classifiers and batch-norm statistics.
+
+        What is kept of them must not become a part of the module (`self.teacher = network` would), or it would be
+        trained and saved with it: copy tensors into buffers, or keep a network in a tuple.
+
+        Raises:
+            RequestError: the networks lack what the method reads.
+        """
 
     def prepare(self, labels: Tensor) -> None:
         """Called once before training with the labels of the training set (N, int64, on the device)."""
@@ -102,6 +119,13 @@ class Method(nn.Module):
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         """The one loss of a method with one teacher."""
         raise NotImplementedError(f"{type(self).__name__} defines neither loss nor losses")
+
+    def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
+        """The losses of the initial stage by name, unweighted; their sum is minimised."""
+        raise NotImplementedError(f"{type(self).__name__} has an initial stage and no losses for it")
+
+    def end_initial_stage(self) -> None:
+        """Called once after the initial stage, before the main one: to freeze what it trained, say."""
 
     def after_step(self) -> None:
         """Called after each optimiser step, for what must not change before the backward pass is done."""

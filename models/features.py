@@ -17,6 +17,8 @@ class Features:
         stem: output of the stem.
         stages: output of each stage, in order.
         preacts: the stages before their last activation; equal to `stages` where a stage ends without one.
+        last_map: B×D×H×W, whose mean over positions is the embedding: the classifier applied to each position of it
+            gives logits in space.
         blocks: output of every block, for networks that keep one resolution (MLP-Mixer); else empty.
         heads: B×K logits of further heads that a distillation method attached to the network.
     """
@@ -26,6 +28,7 @@ class Features:
     stem: Tensor | None = None
     stages: tuple[Tensor, ...] | None = None
     preacts: tuple[Tensor, ...] | None = None
+    last_map: Tensor | None = None
     blocks: tuple[Tensor, ...] | None = ()
     heads: tuple[Tensor, ...] | None = ()
 
@@ -48,6 +51,7 @@ class Features:
             stages=_shapes_of(self.stages),
             preacts=_shapes_of(self.preacts),
             blocks=_shapes_of(self.blocks),
+            last_map=tuple(self.last_map.shape[1:]),
         )
 
 
@@ -64,6 +68,7 @@ class FeatureShapes:
     stages: tuple[tuple[int, int, int], ...]
     preacts: tuple[tuple[int, int, int], ...]
     blocks: tuple[tuple[int, int, int], ...] = ()
+    last_map: tuple[int, int, int] | tuple[()] = ()
 
 
 def _as_float(value, copy: bool):

@@ -86,9 +86,11 @@ class MlpMixer(Network):
         for block in self.blocks:
             tokens = block(tokens)
             maps.append(tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
-        embedding = self.norm(tokens).mean(dim=1)
+        tokens = self.norm(tokens)
+        last_map = tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        embedding = tokens.mean(dim=1)
         stages = tuple(maps[i] for i in self.stage_ends)
-        return Features(self.head(embedding), embedding, stem, stages, preacts=stages, blocks=tuple(maps))
+        return Features(self.head(embedding), embedding, stem, stages, stages, last_map, tuple(maps))
 
 
 def _initialise(module: nn.Module) -> None:

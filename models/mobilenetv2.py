@@ -65,9 +65,10 @@ class MobileNetV2(Network):
         stage2 = self.blocks[2](stage1)
         stage3 = self.blocks[4](self.blocks[3](stage2))
         stage4 = self.blocks[6](self.blocks[5](stage3))
-        embedding = global_average(self.conv2(stage4))
+        last_map = self.conv2(stage4)
+        embedding = global_average(last_map)
         stages = (stage1, stage2, stage3, stage4)
-        return Features(self.classifier(embedding), embedding, stem, stages, preacts=stages)
+        return Features(self.classifier(embedding), embedding, stem, stages, preacts=stages, last_map=last_map)
 
 
 def _conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, **convolution) -> list[nn.Module]:

@@ -96,7 +96,7 @@ class ResNet(Network):
         stem = F.relu(self.bn1(self.conv1(x)))
         stages, preacts = run_stages(stem, (self.layer1, self.layer2, self.layer3))
         embedding = global_average(stages[-1])
-        return Features(self.fc(embedding), embedding, stem, stages, preacts)
+        return Features(self.fc(embedding), embedding, stem, stages, preacts, last_map=stages[-1])
 
 
 def _stage(in_channels: int, out_channels: int, count: int, stride: int) -> ReluStage:

@@ -98,8 +98,9 @@ class ShuffleNetV2(Network):
         # A preact keeps the channel order from before the shuffle, so relu(preact) is a permutation of its stage.
         # RepDistiller has it so; a shuffled one would give other values than the networks whose results we compare.
         stages, preacts = run_stages(stem, (self.layer1, self.layer2, self.layer3))
-        embedding = global_average(F.relu(self.bn2(self.conv2(stages[-1]))))
-        return Features(self.linear(embedding), embedding, stem, stages, preacts)
+        last_map = F.relu(self.bn2(self.conv2(stages[-1])))
+        embedding = global_average(last_map)
+        return Features(self.linear(embedding), embedding, stem, stages, preacts, last_map)
 
 
 register_model(

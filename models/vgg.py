@@ -57,6 +57,7 @@ class VGG(Network):
             stem=stem,
             stages=(stage1, stage2, stage3, stage4),
             preacts=(preact1, preact2, preact3, preact4),
+            last_map=stage4,
         )
 
 

@@ -76,13 +76,15 @@ class WideResNet(Network):
         stage2, preact1 = self.block2(stage1)
         stage3, preact2 = self.block3(stage2)
         preact3 = self.bn1(stage3)
-        embedding = global_average(F.relu(preact3))
+        last_map = F.relu(preact3)
+        embedding = global_average(last_map)
         return Features(
             logits=self.fc(embedding),
             embedding=embedding,
             stem=stem,
             stages=(stage1, stage2, stage3),
             preacts=(preact1, preact2, preact3),
+            last_map=last_map,
         )
 
 

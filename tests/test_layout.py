@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "dataset": {"common"},
     "distiller_zoo": {"common", "models"},
     "engine": {"common", "models", "dataset", "distiller_zoo"},
+    "benchmarking": {"common", "models", "dataset", "distiller_zoo", "engine"},
     "reporting": {"common"},
 }
 SCRIPTS = sorted(ROOT.glob("*.py"))

@@ -173,6 +173,15 @@ def test_preacts_are_what_the_last_relu_reads(name):
             assert torch.equal(preact.relu(), stage)
 
 
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_embedding_is_the_mean_of_the_last_map(name):
+    network = create_model(name, 10, 32).eval()
+    seen = network.features(images(1, 32))
+    torch.testing.assert_close(seen.last_map.mean(dim=(2, 3)), seen.embedding)
+    assert network.feature_shapes().last_map == tuple(seen.last_map.shape[1:])
+
+
 @every_network
 def test_classifier_reads_the_embedding(name):
     network = network_of(name)
