@@ -10,7 +10,7 @@ from pathlib import Path
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
-from distiller_zoo import METHODS, Weights
+from distiller_zoo import METHODS, Weights, canonical_method, method_class
 from engine import cli
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.recipes import resolve_recipe
@@ -23,7 +23,7 @@ def parse(argv: list[str] | None):
     parser = make_parser(__doc__)
     parser.add_argument("--list", action="store_true", help="list methods, models, data sets and recipes")
     parser.add_argument(
-        "--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone; all"
+        "--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone; all; crd+kd: both"
     )
     parser.add_argument("--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help="student(s)")
     parser.add_argument("--model_t", metavar="NAME", help="teacher, where its checkpoint does not say")
@@ -35,11 +35,15 @@ def parse(argv: list[str] | None):
     ):
         parser.add_argument(short, f"--{name}", type=float, nargs="+", metavar="W", help=f"weight(s) of the {what}")
     parser.add_argument("--kd_T", type=cli.finite, default=DEFAULT_KD_T, help="temperature of the KL term")
+    parser.add_argument(
+        "--logit_standardization", action="store_true", help="losses on logits see standardised ones (LSKD, CVPR 2024)"
+    )
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     parser.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
     cli.add_method_arguments(parser)
+    cli.add_retrospection_arguments(parser)
     cli.add_run_arguments(parser)
     return parser.parse_args(argv)
 
@@ -49,7 +53,7 @@ def resolve_weights(method: str, arguments) -> list[Weights]:
 
     α and β count only where there is a teacher.
     """
-    cls = METHODS[method]
+    cls = method_class(method)
     given = {key: getattr(arguments, key) for key in ("gamma", "alpha", "beta") if getattr(arguments, key) is not None}
     for key, values in given.items():
         for value in values:
@@ -75,15 +79,16 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.kd_T <= 0:
         raise RequestError(f"--kd_T is {arguments.kd_T}; it must be positive")
     named = METHODS if arguments.distill == ["all"] else arguments.distill
-    methods = list(dict.fromkeys(METHODS.canonical(name) for name in named))
+    methods = list(dict.fromkeys(canonical_method(name) for name in named))
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS[arguments.dataset]
     options = cli.given_method_options(arguments, methods)
     given = cli.given_recipe_values(arguments)
     recipes = {model: resolve_recipe(arguments.recipe, MODELS[model], given) for model in models}
+    retrospection = cli.retrospection_of(arguments, recipes.values())
     compute = cli.compute_of(arguments)
     teachers = ()
-    if any(METHODS[method].max_teachers for method in methods):
+    if any(method_class(method).max_teachers for method in methods):
         paths = arguments.path_t or [default_teacher(entry.name, arguments.model_t, arguments.output)]
         teachers = load_teachers(paths, arguments.model_t, entry, arguments.allow_namespace)
     plans = [
@@ -95,12 +100,14 @@ def main(argv: list[str] | None = None) -> int:
             options=options[method],
             weights=weights,
             kd_T=arguments.kd_T,
-            teachers=tuple(teacher.file for teacher in teachers) if METHODS[method].max_teachers else (),
+            teachers=tuple(teacher.file for teacher in teachers) if method_class(method).max_teachers else (),
             recipe=recipes[model],
             precision=compute.precision,
             trial=arguments.trial,
             seed=arguments.trial if arguments.seed is None else arguments.seed,
             save_freq=arguments.save_freq,
+            logit_standardization=arguments.logit_standardization,
+            retrospection=retrospection,
         )
         for model in models
         for method in methods

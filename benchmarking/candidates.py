@@ -13,7 +13,7 @@ from torch import nn
 from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Augmentation, DatasetEntry, load_arrays
-from distiller_zoo import METHODS, options_of
+from distiller_zoo import METHODS, canonical_method, method_class, options_of
 from engine.deployed import Deployed
 from engine.member import Member
 from engine.plan import DEFAULT_KD_T, RunPlan, TeacherFile
@@ -92,7 +92,7 @@ def make_candidates(
 
 def resolve_methods(names: Sequence[str]) -> list[str]:
     """Each method once, in the order given; `all` names every one."""
-    return list(dict.fromkeys(METHODS.canonical(name) for name in (METHODS if names == ["all"] else names)))
+    return list(dict.fromkeys(canonical_method(name) for name in (METHODS if names == ["all"] else names)))
 
 
 def _resolve_recipe(name: str, batch_size: int | None, student: str, entry: DatasetEntry) -> Recipe:
@@ -116,14 +116,14 @@ def _make_member(
     recipe: Recipe,
     precision: str,
 ) -> Member:
-    taught = METHODS[method].max_teachers > 0
+    taught = method_class(method).max_teachers > 0
     plan = RunPlan(
         kind="student",
         dataset=entry.name,
         model=student,
         method=method,
         options={name: parameter.default for name, parameter in options_of(method).items()},
-        weights=METHODS[method].weights,
+        weights=method_class(method).weights,
         kd_T=DEFAULT_KD_T,
         teachers=(file,) if taught else (),
         recipe=recipe,
@@ -131,7 +131,7 @@ def _make_member(
         trial=SEED,
         seed=SEED,
     )
-    return Member(plan, entry, (teacher.feature_shapes(),) if taught else (), NOWHERE)
+    return Member(plan, entry, (teacher.network,) if taught else (), NOWHERE)
 
 
 def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[TeacherFile, Deployed]:

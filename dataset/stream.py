@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from common.errors import RequestError
 from common.seeds import make_generator
@@ -35,6 +36,12 @@ class Batch:
     step: int
     seed: int
 
+    def first(self, rows: int) -> "Batch":
+        """The same of the first rows."""
+        targets = None if self.targets is None else self.targets[:rows]
+        cut = (part[:rows] for part in (self.images, self.labels, self.index))
+        return Batch(*cut, targets, self.epoch, self.step, self.seed)
+
     def generator(self, purpose: str) -> torch.Generator:
         """A fresh generator on the batch's device, of this purpose at this step: the same each time it is asked for."""
         return make_generator(self.seed, purpose, self.epoch, self.step, device=self.images.device)
@@ -48,6 +55,8 @@ class BatchStream:
         labels: int64 N.
         batch_size: B; the last batch of an epoch is smaller, or dropped with `drop_last`.
         channels_last: memory format of the images handed out.
+        views: how many independent augmentations of each image a batch holds, one after the other; images, labels,
+            index and targets then have `views`·B rows.
 
     Raises:
         RequestError: no batch at all: fewer images than one batch while incomplete ones are dropped.
@@ -64,6 +73,7 @@ class BatchStream:
         drop_last: bool,
         device: torch.device | str,
         channels_last: bool = False,
+        views: int = 1,
     ):
         if batch_size < 1:
             raise RequestError(f"--batch_size is {batch_size}; give 1 or more")
@@ -83,6 +93,7 @@ class BatchStream:
         self.seed = seed
         self.drop_last = drop_last
         self.channels_last = channels_last
+        self.views = views
 
     @property
     def steps_per_epoch(self) -> int:
@@ -96,13 +107,26 @@ class BatchStream:
             yield self._batch(order[step * self.batch_size : (step + 1) * self.batch_size], epoch, step)
 
     def _batch(self, chosen: torch.Tensor, epoch: int, step: int) -> Batch:
-        generator = make_generator(self.seed, "augment", epoch, step)
         index = to_device(chosen, self.device)
         labels = self.labels[index]
-        images, targets = augment(self.images[index], labels, self.entry, self.augmentation, generator)
+        seen = [self._view(number, index, labels, epoch, step) for number in range(self.views)]
+        images, targets = seen[0] if self.views == 1 else self._joined(seen, labels)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(images, labels, index, targets, epoch, step, self.seed)
+        return Batch(images, labels.repeat(self.views), index.repeat(self.views), targets, epoch, step, self.seed)
+
+    def _view(self, number: int, index: torch.Tensor, labels: torch.Tensor, epoch: int, step: int):
+        """The first view is that of a stream with one: methods with and without further views see it alike."""
+        purpose = f"augment {number}" if number else "augment"
+        generator = make_generator(self.seed, purpose, epoch, step)
+        return augment(self.images[index], labels, self.entry, self.augmentation, generator)
+
+    def _joined(self, seen: list, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        images = torch.cat([images for images, _ in seen])
+        if all(targets is None for _, targets in seen):
+            return images, None
+        unmixed = F.one_hot(labels, self.entry.num_classes).float()
+        return images, torch.cat([unmixed if targets is None else targets for _, targets in seen])
 
 
 def evaluation_batches(

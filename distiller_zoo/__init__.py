@@ -1,9 +1,20 @@
 """Distillation methods, a file per method: the paper on top, a pure loss function, a small module."""
 
 from common.registry import import_all_modules
+from distiller_zoo.building import canonical_method, create_method, method_class, options_of
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.registry import METHODS, create_method, options_of, register_method
+from distiller_zoo.registry import METHODS, register_method
 
 import_all_modules(__name__, __path__)
 
-__all__ = ["METHODS", "Method", "Pair", "Weights", "create_method", "options_of", "register_method"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Pair",
+    "Weights",
+    "canonical_method",
+    "create_method",
+    "method_class",
+    "options_of",
+    "register_method",
+]

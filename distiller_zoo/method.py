@@ -120,6 +120,10 @@ class Method(nn.Module):
         """The one loss of a method with one teacher."""
         raise NotImplementedError(f"{type(self).__name__} defines neither loss nor losses")
 
+    def total(self, losses: dict[str, Tensor], zero: Tensor) -> Tensor:
+        """What β weighs: the sum of `losses`, which may be empty; `zero` is any scalar of the right device."""
+        return sum(losses.values(), start=torch.zeros_like(zero))
+
     def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         """The losses of the initial stage by name, unweighted; their sum is minimised."""
         raise NotImplementedError(f"{type(self).__name__} has an initial stage and no losses for it")

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,6 +13,7 @@ from dataset import DATASETS, Augmentation
 from distiller_zoo import METHODS, options_of
 from engine.compute import Compute, resolve_compute
 from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
+from engine.retrospection import RetrospectionPlan
 from engine.train import CHECKPOINT_SECONDS, Outcome
 from models import MODELS
 
@@ -81,6 +83,34 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
                 _add_flag(group, field.name, hints[field.name])
 
 
+def add_retrospection_arguments(parser: argparse.ArgumentParser) -> None:
+    """LWR as the base loss; off by default."""
+    default = RetrospectionPlan()
+    group = parser.add_argument_group("learning with retrospection (LWR)", "the run's own past predictions as labels")
+    group.add_argument("--lwr", type=int, metavar="K", help=f"refresh them every K epochs ({default.k} in the paper)")
+    group.add_argument("--lwr_rate", type=finite, default=default.rate, help="by which the labels lose weight")
+    group.add_argument("--lwr_T", type=finite, default=default.temperature, help="temperature")
+
+
+def retrospection_of(arguments: argparse.Namespace, recipes: Iterable[Recipe]) -> RetrospectionPlan | None:
+    """What was asked for; raises RequestError where it makes no sense."""
+    if arguments.lwr is None:
+        return None
+    if arguments.lwr < 1:
+        raise RequestError(f"--lwr is {arguments.lwr}; it must be 1 or more epochs")
+    if not 0 <= arguments.lwr_rate <= 1:
+        raise RequestError(f"--lwr_rate is {arguments.lwr_rate}; it must lie in [0, 1]")
+    if arguments.lwr_T <= 0:
+        raise RequestError(f"--lwr_T is {arguments.lwr_T}; it must be positive")
+    for recipe in recipes:
+        if recipe.augmentation.mixup or recipe.augmentation.cutmix:
+            raise RequestError(
+                f"--lwr keeps a prediction for each image, and recipe {recipe.name} mixes images; "
+                f"add --mixup 0 --cutmix 0 or choose --recipe light"
+            )
+    return RetrospectionPlan(arguments.lwr, arguments.lwr_rate, arguments.lwr_T)
+
+
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag for each option of each method."""
     group = parser.add_argument_group("method options", "each belongs to the methods named beside it")
@@ -133,11 +163,14 @@ def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> d
     known = {option for method in METHODS for option in options_of(method)}
     given = {key: value for key, value in vars(arguments).items() if key in known}
     for option in given:
-        if not any(option in options_of(method) for method in methods):
+        if not any(option in {name.split(".")[-1] for name in options_of(method)} for method in methods):
             owners = ", ".join(method for method in METHODS if option in options_of(method))
             raise RequestError(f"--{option} is an option of {owners}, not of {', '.join(methods)}; leave it out")
     return {
-        method: {name: _given_or(parameter.default, given.get(name)) for name, parameter in options_of(method).items()}
+        method: {
+            name: _given_or(parameter.default, given.get(name.split(".")[-1]))  # of a combination METHOD.OPTION
+            for name, parameter in options_of(method).items()
+        }
         for method in methods
     }
 

@@ -38,6 +38,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
+        self.initial_metrics = path / "initial_metrics.jsonl"
         self.result = path / "result.json"
         self.checkpoint = path / "checkpoint.pth"
         self.former_checkpoint = path / "checkpoint_former.pth"
@@ -117,6 +118,9 @@ class RunFolder:
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in history))
 
+    def write_initial_metrics(self, history: list[dict[str, Any]]) -> None:
+        write_text(self.initial_metrics, "".join(json.dumps(record) + "\n" for record in history))
+
     def write_result(self, result: dict[str, Any]) -> None:
         write_json(self.result, result)
 
@@ -149,6 +153,9 @@ class ForeignFolder(RunFolder):
         pass
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        pass
+
+    def write_initial_metrics(self, history: list[dict[str, Any]]) -> None:
         pass
 
     def write_result(self, result: dict[str, Any]) -> None:

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Arrays, Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method
-from distiller_zoo.kd import kd_loss
 from engine.batchnorm import synchronise_batch_norm
 from engine.compute import Compute
 from engine.cost import count_parameters, peak_memory_mib
@@ -21,12 +19,14 @@ from engine.deployed import Deployed
 from engine.evaluate import evaluate
 from engine.folder import ForeignFolder, RunFolder
 from engine.meters import Meters
+from engine.objective import initial_objective, objective
 from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
 from engine.reading import read_checkpoint
+from engine.retrospection import Retrospection
 from engine.tensorboard import TensorBoard
 from engine.weights import Backbone, load_backbone
-from models import Features, FeatureShapes, Network, create_model
+from models import Features, Network, create_model
 
 # How often a CUDA run looks whether its losses are finite; each look waits for the device.
 CUDA_CHECK_INTERVAL = 50
@@ -50,7 +50,7 @@ class Member:
         self,
         plan: RunPlan,
         entry: DatasetEntry,
-        teacher_shapes: tuple[FeatureShapes, ...],
+        teachers: tuple[Network, ...],
         output: Path,
         backbone: Backbone | None = None,
         writes: bool = True,
@@ -60,13 +60,21 @@ class Member:
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
         if backbone is not None:
             load_backbone(self.student, backbone)
-        self.pair = Pair(self.student.feature_shapes(), teacher_shapes, entry.train_size)
+        shapes = tuple(teacher.feature_shapes() for teacher in teachers)
+        self.pair = Pair(self.student.feature_shapes(), shapes, entry.train_size)
         with isolated_seed(derive_seed(plan.seed, "method")):
             self.method: Method = create_method(plan.method, self.pair, plan.options)
+        self.method.meet(self.student, teachers)
+        self.retrospection: Retrospection | None = None
+        if plan.retrospection is not None:
+            sizes = (entry.train_size, entry.num_classes)
+            self.retrospection = Retrospection(plan.retrospection, plan.recipe.epochs, *sizes)
         self.folder = (RunFolder if writes else ForeignFolder)(output / plan.folder, plan.model)
         self.board = TensorBoard(self.folder.events, writes)
-        self.position = (1, 0)
+        # The epochs of an initial stage come before the first.
+        self.position = (1 - self.method.initial_epochs, 0)
         self.history: list[dict[str, Any]] = []
+        self.initial_history: list[dict[str, Any]] = []
         self.meters: Meters | None = None
         self._saved: dict[str, Any] | None = None
 
@@ -117,7 +125,9 @@ class Member:
         compute.place(self.method)
         self.method.prepare(train_labels)
         self._forward = compute.compiled(self._features)
-        self.optimizer = make_optimizer(self.plan.recipe, [self.student, self.method])
+        if self.retrospection is not None:
+            self.retrospection.to(compute.device)
+        self.optimizer = self._make_optimizer()
         if self._saved is not None:
             self._load(self._saved)
             self._saved = None
@@ -132,6 +142,20 @@ class Member:
         """Training mode, but not for a frozen backbone: its batch-norm statistics and dropout stand still."""
         self.student.train(self.plan.backbone is None)
         self.method.train()
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """For the stage that the run is in."""
+        of_student = [] if self.initial and not self.method.initial_trains_student else [self.student]
+        return make_optimizer(self.plan.recipe, [*of_student, self.method])
+
+    def _begin_main_stage(self) -> None:
+        self.method.end_initial_stage()
+        self.optimizer = self._make_optimizer()
+
+    @property
+    def initial(self) -> bool:
+        """Whether the method's initial stage is not over."""
+        return self.position[0] < 1
 
     @property
     def finished(self) -> bool:
@@ -154,8 +178,10 @@ class Member:
                 "student": self.student.state_dict(),
                 "method": self.method.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "retrospection": None if self.retrospection is None else self.retrospection.state_dict(),
                 "meters": None if self.meters is None else vars(self.meters),
                 "history": self.history,
+                "initial_history": self.initial_history,
             }
         )
 
@@ -163,13 +189,19 @@ class Member:
         self.position = tuple(state["position"])
         self.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
+        if self.method.initial_epochs and not self.initial:
+            self._begin_main_stage()
+        if self.retrospection is not None:
+            self.retrospection.load_state_dict(state["retrospection"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history = state["history"]
+        self.history, self.initial_history = state["history"], state.get("initial_history", [])
         if state["meters"] is not None:
             self.meters = Meters(**state["meters"])
             self.meters.sums = self.meters.sums.to(self.compute.device)
         # Events of an attempt that was cut off may lack the last epoch.
         self.board.clear()
+        for record in self.initial_history:
+            self._log_initial(record)
         for record in self.history:
             self._log(record)
 
@@ -189,23 +221,29 @@ class Member:
         """
         began = time.perf_counter()
         world, (epoch, step) = self.compute.world, self.position
-        rate = learning_rate(self.plan.recipe, epoch, step / self.steps_per_epoch)
+        # Constant in an initial stage.
+        rate = learning_rate(self.plan.recipe, max(epoch, 1), 0.0 if self.initial else step / self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # Dropout and its like read the global generator; so they too depend on the position alone.
-        torch.manual_seed(derive_seed(self.plan.seed, "forward", epoch, step) + world.rank)
-        with self.compute.autocast():
-            features = self._forward(world.shard(batch.images))
-        features = world.gather_features(features, len(batch.labels))
+        features = None
+        if not self.initial or self.method.initial_trains_student:
+            # Dropout and its like read the global generator; so they too depend on the position alone.
+            torch.manual_seed(derive_seed(self.plan.seed, "forward", epoch, step) + world.rank)
+            with self.compute.autocast():
+                features = self._forward(world.shard(batch.images))
+            features = world.gather_features(features, len(batch.labels))
         torch.manual_seed(derive_seed(self.plan.seed, "loss", epoch, step))
         teachers = tuple(teacher.only(self.method.reads_of_teacher()) for teacher in teachers)
-        losses, total = self._objective(features, teachers, batch)
+        if self.initial:
+            losses, total = initial_objective(self.method, features, teachers, batch)
+        else:
+            losses, total = objective(self.plan, self.method, self.retrospection, features, teachers, batch)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         world.average_gradients([*self.student.parameters(), *self.method.parameters()])
         self.optimizer.step()
         self.method.after_step()
-        self._record(losses, total, features.logits, batch)
+        self._record(losses, total, features, batch)
         self.position = (epoch, step + 1)
         self.meters.seconds += shared_seconds + time.perf_counter() - began
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
@@ -215,26 +253,10 @@ class Member:
         """What the method reads of the student, and its logits."""
         return self.method.attach(self.student.features(images)).only(self.method.reads_of_student())
 
-    def _objective(self, student: Features, teachers: tuple[Features, ...], batch: Batch):
-        """The named losses and γ·CE + α·KL + β·(the method's own), all in float32."""
-        weights = self.plan.weights
-        target = batch.labels if batch.targets is None else batch.targets
-        ce = F.cross_entropy(student.logits, target, label_smoothing=self.plan.recipe.label_smoothing)
-        losses = {"ce": ce}
-        total = weights.gamma * ce
-        if weights.alpha:
-            kl = sum(kd_loss(student.logits, teacher.logits, self.plan.kd_T) for teacher in teachers) / len(teachers)
-            losses["kl"] = kl
-            total = total + weights.alpha * kl
-        if weights.beta:
-            own = self.method.losses(student, teachers, batch)
-            losses |= own
-            total = total + weights.beta * sum(own.values(), start=torch.zeros_like(total))
-        return losses, total
-
-    def _record(self, losses: dict[str, Tensor], total: Tensor, logits: Tensor, batch: Batch) -> None:
-        hits = 100 * (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        values = {"loss": total, **losses, "top1": hits}
+    def _record(self, losses: dict[str, Tensor], total: Tensor, features: Features | None, batch: Batch) -> None:
+        values = {"loss": total, **losses}
+        if not self.initial:
+            values["top1"] = 100 * (features.logits.detach().argmax(dim=1) == batch.labels).float().mean()
         if self.meters is None:
             self.meters = Meters.of(values)
         self.meters.add(values, len(batch.labels))
@@ -259,6 +281,9 @@ class Member:
         """
         epoch, means, meters = self.position[0], self.meters.means(), self.meters
         self._check_finite(means)
+        if self.initial:
+            self._finish_initial_epoch(means)
+            return
         test = self.evaluate(data, entry)
         self._check_finite({"the test loss": test["loss"]})  # the epoch's last step may have broken the weights
         self.history.append(
@@ -279,6 +304,18 @@ class Member:
         self.save()
         self.folder.write_metrics(self.history)
         self._log(self.history[-1])
+
+    def _finish_initial_epoch(self, means: dict[str, float]) -> None:
+        """Record and save; nothing is tested, for the classifier has learned nothing."""
+        epochs, number = self.method.initial_epochs, self.position[0] + self.method.initial_epochs
+        seconds = round(self.meters.seconds, 3)
+        self.initial_history.append({"epoch": number, "epochs": epochs, "train": means, "seconds": seconds})
+        self.position, self.meters = (self.position[0] + 1, 0), None
+        if not self.initial:
+            self._begin_main_stage()
+        self.save()
+        self.folder.write_initial_metrics(self.initial_history)
+        self._log_initial(self.initial_history[-1])
 
     def evaluate(self, data: Arrays, entry: DatasetEntry) -> dict[str, float]:
         """Accuracy and loss of the deployed student on the test set."""
@@ -306,6 +343,9 @@ class Member:
             },
         )
 
+    def _log_initial(self, record: dict[str, Any]) -> None:
+        self.board.log(record["epoch"], {f"initial/{name}": value for name, value in record["train"].items()})
+
     def _save_weights(self, path: Path) -> None:
         record = self.history[-1]
         self.folder.write_weights(
@@ -323,7 +363,7 @@ class Member:
     def finish(self) -> dict[str, Any]:
         """Write the final weights and result.json, which marks the run as finished; returns the result."""
         self._save_weights(self.folder.last)
-        seconds = [record["seconds"] for record in self.history]
+        seconds = [record["seconds"] for record in [*self.initial_history, *self.history]]
         last, best = self.history[-1], self.best()
         result = {
             "status": "finished",

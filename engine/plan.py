@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dataset import DATASETS
-from distiller_zoo import METHODS, Weights, options_of
+from distiller_zoo import Weights, method_class, options_of
 from engine.recipes import Recipe
+from engine.retrospection import RetrospectionPlan
 
 DEFAULT_KD_T = 4.0
 
@@ -47,6 +48,8 @@ class RunPlan:
         options: all options of the method, defaults included.
         trial, seed: which repetition, and what all its random numbers derive from.
         backbone: weights that are kept and frozen; only the classifier is trained.
+        logit_standardization: whether losses on logits see standardised ones.
+        retrospection: how the run learns from its own past predictions; None for cross-entropy alone.
     """
 
     kind: str
@@ -63,6 +66,8 @@ class RunPlan:
     seed: int
     save_freq: int = field(default=40, compare=False)
     backbone: BackboneFile | None = None
+    logit_standardization: bool = False
+    retrospection: RetrospectionPlan | None = None
 
     @property
     def run_id(self) -> str:
@@ -70,9 +75,11 @@ class RunPlan:
         task = [self.kind, self.dataset, self.model, [teacher.sha256 for teacher in self.teachers]]
         method = [self.method, self.options, asdict(self.weights), self.kd_T]
         protocol = [self.recipe.digest(), self.precision, self.trial, self.seed]
-        # Runs without a backbone keep the identity that they had before there were any.
+        # Runs without what came later keep the identity that they had before.
         backbone = [] if self.backbone is None else [self.backbone.sha256]
-        return _digest([task, method, protocol, *backbone])
+        modifiers = ["logit_standardization"] if self.logit_standardization else []
+        modifiers += [] if self.retrospection is None else [asdict(self.retrospection)]
+        return _digest([task, method, protocol, *backbone, *modifiers])
 
     @property
     def name(self) -> str:
@@ -85,7 +92,7 @@ class RunPlan:
         else:
             teachers = "+".join(teacher.model for teacher in self.teachers) or "none"
             w = self.weights
-            text = f"S_{self.model}_T_{teachers}_{self.dataset}_{self.method}"
+            text = f"S_{self.model}_T_{teachers}_{self.dataset}_{self.method.replace('*', 'x')}"
             text += f"_r_{w.gamma:g}_a_{w.alpha:g}_b_{w.beta:g}"
         return f"{text}_trial_{self.trial}_{self.run_id}"
 
@@ -97,7 +104,7 @@ class RunPlan:
     @property
     def label(self) -> str:
         """The method as tables call it: its name and what differs from its published defaults."""
-        published = METHODS[self.method].weights
+        published = method_class(self.method).weights
         parts = [self.method]
         for key, value in asdict(self.weights).items():
             if value != getattr(published, key):
@@ -107,6 +114,11 @@ class RunPlan:
         for key, parameter in options_of(self.method).items():
             if self.options[key] != parameter.default:
                 parts.append(f"{key}={self.options[key]}")
+        if self.logit_standardization:
+            parts.append("standardised")
+        if self.retrospection is not None:
+            parts.append(f"lwr={self.retrospection.k}")
+            parts += [f"lwr_{key}={value:g}" for key, value in _changes(self.retrospection).items() if key != "k"]
         return " ".join(parts)
 
     def config(self, measured: list[dict[str, float]], environment: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +140,8 @@ class RunPlan:
                 {"model": t.model, "path": str(t.path), "sha256": t.sha256, **result}
                 for t, result in zip(self.teachers, measured, strict=True)
             ],
+            "logit_standardization": self.logit_standardization,
+            "retrospection": None if self.retrospection is None else asdict(self.retrospection),
             "backbone": None if self.backbone is None else asdict(self.backbone) | {"path": str(self.backbone.path)},
             "trial": self.trial,
             "seed": self.seed,
@@ -138,6 +152,11 @@ class RunPlan:
             "run_id": self.run_id,
             "environment": environment,
         }
+
+
+def _changes(plan: RetrospectionPlan) -> dict[str, float]:
+    """What differs from the defaults."""
+    return {key: value for key, value in asdict(plan).items() if value != getattr(RetrospectionPlan(), key)}
 
 
 def _digest(values: Any) -> str:

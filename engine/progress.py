@@ -17,7 +17,8 @@ class Progress:
 
     def begin(self, epoch: int, epochs: int, steps: int, first_step: int) -> None:
         if sys.stderr.isatty() and not self._silent:
-            self._bar = tqdm(total=steps, initial=first_step, desc=f"epoch {epoch}/{epochs}", unit="step", leave=False)
+            where = f"epoch {epoch}/{epochs}" if epoch > 0 else f"{1 - epoch} initial epochs to go"
+            self._bar = tqdm(total=steps, initial=first_step, desc=where, unit="step", leave=False)
 
     def advance(self) -> None:
         if self._bar is not None:
@@ -35,6 +36,10 @@ class Progress:
             f"loss {train['loss']:.3f}  train {train['top1']:.2f}  test {test['top1']:.2f}  "
             f"best {best['test']['top1']:.2f}  {record['seconds']:.1f} s"
         )
+
+    def initial_epoch(self, plan: RunPlan, record: dict[str, Any]) -> None:
+        where = f"initial epoch {record['epoch']}/{record['epochs']}  {plan.model}  {plan.label}"
+        self.line(f"{where}  loss {record['train']['loss']:.3f}  {record['seconds']:.1f} s")
 
     def line(self, text: str) -> None:
         self._write(text, sys.stdout)

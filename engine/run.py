@@ -19,7 +19,6 @@ from engine.progress import Progress
 from engine.recipes import Recipe
 from engine.train import CHECKPOINT_SECONDS, Outcome, train_group
 from engine.weights import Backbone, load_network
-from models import FeatureShapes
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class Teacher:
 
     file: TeacherFile
     network: Deployed
-    shapes: FeatureShapes
 
 
 def load_teachers(
@@ -43,7 +41,7 @@ def load_teachers(
     for path in paths:
         loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
         file = TeacherFile(loaded.arch, path, loaded.sha256)
-        teachers.append(Teacher(file, loaded.network, loaded.network.feature_shapes()))
+        teachers.append(Teacher(file, loaded.network))
     return tuple(teachers)
 
 
@@ -90,7 +88,7 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         outcome = Outcome()
         for group in _groups(remaining):
-            stream = _stream(group[0].plan, data, entry, compute)
+            stream = _stream(group[0], data, entry, compute)
             for member in group:
                 with world.together():
                     if overwrite:
@@ -118,10 +116,10 @@ def _build(
     members = []
     for plan in plans:
         _check_batches(plan.recipe, entry, world.size)
-        shapes = tuple(teacher.shapes for teacher in teachers) if plan.teachers else ()
+        networks = tuple(teacher.network.network for teacher in teachers) if plan.teachers else ()
         weights = backbone if plan.backbone else None
         try:
-            members.append(Member(plan, entry, shapes, output, weights, writes=world.main))
+            members.append(Member(plan, entry, networks, output, weights, writes=world.main))
         except RequestError as refusal:
             if not skip_refused:
                 raise
@@ -163,23 +161,25 @@ def _groups(members: Sequence[Member]) -> list[list[Member]]:
     groups: dict[tuple, list[Member]] = {}
     for member in members:
         recipe = member.plan.recipe
-        batches = (member.plan.seed, recipe.batch_size, recipe.drop_last, recipe.augmentation)
+        views = member.method.views
+        batches = (member.plan.seed, recipe.batch_size, recipe.drop_last, recipe.augmentation, views)
         groups.setdefault(batches, []).append(member)
     return list(groups.values())
 
 
-def _stream(plan: RunPlan, data: Arrays, entry: DatasetEntry, compute: Compute) -> BatchStream:
-    recipe = plan.recipe
+def _stream(member: Member, data: Arrays, entry: DatasetEntry, compute: Compute) -> BatchStream:
+    recipe = member.plan.recipe
     return BatchStream(
         data.train_images,
         data.train_labels,
         entry,
         recipe.augmentation,
         recipe.batch_size,
-        plan.seed,
+        member.plan.seed,
         recipe.drop_last,
         compute.device,
         channels_last=True,
+        views=member.method.views,
     )
 
 
@@ -221,4 +221,6 @@ def _measure(teacher: Teacher, data: Arrays, entry: DatasetEntry, compute: Compu
 
 def _place(member: Member) -> str:
     epoch, step = member.position
-    return "" if (epoch, step) == (1, 0) else f" (continues at epoch {epoch}, step {step})"
+    return (
+        "" if (epoch, step) == (1 - member.method.initial_epochs, 0) else f" (continues at epoch {epoch}, step {step})"
+    )

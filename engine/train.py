@@ -109,10 +109,15 @@ def train_group(
                 clock = time.perf_counter()
             progress.end()
             for member in [m for m in active if m.position == (epoch, stream.steps_per_epoch)]:
-                if attempt(member, member.finish_epoch, data, entry):
+                initial = member.initial
+                if not attempt(member, member.finish_epoch, data, entry):
+                    continue
+                if initial:
+                    progress.initial_epoch(member.plan, member.initial_history[-1])
+                else:
                     progress.epoch(member.plan, member.history[-1], member.best())
-                    if member.finished:
-                        attempt(member, _conclude, member, outcome, active)
+                if member.finished:
+                    attempt(member, _conclude, member, outcome, active)
             save_where_asked([])  # they all have just been
     return outcome
 

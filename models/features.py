@@ -42,6 +42,10 @@ class Features:
         dropped = {f.name: None for f in fields(self) if f.name not in kept}
         return Features(**{name: _as_float(value, copy) for name, value in kept.items()}, **dropped)
 
+    def first(self, rows: int) -> "Features":
+        """The same of the first rows of the batch."""
+        return Features(**{f.name: _first(getattr(self, f.name), rows) for f in fields(self)})
+
     def shapes(self) -> "FeatureShapes":
         """The shapes of all fields without the batch dimension."""
         return FeatureShapes(
@@ -75,6 +79,12 @@ def _as_float(value, copy: bool):
     if isinstance(value, Tensor):
         return value.to(torch.float32, copy=copy)
     return None if value is None else tuple(_as_float(part, copy) for part in value)
+
+
+def _first(value, rows: int):
+    if isinstance(value, Tensor):
+        return value[:rows]
+    return None if value is None else tuple(_first(part, rows) for part in value)
 
 
 def _shapes_of(maps) -> tuple:

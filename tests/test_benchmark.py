@@ -261,7 +261,7 @@ def make_member(method, tmp_path, recipe="repdistiller", **values):
         trial=1,
         seed=1,
     )
-    return Member(plan, DIGITS, (teacher.feature_shapes(),) if plan.teachers else (), tmp_path), teacher
+    return Member(plan, DIGITS, (teacher.network,) if plan.teachers else (), tmp_path), teacher
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,7 @@ class Steps:
         plan = RunPlan(
             "student", "digits", student, method, options, METHODS[method].weights, 4.0, teachers, recipe, "fp32", 1, 1
         )
-        shapes = (self.teacher.feature_shapes(),) if taught else ()
-        return Member(plan, ENTRY, shapes, folder)
+        return Member(plan, ENTRY, (self.teacher.network,) if taught else (), folder)
 
     def take(self, count: int) -> dict[str, float]:
         """So many steps; the means of all that was measured meanwhile."""

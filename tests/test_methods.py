@@ -59,7 +59,7 @@ def teacher_of(model: str) -> Teacher:
     network = create_model(model, ENTRY.num_classes, ENTRY.image_size).eval()
     if model.startswith("mixer"):
         torch.nn.init.normal_(network.head.weight)
-    return Teacher(TeacherFile(model, Path(f"{model}.pth"), "0" * 64), Deployed(network), network.feature_shapes())
+    return Teacher(TeacherFile(model, Path(f"{model}.pth"), "0" * 64), Deployed(network))
 
 
 @cache
@@ -87,7 +87,7 @@ def teach(teachers, images, method):
 
 def take_step(folder, plan, teachers, batch_size=12):
     """One optimizer step; returns the member and the student's parameters before it."""
-    member = Member(plan, ENTRY, tuple(teacher_of(teacher).shapes for teacher in teachers), folder)
+    member = Member(plan, ENTRY, tuple(teacher_of(teacher).network.network for teacher in teachers), folder)
     source = stream(batch_size)
     member.start(COMPUTE, source.labels, source.steps_per_epoch)
     before = {key: value.clone() for key, value in member.student.named_parameters()}
@@ -190,7 +190,7 @@ def test_reads_what_it_declares_and_nothing_else(name):
     count = method_class.min_teachers
     student = create_model("mixer_pico", ENTRY.num_classes, ENTRY.image_size)
     teacher = teacher_of("resnet20")
-    pair = Pair(student.feature_shapes(), (teacher.shapes,) * count, ENTRY.train_size)
+    pair = Pair(student.feature_shapes(), (teacher.network.feature_shapes(),) * count, ENTRY.train_size)
     layers = [{"hint_layer": 0}, {"hint_layer": 1}] if name == "hint" else [{}]
     read_of_student, read_of_teacher = set(), set()
     for options in layers:
@@ -217,7 +217,7 @@ def test_declares_fields_that_exist(name):
 
 def pair_of(teachers, student):
     shapes = create_model(student, ENTRY.num_classes, ENTRY.image_size).feature_shapes()
-    return Pair(shapes, tuple(teacher_of(teacher).shapes for teacher in teachers), ENTRY.train_size)
+    return Pair(shapes, tuple(teacher_of(teacher).network.feature_shapes() for teacher in teachers), ENTRY.train_size)
 
 
 REFUSALS = [

@@ -1,0 +1,79 @@
+"""From names on the command line to methods: aliases, combinations, options, and the method built for a pair."""
+
+import inspect
+from collections.abc import Mapping
+
+from common.errors import RequestError
+from distiller_zoo.combination import Combination, Part, combine
+from distiller_zoo.method import Method, Pair
+from distiller_zoo.registry import METHODS, declared_options
+
+
+def method_class(name: str) -> type[Method]:
+    """The class behind a name, an alias, or a combination such as `crd+kd` or `crd*0.5+kd`.
+
+    Raises:
+        RequestError: an unknown name, or parts that do not go together.
+    """
+    if "+" not in name and "*" not in name:
+        return METHODS[name]
+    parts = [_part(text) for text in name.split("+")]
+    if len(parts) == 1:
+        raise RequestError(f"--distill {parts[0]}: the weight of a method alone is given by --beta, or --alpha for kd")
+    return combine(parts)
+
+
+def _part(text: str) -> Part:
+    name, _, weight = text.partition("*")
+    cls = METHODS[name.strip()]
+    if not weight:
+        return Part(cls)
+    try:
+        given = float(weight)
+    except ValueError:
+        given = -1.0
+    if not 0 < given < float("inf"):
+        raise RequestError(f"--distill {text}: {weight!r} is no weight; give a positive number, as in {cls.name}*0.5")
+    published = 1.0 if Part(cls).is_kl else cls.weights.beta
+    return Part(cls, None if given == published else given)
+
+
+def canonical_method(name: str) -> str:
+    """The one name that stands for all ways to write a method or a combination; raises RequestError."""
+    return method_class(name).name
+
+
+def options_of(name: str) -> dict[str, inspect.Parameter]:
+    """The options of a method: the keyword-only parameters of its constructor, with annotation and default.
+
+    Of a combination those of all its parts; one that two parts have with different defaults is METHOD.OPTION in each.
+    """
+    cls = method_class(name)
+    if not issubclass(cls, Combination):
+        return declared_options(cls)
+    found: dict[str, inspect.Parameter] = {}
+    of_parts = {part.cls.name: declared_options(part.cls) for part in cls.parts}
+    for part, options in of_parts.items():
+        for option, parameter in options.items():
+            defaults = {repr(other[option].default) for other in of_parts.values() if option in other}
+            found[option if len(defaults) == 1 else f"{part}.{option}"] = parameter
+    return found
+
+
+def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = None) -> Method:
+    """Build a method for a pair, with random weights from torch's global generator.
+
+    Raises:
+        RequestError: unknown method or option, wrong number of teachers, or a pair that it cannot serve.
+    """
+    cls, options = method_class(name), dict(options or {})
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            has = f"its options are {', '.join('--' + o for o in known)}" if known else "it has no options"
+            raise RequestError(f"method {cls.name} has no option --{option}; {has}")
+    count = len(pair.teachers)
+    if not cls.min_teachers <= count <= cls.max_teachers:
+        wants = f"{cls.min_teachers}" if cls.min_teachers == cls.max_teachers else f"up to {cls.max_teachers}"
+        raise RequestError(f"method {cls.name} learns from {wants} teacher(s), but {count} were given with --path_t")
+    return cls(pair, **options)

@@ -1,0 +1,64 @@
+"""The loss of a training step: γ·CE + α·KL_T + β·(the method's own losses), all in float32."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dataset import Batch
+from distiller_zoo import Method
+from distiller_zoo.kd import kd_loss
+from engine.plan import RunPlan
+from engine.retrospection import Retrospection
+from models import Features
+
+EPS = 1e-7
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """Logits B×K with mean 0 and standard deviation 1 in each row.
+
+    Logit standardization (Sun, Ren, Li, Wang, Cao, CVPR 2024, arXiv:2403.01427): the student need not match the
+    teacher's shift and scale. Stands before the temperature, for any loss on logits.
+    """
+    return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + EPS)
+
+
+def objective(
+    plan: RunPlan,
+    method: Method,
+    retrospection: Retrospection | None,
+    student: Features,
+    teachers: tuple[Features, ...],
+    batch: Batch,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The named losses, unweighted, and their weighted sum; scalars."""
+    weights = plan.weights
+    target = batch.labels if batch.targets is None else batch.targets
+    ce = F.cross_entropy(student.logits, target, label_smoothing=plan.recipe.label_smoothing)
+    losses = {"ce": ce}
+    base = ce
+    if retrospection is not None:
+        losses["retrospection"], base = retrospection(ce, student.logits, batch)
+    total = weights.gamma * base
+    if plan.logit_standardization:
+        student = replace(student, logits=standardised(student.logits))
+        teachers = tuple(replace(teacher, logits=standardised(teacher.logits)) for teacher in teachers)
+    if weights.alpha:
+        kl = sum(kd_loss(student.logits, teacher.logits, plan.kd_T) for teacher in teachers) / len(teachers)
+        losses["kl"] = kl
+        total = total + weights.alpha * kl
+    if weights.beta:
+        own = method.losses(student, teachers, batch)
+        losses |= own
+        total = total + weights.beta * method.total(own, total)
+    return losses, total
+
+
+def initial_objective(
+    method: Method, student: Features | None, teachers: tuple[Features, ...], batch: Batch
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The same for a method's initial stage, which has no loss but its own."""
+    losses = method.initial_losses(student, teachers, batch)
+    return losses, torch.stack(list(losses.values())).sum()

@@ -1,0 +1,54 @@
+"""LWR: Learning With Retrospection (Deng, Zhang, AAAI 2021, arXiv:2012.13098, Algorithm 1).
+
+In each k-th epoch every sample's softened prediction q = softmax(z/τ) is kept; from then on the base loss is
+
+    α·CE(y, p) + (1 − α)·τ²·KL(q ‖ p^τ),    α = 1 − rate·(k·⌊(i − 1)/k⌋)/M    in epoch i of M
+
+so the labels lose weight with each refresh, down to 1 − rate at the end. In the first k epochs it is CE alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dataset import Batch
+
+
+@dataclass(frozen=True)
+class RetrospectionPlan:
+    """k epochs from one refresh to the next, `rate` by which the labels lose weight, τ."""
+
+    k: int = 5
+    rate: float = 0.9
+    temperature: float = 5.0
+
+
+class Retrospection(nn.Module):
+    """The base loss of a run that learns from its own past; the kept predictions N×K are its state."""
+
+    def __init__(self, plan: RetrospectionPlan, epochs: int, num_samples: int, num_classes: int):
+        super().__init__()
+        self.plan, self.epochs = plan, epochs
+        # As log-probabilities: those of a uniform prediction until a sample's first refresh.
+        start = torch.full((num_samples, num_classes), 1 / num_classes).log()
+        self.register_buffer("log_q", start)
+
+    def label_weight(self, epoch: int) -> float:
+        """α of an epoch, from 1."""
+        k = self.plan.k
+        return 1 - self.plan.rate * (k * ((epoch - 1) // k)) / self.epochs
+
+    def forward(self, ce: Tensor, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The KL term τ²·KL(q ‖ p^τ), unweighted, and the whole base loss; keeps what is to be kept of `logits`.
+
+        Samples that an epoch leaves out (the dropped last batch) keep what they had.
+        """
+        tau, alpha = self.plan.temperature, self.label_weight(batch.epoch)
+        log_p = F.log_softmax(logits / tau, dim=1)
+        log_q = self.log_q[batch.index]
+        kl = tau**2 * F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
+        if batch.epoch % self.plan.k == 0:
+            self.log_q[batch.index] = log_p.detach()
+        return kl, ce if batch.epoch <= self.plan.k else alpha * ce + (1 - alpha) * kl

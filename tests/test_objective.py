@@ -1,0 +1,158 @@
+"""What stands beside a method's own losses: standardised logits, and labels from the run's own past."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+
+from dataset import Batch
+from distiller_zoo import METHODS, Pair, create_method
+from engine.objective import objective, standardised
+from engine.plan import RunPlan
+from engine.recipes import RECIPES
+from engine.retrospection import Retrospection, RetrospectionPlan
+from models import Features, create_model
+from tests.helpers import assert_same, folder_of, outcome_of, read_json, read_metrics, stop_at_step, train
+
+
+def random(*shape, seed=0, scale=3.0):
+    return scale * torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def batch_of(labels, index, epoch=1):
+    return Batch(torch.zeros(len(labels), 1), labels, index, None, epoch, 0, 1)
+
+
+@pytest.mark.parametrize("shape", [(4, 10), (1, 3), (7, 100)])
+def test_standardised_logits(shape):
+    z = random(*shape)
+    found = standardised(z).numpy()
+    rows = [(row - row.mean()) / (row.std(ddof=1) + 1e-7) for row in z.numpy()]
+    np.testing.assert_allclose(found, np.stack(rows), atol=1e-12)
+    np.testing.assert_allclose(standardised(5 * z + 3).numpy(), found, atol=1e-6)
+    assert standardised(torch.ones(2, 5)).isfinite().all()
+
+
+def plan_of(method, **changes):
+    plan = RunPlan(
+        "student",
+        "digits",
+        "resnet8",
+        method,
+        {},
+        METHODS[method].weights,
+        4.0,
+        (),
+        RECIPES["repdistiller"],
+        "fp32",
+        1,
+        1,
+    )
+    return replace(plan, **changes)
+
+
+def test_kd_on_standardised_logits_against_numpy():
+    shapes = create_model("resnet8", 10, 8).feature_shapes()
+    method = create_method("kd", Pair(shapes, (shapes,), 100))
+    z_s, z_t, labels = random(6, 10), random(6, 10, seed=1), torch.arange(6)
+    losses, total = objective(
+        plan_of("kd", logit_standardization=True),
+        method,
+        None,
+        Features(z_s),
+        (Features(z_t),),
+        batch_of(labels, labels),
+    )
+    s, t = ((z - z.mean(1, keepdims=True)) / z.std(1, ddof=1, keepdims=True) / 4 for z in (z_s.numpy(), z_t.numpy()))
+    kl = 16 * (softmax(t, 1) * (log_softmax(t, 1) - log_softmax(s, 1))).sum(1).mean()
+    ce = -log_softmax(z_s.numpy(), 1)[np.arange(6), labels].mean()  # of the logits as they are
+    assert losses["kl"].item() == pytest.approx(kl, rel=1e-6)
+    assert losses["ce"].item() == pytest.approx(ce, rel=1e-12)
+    assert total.item() == pytest.approx(0.1 * ce + 0.9 * kl, rel=1e-6)
+
+
+def test_standardised_runs_have_a_name_of_their_own(teacher, tmp_path):
+    for extra in ([], ["--logit_standardization"]):
+        assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 0
+    labels = {read_json(path)["label"] for path in tmp_path.glob("*/*/config.json")}
+    assert labels == {"kd", "kd standardised"}
+
+
+# --- retrospection ------------------------------------------------------------------------------------
+
+
+def naive(plan, epochs, logits_by_epoch, labels):
+    """Algorithm 1 with one batch that is the whole data set: the base loss of each epoch."""
+    kept, found, tau = None, [], plan.temperature
+    for epoch, z in enumerate(logits_by_epoch, 1):
+        ce = -log_softmax(z, 1)[np.arange(len(z)), labels].mean()
+        if epoch <= plan.k:
+            found.append(ce)
+        else:
+            alpha = 1 - plan.rate * (plan.k * ((epoch - 1) // plan.k)) / epochs
+            kl = sum((q * (np.log(q) - p)).sum() for q, p in zip(kept, log_softmax(z / tau, 1), strict=True)) / len(z)
+            found.append(alpha * ce + (1 - alpha) * tau**2 * kl)
+        if epoch % plan.k == 0:
+            kept = softmax(z / tau, 1)
+    return found
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_retrospection_against_numpy(k):
+    plan, epochs, n, classes = RetrospectionPlan(k, 0.9, 5.0), 7, 11, 4
+    logits = [random(n, classes, seed=epoch) for epoch in range(1, epochs + 1)]
+    labels = torch.arange(n) % classes
+    retrospection = Retrospection(plan, epochs, n, classes).double()
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(3))
+    found = []
+    for epoch, z in enumerate(logits, 1):
+        ce = torch.nn.functional.cross_entropy(z, labels)
+        _, base = retrospection(ce, z[order], batch_of(labels[order], order, epoch))
+        found.append(base.item())
+    assert found == pytest.approx(naive(plan, epochs, [z.numpy() for z in logits], labels.numpy()), rel=1e-9)
+
+
+def test_labels_lose_weight_down_to_the_rate():
+    retrospection = Retrospection(RetrospectionPlan(5, 0.9, 5.0), 20, 3, 2)
+    weights = [retrospection.label_weight(epoch) for epoch in range(1, 21)]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[0] == 1
+    assert all(0.1 <= weight <= 1 for weight in weights)
+    assert math.isclose(weights[-1], 1 - 0.9 * 15 / 20)
+
+
+def test_a_run_with_retrospection_is_continued(teacher, tmp_path, monkeypatch):
+    options = {"teacher": teacher, "extra": ["--lwr", "1", "--epochs", "3"]}
+    assert train("kd", "none", output=tmp_path / "whole", **options) == 0
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 2, 4)
+        assert train("kd", "none", output=tmp_path / "cut", **options) == 130
+    assert train("kd", "none", output=tmp_path / "cut", **options) == 0
+    for method in ("kd", "none"):
+        whole, cut = (folder_of(tmp_path / name, method) for name in ("whole", "cut"))
+        assert_same(outcome_of(cut), outcome_of(whole))
+        assert read_json(cut / "config.json")["label"] == f"{method} lwr=1"
+    records = read_metrics(folder_of(tmp_path / "whole", "none"))
+    train_means = records[0]["train"]
+    assert train_means["loss"] == pytest.approx(train_means["ce"])  # in the first k epochs the labels alone
+    train_means = records[1]["train"]
+    alpha = 1 - 0.9 / 3
+    expected = alpha * train_means["ce"] + (1 - alpha) * train_means["retrospection"]
+    assert train_means["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--lwr", "0"], "must be 1 or more"),
+        (["--lwr", "5", "--lwr_rate", "1.5"], "[0, 1]"),
+        (["--lwr", "5", "--lwr_T", "0"], "positive"),
+        (["--lwr", "5", "--recipe", "deit"], "mixes images"),
+    ],
+)
+def test_refused(extra, sentence, tmp_path, capsys):
+    assert train("none", output=tmp_path, extra=extra) == 2
+    assert sentence in capsys.readouterr().err

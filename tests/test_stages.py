@@ -1,0 +1,134 @@
+"""Methods with a stage of their own before the main one: what it trains, logs, keeps and continues."""
+
+import pytest
+import torch
+from torch import nn
+
+from distiller_zoo import METHODS, Method, Weights, register_method
+from tests.helpers import (
+    STEPS,
+    assert_same,
+    folder_of,
+    load,
+    outcome_of,
+    read_json,
+    read_metrics,
+    stop_at_step,
+    train,
+)
+
+
+class Staged(Method):
+    """First a decoder of the teacher alone, then, with the decoder frozen, the student's embedding through it."""
+
+    weights, needs = Weights(1, 0, 1), ("embedding",)
+
+    def __init__(self, pair, *, staged_epochs: int = 2):
+        super().__init__(pair)
+        self.initial_epochs = staged_epochs
+        self.decoder = nn.Linear(pair.teacher.embedding, pair.teacher.embedding)
+        self.translator = nn.Linear(pair.student.embedding, pair.teacher.embedding)
+
+    def initial_losses(self, student, teachers, batch):
+        assert student is None
+        return {"decoding": (self.decoder(teachers[0].embedding) - teachers[0].embedding).square().mean()}
+
+    def end_initial_stage(self):
+        self.decoder.requires_grad_(False)
+
+    def loss(self, student, teacher, batch):
+        return (self.decoder(self.translator(student.embedding)) - teacher.embedding).square().mean()
+
+
+class StagedStudent(Staged):
+    """The initial stage trains the student's features."""
+
+    initial_trains_student = True
+
+    def initial_losses(self, student, teachers, batch):
+        return {"matching": (self.translator(student.embedding) - teachers[0].embedding).square().mean()}
+
+
+@pytest.fixture(autouse=True)
+def staged():
+    register_method("staged")(Staged)
+    register_method("staged_student")(StagedStudent)
+    yield
+    del METHODS._entries["staged"], METHODS._entries["staged_student"]
+
+
+def initial_metrics(folder):
+    import json
+
+    return [json.loads(line) for line in (folder / "initial_metrics.jsonl").read_text().splitlines()]
+
+
+def comparable(folder):
+    initial = [{key: record[key] for key in ("epoch", "epochs", "train")} for record in initial_metrics(folder)]
+    return outcome_of(folder) | {"initial": initial}
+
+
+@pytest.mark.parametrize("method", ["staged", "staged_student"])
+def test_cut_anywhere(method, teacher, tmp_path, monkeypatch):
+    """Within the initial stage, at its end, and in the main one: the same bits."""
+    assert train(method, output=tmp_path / "whole", teacher=teacher) == 0
+    expected = comparable(folder_of(tmp_path / "whole"))
+    assert len(expected["metrics"]) == len(expected["initial"]) == 2
+    for epoch, step in ((-1, 4), (0, STEPS - 1), (1, 2), (2, 5)):
+        with monkeypatch.context() as patch:
+            stop_at_step(patch, epoch, step)
+            assert train(method, output=tmp_path / f"cut{epoch}", teacher=teacher) == 130
+        assert load(folder_of(tmp_path / f"cut{epoch}") / "checkpoint.pth")["position"] == [epoch, step + 1]
+        assert train(method, output=tmp_path / f"cut{epoch}", teacher=teacher) == 0
+        assert_same(comparable(folder_of(tmp_path / f"cut{epoch}")), expected)
+
+
+def test_what_each_stage_trains(teacher, tmp_path, monkeypatch, capsys):
+    def state_after(method, epoch):
+        output = tmp_path / f"{method}{epoch}"
+        with monkeypatch.context() as patch:
+            stop_at_step(patch, epoch, STEPS - 1)
+            assert train(method, output=output, teacher=teacher) == 130
+        return load(folder_of(output) / "checkpoint.pth")
+
+    first, second, main = (state_after("staged", epoch) for epoch in (-1, 0, 1))
+    for key in first["student"]:  # not even its running statistics
+        assert torch.equal(first["student"][key], second["student"][key]), key
+    assert not torch.equal(first["method"]["decoder.weight"], second["method"]["decoder.weight"])
+    assert torch.equal(main["method"]["decoder.weight"], second["method"]["decoder.weight"])
+    assert not torch.equal(main["method"]["translator.weight"], second["method"]["translator.weight"])
+    assert first["meters"]["names"] == ["loss", "decoding"]
+    first, second = (state_after("staged_student", epoch) for epoch in (-1, 0))
+    changed = {key for key in first["student"] if not torch.equal(first["student"][key], second["student"][key])}
+    assert "conv1.weight" in changed
+    assert not changed & {"fc.weight", "fc.bias"}  # nothing tells the classifier anything yet
+    assert "initial epoch 1/2  resnet8  staged_student  loss " in capsys.readouterr().out
+
+
+def test_in_company_of_methods_without(teacher, tmp_path):
+    methods = ("staged", "kd", "none")
+    assert train(*methods, output=tmp_path / "together", teacher=teacher) == 0
+    for method in methods:
+        assert train(method, output=tmp_path / method, teacher=teacher) == 0
+        together, alone = folder_of(tmp_path / "together", method), folder_of(tmp_path / method)
+        assert_same(outcome_of(together), outcome_of(alone))
+    folder = folder_of(tmp_path / "together", "staged")
+    assert [record["epoch"] for record in initial_metrics(folder)] == [1, 2]
+    result, seconds = read_json(folder / "result.json"), 0.0
+    for record in [*initial_metrics(folder), *read_metrics(folder)]:
+        seconds += record["seconds"]
+    assert result["epochs"] == 2
+    assert result["wall_seconds"] == pytest.approx(seconds, abs=1e-2)
+    assert not (folder_of(tmp_path / "together", "kd") / "initial_metrics.jsonl").exists()
+
+
+def test_as_part_of_a_combination(teacher, tmp_path):
+    assert train("staged+kd", output=tmp_path, teacher=teacher) == 0
+    folder = folder_of(tmp_path)
+    assert initial_metrics(folder)[0]["train"].keys() == {"loss", "decoding"}
+    assert read_metrics(folder)[0]["train"].keys() == {"loss", "ce", "kl", "staged", "top1"}
+
+
+def test_without_an_initial_stage(teacher, tmp_path):
+    assert train("staged", output=tmp_path, teacher=teacher, extra=["--staged_epochs", "0"]) == 0
+    assert len(read_metrics(folder_of(tmp_path))) == 2
