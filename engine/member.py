@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ from models import Features, Network, create_model
 
 # How often a CUDA run looks whether its losses are finite; each look waits for the device.
 CUDA_CHECK_INTERVAL = 50
+
+
+def student_pass(student: Network, method: Method) -> Callable[[Tensor], Features]:
+    """What turns images B×3×H×W into what the method reads of the student, and its logits."""
+    reads = method.reads_of_student()
+    return lambda images: method.attach(student.features(images)).only(reads)
 
 
 class Member:
@@ -124,7 +131,7 @@ class Member:
         compute.place(self.student)
         compute.place(self.method)
         self.method.prepare(train_labels)
-        self._forward = compute.compiled(self._features)
+        self._forward = compute.compiled(student_pass(self.student, self.method))
         if self.retrospection is not None:
             self.retrospection.to(compute.device)
         self.optimizer = self._make_optimizer()
@@ -248,10 +255,6 @@ class Member:
         self.meters.seconds += shared_seconds + time.perf_counter() - began
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
             self._check_finite(self.meters.means())
-
-    def _features(self, images: Tensor) -> Features:
-        """What the method reads of the student, and its logits."""
-        return self.method.attach(self.student.features(images)).only(self.method.reads_of_student())
 
     def _record(self, losses: dict[str, Tensor], total: Tensor, features: Features | None, batch: Batch) -> None:
         values = {"loss": total, **losses}

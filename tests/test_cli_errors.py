@@ -58,7 +58,7 @@ UNKNOWN = [
     (["--model_s", "resnet9"], "unknown model 'resnet9'; did you mean resnet"),
     (["--dataset", "cifar1000"], "unknown data set 'cifar1000'; did you mean cifar100"),
     (["--recipe", "diet"], "unknown recipe 'diet'; did you mean deit"),
-    (["--nce_k", "5"], "--nce_k is an option of crd, not of kd; leave it out"),
+    (["--std_modules", "last"], "--std_modules is an option of std, not of kd; leave it out"),
     (["--kd_T", "0"], "--kd_T is 0.0; it must be positive"),
     (["--epochs", "0"], "--epochs is 0; it must be positive"),
     (["--batch_size", "-4"], "--batch_size is -4; it must be positive"),

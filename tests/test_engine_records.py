@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from dataset import load_arrays
 from distiller_zoo import METHODS, Weights, options_of
+from engine import member
 from engine.member import Member
 from engine.plan import RunPlan, TeacherFile
 from engine.recipes import RECIPES
@@ -305,6 +306,7 @@ LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import train_student
+from engine import member
 from engine.member import Member
 limit, after = int(sys.argv[1]), int(sys.argv[2])
 original = Member.finish_epoch
@@ -393,14 +395,14 @@ def test_metrics_are_valid_json(run):
 
 def test_bf16_losses_are_float32(teacher, tmp_path, monkeypatch):
     seen = {}
-    original = Member._objective
+    original = member.objective
 
-    def objective(self, student, teachers, batch):
-        losses, total = original(self, student, teachers, batch)
+    def objective(plan, method, retrospection, student, teachers, batch):
+        losses, total = original(plan, method, retrospection, student, teachers, batch)
         seen.update({name: value.dtype for name, value in losses.items()}, total=total.dtype, at=student.logits.dtype)
         return losses, total
 
-    monkeypatch.setattr(Member, "_objective", objective)
+    monkeypatch.setattr(member, "objective", objective)
     small = tuple(part.replace("fp32", "bf16") for part in SMALL)
     stop_at_step(monkeypatch, 1, 0)  # one step is enough: many CPUs only emulate bf16
     methods = ("kd", "std", "crd")
