@@ -6,11 +6,13 @@ import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import METHODS, Weights, canonical_method, method_class
+from distiller_zoo.teachers import Weighting
 from engine import cli
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.recipes import resolve_recipe
@@ -37,6 +39,14 @@ def parse(argv: list[str] | None):
     parser.add_argument("--kd_T", type=cli.finite, default=DEFAULT_KD_T, help="temperature of the KL term")
     parser.add_argument(
         "--logit_standardization", action="store_true", help="losses on logits see standardised ones (LSKD, CVPR 2024)"
+    )
+    parser.add_argument(
+        "--teacher_weighting", choices=get_args(Weighting), default="average", help="of several teachers' predictions"
+    )
+    parser.add_argument(
+        "--paper_weights",
+        action="store_true",
+        help="those that a paper gives for this pair, if any",
     )
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     parser.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
@@ -91,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     if any(method_class(method).max_teachers for method in methods):
         paths = arguments.path_t or [default_teacher(entry.name, arguments.model_t, arguments.output)]
         teachers = load_teachers(paths, arguments.model_t, entry, arguments.allow_namespace)
+    weighting = arguments.teacher_weighting if len(teachers) > 1 else "average"
     plans = [
         RunPlan(
             kind="student",
@@ -108,11 +119,15 @@ def main(argv: list[str] | None = None) -> int:
             save_freq=arguments.save_freq,
             logit_standardization=arguments.logit_standardization,
             retrospection=retrospection,
+            teacher_weighting=weighting if method_class(method).max_teachers else "average",
         )
         for model in models
         for method in methods
         for weights in resolve_weights(method, arguments)
     ]
+    if arguments.paper_weights:
+        given = {key for key, value in vars(arguments).items() if value is not None}
+        plans = [plan.as_published(given) for plan in plans]
     outcome = run_plans(
         plans,
         teachers,

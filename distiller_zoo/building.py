@@ -73,7 +73,8 @@ def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = 
             has = f"its options are {', '.join('--' + o for o in known)}" if known else "it has no options"
             raise RequestError(f"method {cls.name} has no option --{option}; {has}")
     count = len(pair.teachers)
-    if not cls.min_teachers <= count <= cls.max_teachers:
-        wants = f"{cls.min_teachers}" if cls.min_teachers == cls.max_teachers else f"up to {cls.max_teachers}"
+    fewest, most = cls.min_teachers, cls.most_teachers()
+    if not fewest <= count <= most:
+        wants = f"{fewest}" if fewest == most else f"up to {most}"
         raise RequestError(f"method {cls.name} learns from {wants} teacher(s), but {count} were given with --path_t")
     return cls(pair, **options)

@@ -57,7 +57,7 @@ def combine(parts: Sequence[Part]) -> type[Method]:
         "student_needs": _union(part.cls.reads_of_student() for part in parts),
         "teacher_needs": _union(part.cls.reads_of_teacher() for part in parts),
         "min_teachers": max(part.cls.min_teachers for part in parts),
-        "max_teachers": min(part.cls.max_teachers for part in parts),
+        "max_teachers": min(part.cls.most_teachers() for part in parts),
         "views": max(part.cls.views for part in parts),
         "initial_trains_student": any(part.cls.initial_trains_student for part in parts),
     }
@@ -128,7 +128,7 @@ class Combination(Method):
         self._sources, found = {}, {}
         for part, method in zip(self.parts, self.methods, strict=True):
             if part.beta and not part.is_kl:
-                own = method.losses(*self._seen_by(method, student, teachers, batch))
+                own = method.own_losses(*self._seen_by(method, student, teachers, batch))
                 self._sources |= dict.fromkeys(own, (part, method))
                 found |= own
         return found

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from distiller_zoo.method import Method, Weights
 from distiller_zoo.registry import register_method
+from distiller_zoo.teachers import MANY
 
 
 def kd_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
@@ -23,7 +24,7 @@ class KD(Method):
 
     paper = "Hinton et al., Distilling the Knowledge in a Neural Network, 2015"
     weights = Weights(gamma=0.1, alpha=0.9, beta=0)
-    max_teachers = 8
+    max_teachers = MANY
 
     def losses(self, student, teachers, batch):
         return {}

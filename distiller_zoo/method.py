@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from distiller_zoo.teachers import MANY, Weighting, mixture
 from models import Features, FeatureShapes, Network
 
 
@@ -65,7 +66,8 @@ class Method(nn.Module):
         paper: authors, title, venue and year.
         needs: fields of `Features` read from both student and teacher (logits always are).
         student_needs, teacher_needs: the same for one side only; they default to `needs`.
-        min_teachers, max_teachers: how many teachers it can learn from.
+        min_teachers, max_teachers: how many teachers it can learn from. One that takes one and reads its predictions
+            alone learns from several as from their mixture (see `most_teachers`).
         views: how many independent augmentations of each image a batch holds, one after the other: with 2, images,
             labels and index have 2B rows, and `chunk(2)` parts them. Cross-entropy and KL see all rows.
         initial_trains_student: whether the initial stage (see `initial_epochs`) trains the student's features too.
@@ -81,6 +83,7 @@ class Method(nn.Module):
     views: ClassVar[int] = 1
     initial_trains_student: ClassVar[bool] = False
 
+    teacher_weighting: Weighting = "average"  # how several teachers become one; set by the engine
     initial_epochs: int = 0  # of a stage before the main one that minimises `initial_losses` alone
 
     name: ClassVar[str]  # set by the registry
@@ -112,6 +115,12 @@ class Method(nn.Module):
         """B×K logits of the deployed student, from attached features."""
         return features.logits
 
+    def own_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
+        """`losses`, with several teachers made one where the method takes one."""
+        if len(teachers) > self.max_teachers:
+            teachers = (mixture(teachers, self.teacher_weighting),)
+        return self.losses(student, teachers, batch)
+
     def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         """The method's own losses by name: scalars in float32, unweighted."""
         return {self.name: self.loss(student, teachers[0], batch)}
@@ -133,6 +142,11 @@ class Method(nn.Module):
 
     def after_step(self) -> None:
         """Called after each optimiser step, for what must not change before the backward pass is done."""
+
+    @classmethod
+    def most_teachers(cls) -> int:
+        """How many teachers it can be given."""
+        return MANY if cls.max_teachers == 1 and not cls.reads_of_teacher() else cls.max_teachers
 
     @classmethod
     def reads_of_student(cls) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from distiller_zoo.teachers import confidence_weights
 
 TOKEN_STD = 0.02
 
@@ -30,13 +31,6 @@ TOKEN_STD = 0.02
 def hard_label_losses(logits_s: Tensor, logits_t: Tensor) -> Tensor:
     """B cross-entropies of a distillation head with the class that the teacher prefers; both inputs B×K."""
     return F.cross_entropy(logits_s, logits_t.argmax(dim=1), reduction="none")
-
-
-def confidence_weights(teacher_logits: list[Tensor]) -> Tensor:
-    """M×B weights: for each sample the softmax over M teachers of the negative entropy of their B×K logits."""
-    log_p = torch.stack(teacher_logits).log_softmax(dim=2)
-    negative_entropy = (log_p.exp() * log_p).sum(dim=2)
-    return negative_entropy.softmax(dim=0)
 
 
 class TokenMlp(nn.Module):

@@ -71,6 +71,9 @@ class Member:
         self.pair = Pair(self.student.feature_shapes(), shapes, entry.train_size)
         with isolated_seed(derive_seed(plan.seed, "method")):
             self.method: Method = create_method(plan.method, self.pair, plan.options)
+        for part in self.method.modules():
+            if isinstance(part, Method):
+                part.teacher_weighting = plan.teacher_weighting
         self.method.meet(self.student, teachers)
         self.retrospection: Retrospection | None = None
         if plan.retrospection is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from dataset import Batch
 from distiller_zoo import Method
 from distiller_zoo.kd import kd_loss
+from distiller_zoo.teachers import mixture
 from engine.plan import RunPlan
 from engine.retrospection import Retrospection
 from models import Features
@@ -46,14 +47,21 @@ def objective(
         student = replace(student, logits=standardised(student.logits))
         teachers = tuple(replace(teacher, logits=standardised(teacher.logits)) for teacher in teachers)
     if weights.alpha:
-        kl = sum(kd_loss(student.logits, teacher.logits, plan.kd_T) for teacher in teachers) / len(teachers)
+        kl = _kl(student, teachers, plan)
         losses["kl"] = kl
         total = total + weights.alpha * kl
     if weights.beta:
-        own = method.losses(student, teachers, batch)
+        own = method.own_losses(student, teachers, batch)
         losses |= own
         total = total + weights.beta * method.total(own, total)
     return losses, total
+
+
+def _kl(student: Features, teachers: tuple[Features, ...], plan: RunPlan) -> Tensor:
+    """The mean of the KL to each teacher, or the KL to their mixture by confidence."""
+    if plan.teacher_weighting == "confidence" and len(teachers) > 1:
+        teachers = (mixture(teachers, "confidence"),)
+    return sum(kd_loss(student.logits, teacher.logits, plan.kd_T) for teacher in teachers) / len(teachers)
 
 
 def initial_objective(

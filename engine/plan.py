@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dataset import DATASETS
 from distiller_zoo import Weights, method_class, options_of
+from distiller_zoo.published import published_for
+from distiller_zoo.teachers import Weighting
 from engine.recipes import Recipe
 from engine.retrospection import RetrospectionPlan
 
@@ -49,6 +52,7 @@ class RunPlan:
         trial, seed: which repetition, and what all its random numbers derive from.
         backbone: weights that are kept and frozen; only the classifier is trained.
         logit_standardization: whether losses on logits see standardised ones.
+        teacher_weighting: how methods that learn from predictions see several teachers.
         retrospection: how the run learns from its own past predictions; None for cross-entropy alone.
     """
 
@@ -68,6 +72,16 @@ class RunPlan:
     backbone: BackboneFile | None = None
     logit_standardization: bool = False
     retrospection: RetrospectionPlan | None = None
+    teacher_weighting: Weighting = "average"
+
+    def as_published(self, given: Collection[str]) -> "RunPlan":
+        """With the weight and options that a paper gives for this pair, where one does; `given` ones stay."""
+        pair = published_for(self.method, (teacher.model for teacher in self.teachers), self.model)
+        if pair is None:
+            return self
+        options = {name: value for name, value in pair.options.items() if name not in given}
+        weights = self.weights if pair.beta is None or "beta" in given else replace(self.weights, beta=pair.beta)
+        return replace(self, options=self.options | options, weights=weights)
 
     @property
     def run_id(self) -> str:
@@ -78,6 +92,7 @@ class RunPlan:
         # Runs without what came later keep the identity that they had before.
         backbone = [] if self.backbone is None else [self.backbone.sha256]
         modifiers = ["logit_standardization"] if self.logit_standardization else []
+        modifiers += [self.teacher_weighting] if self.teacher_weighting != "average" else []
         modifiers += [] if self.retrospection is None else [asdict(self.retrospection)]
         return _digest([task, method, protocol, *backbone, *modifiers])
 
@@ -116,6 +131,8 @@ class RunPlan:
                 parts.append(f"{key}={self.options[key]}")
         if self.logit_standardization:
             parts.append("standardised")
+        if self.teacher_weighting != "average":
+            parts.append(f"teachers by {self.teacher_weighting}")
         if self.retrospection is not None:
             parts.append(f"lwr={self.retrospection.k}")
             parts += [f"lwr_{key}={value:g}" for key, value in _changes(self.retrospection).items() if key != "k"]
@@ -141,6 +158,7 @@ class RunPlan:
                 for t, result in zip(self.teachers, measured, strict=True)
             ],
             "logit_standardization": self.logit_standardization,
+            "teacher_weighting": self.teacher_weighting,
             "retrospection": None if self.retrospection is None else asdict(self.retrospection),
             "backbone": None if self.backbone is None else asdict(self.backbone) | {"path": str(self.backbone.path)},
             "trial": self.trial,

@@ -1,0 +1,56 @@
+"""Weights and options that authors published for single pairs of networks on CIFAR-100 (published.csv)."""
+
+import ast
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("published.csv")
+
+
+@dataclass(frozen=True)
+class PublishedPair:
+    """What a source gives for a method on a pair, where it departs from the method's one default for all.
+
+    Attributes:
+        beta: weight of the method's own losses; None where the source leaves it at the default.
+        options: by name.
+    """
+
+    method: str
+    teacher: str
+    student: str
+    beta: float | None
+    options: dict[str, Any]
+    source: str
+
+
+@cache
+def published_pairs() -> tuple[PublishedPair, ...]:
+    """All rows of the file."""
+    with open(FILE, encoding="utf-8", newline="") as file:
+        return tuple(_row(row) for row in csv.DictReader(file))
+
+
+def _row(row: dict[str, str]) -> PublishedPair:
+    options = dict(part.split("=") for part in row["options"].split(";") if part)
+    return PublishedPair(
+        row["method"],
+        row["teacher"],
+        row["student"],
+        float(row["beta"]) if row["beta"] else None,
+        {name: ast.literal_eval(value) for name, value in options.items()},
+        row["source"],
+    )
+
+
+def published_for(method: str, teachers: Iterable[str], student: str) -> PublishedPair | None:
+    """What was published for a method with one teacher on this pair; None where nothing was."""
+    teachers = tuple(teachers)
+    for pair in published_pairs():
+        if (pair.method, (pair.teacher,), pair.student) == (method, teachers, student):
+            return pair
+    return None

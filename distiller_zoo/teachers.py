@@ -1,0 +1,32 @@
+"""Several teachers as one, for methods that learn from predictions: a mixture of what they predict."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from models import Features
+
+Weighting = Literal["average", "confidence"]
+MANY = 8  # teachers at most, for no deeper reason than memory
+
+
+def confidence_weights(teacher_logits: list[Tensor]) -> Tensor:
+    """M×B weights: for each sample the softmax over M teachers of the negative entropy of their B×K logits."""
+    log_p = torch.stack(teacher_logits).log_softmax(dim=2)
+    negative_entropy = (log_p.exp() * log_p).sum(dim=2)
+    return negative_entropy.softmax(dim=0)
+
+
+def mixture(teachers: tuple[Features, ...], weighting: Weighting) -> Features:
+    """One teacher whose logits (B×K) are log Σ_i w_i·p_i of the teachers' probabilities p_i.
+
+    w_i is 1/M, or by `confidence` the weight of each sample that STD gives it (see `confidence_weights`).
+    """
+    logits = [teacher.logits for teacher in teachers]
+    log_p = torch.stack(logits).log_softmax(dim=2)
+    if weighting == "confidence":
+        log_w = confidence_weights(logits).log()
+    else:
+        log_w = log_p.new_full(log_p.shape[:2], 1 / len(logits)).log()
+    return Features((log_p + log_w[:, :, None]).logsumexp(dim=0))
