@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""What each method costs beside the networks: ms per step, peak memory, parameters and state, at CIFAR-100's sizes."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from benchmarking.method_cost import MethodCost
+from benchmarking.options import add_timing_arguments, check_timing, resolve_settings
+from benchmarking.report import heading, table
+from benchmarking.timing import Subject, Timer
+from common.command import DONE, guard, make_parser
+from common.errors import RequestError
+from common.files import write_json
+from distiller_zoo import METHODS
+from engine import cli
+from engine.compute import resolve_compute
+from engine.environment import describe_environment
+from models import MODELS
+
+LEGEND = """
+**ms**: a step of the method's own heads and losses with their gradients, on features that lie ready; the best round.
+**peak MiB**: most memory of the tensors that such a step makes. **state MiB**: memories and queues. **parameters**: the
+method's own, trained with the student's. `(initial)`: of a method's stage before the main one.
+"""
+
+
+def parse(argv: list[str] | None):
+    parser = make_parser(__doc__)
+    parser.add_argument("--pair", default="resnet32x4:resnet8x4", metavar="TEACHER:STUDENT", help="networks")
+    parser.add_argument("--distill", nargs="+", default=["all"], metavar="NAME", help="method(s); all")
+    parser.add_argument("--batch_size", type=int, default=64, metavar="N")
+    cli.add_compute_arguments(parser, precision="fp32")
+    add_timing_arguments(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    return parser.parse_args(argv)
+
+
+def measure(name: str, teacher: str, student: str, batch_size: int, timer: Timer, steps: int) -> list[dict[str, Any]]:
+    """The figures of a method, one record for each of its stages; raises RequestError where it refuses the pair."""
+    cost = MethodCost(name, teacher, student, batch_size, timer.memory.device)
+    records = []
+    for stage, step in cost.steps().items():
+        step()  # sizes that it finds out once, and caches
+        peak = cost.peak_mib(step)
+        subject = Subject(name, step, steps)
+        timer.time([subject], name)
+        records.append(
+            {
+                "method": name if stage == "main" else f"{name} ({stage})",
+                "ms": subject.ms,
+                "peak_mib": peak,
+                "state_mib": cost.state_mib,
+                "parameters": cost.parameters,
+            }
+        )
+    return records
+
+
+@guard
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    check_timing(arguments)
+    if arguments.batch_size < 2:
+        raise RequestError(f"--batch_size is {arguments.batch_size}; it must be 2 or more")
+    if arguments.pair.count(":") != 1:
+        raise RequestError(f"--pair {arguments.pair}: give it as TEACHER:STUDENT, for instance resnet32x4:resnet8x4")
+    teacher, student = (MODELS.canonical(name) for name in arguments.pair.split(":"))
+    names = [METHODS.canonical(name) for name in (METHODS if arguments.distill == ["all"] else arguments.distill)]
+    compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    settings = resolve_settings(arguments, compute.device.type)
+    timer = Timer(compute.device, settings)
+    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
+        raise RequestError(
+            f"--json {arguments.json}: there is no folder {arguments.json.parent}; make it or name another"
+        )
+    records, refused = [], {}
+    for name in sorted(set(names)):
+        try:
+            records += measure(name, teacher, student, arguments.batch_size, timer, settings.steps)
+        except RequestError as refusal:
+            refused[name] = str(refusal)
+    environment = describe_environment(compute.device)
+    print(f"# Methods on {teacher} → {student}, CIFAR-100, batch {arguments.batch_size}\n\n{heading(environment)}\n")
+    rows = [[r["method"], r["ms"], r["peak_mib"], r["state_mib"], f"{r['parameters']:,}"] for r in records]
+    print(table(["method", "ms", "peak MiB", "state MiB", "parameters"], rows))
+    for name, reason in refused.items():
+        print(f"\nleft out: {name}: {reason}")
+    print(LEGEND, end="")
+    if arguments.json is not None:
+        pair = {"teacher": teacher, "student": student, "batch_size": arguments.batch_size}
+        content = {"format": 1, "environment": environment, **pair, "methods": records, "left_out": refused}
+        write_json(arguments.json, content)
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
