@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from common.errors import RequestError
 
@@ -28,9 +28,9 @@ def sole_user_of(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     with _locked(path) as file:
         with contextlib.suppress(OSError):  # on a full disk nobody can be named, and the lock holds all the same
+            since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
         try:
             yield
         finally:
@@ -39,10 +39,15 @@ def sole_user_of(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[TextIO]:
+def _locked(path: Path) -> Iterator[BinaryIO]:
     """The lock file, open and locked. One that its last holder removed meanwhile is no lock: then once more."""
     while True:
-        with open(path, "a+") as file:
+        try:
+            opened = open(path, "a+b", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:  # its last holder has just removed the folder, which was empty
+            path.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        with opened as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,6 +63,6 @@ def _locked(path: Path) -> Iterator[TextIO]:
             return
 
 
-def _holder(file: TextIO) -> str:
+def _holder(file: BinaryIO) -> str:
     file.seek(0)
-    return file.read().strip() or "another process"
+    return file.read().decode().strip() or "another process"

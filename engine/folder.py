@@ -79,6 +79,10 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 self.path.rmdir()  # where it ended before its first file, nothing of it is left behind
 
+    def discard(self, path: Path) -> None:
+        """Remove one file."""
+        path.unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Remove the run, for `--overwrite`."""
         for path in self.path.iterdir():
@@ -96,7 +100,7 @@ class RunFolder:
 
     def discard_leftovers(self) -> None:
         """Remove checkpoints of a finished run that was killed right after its result, where nobody writes here."""
-        if any(path.exists() for path in self.checkpoints()):
+        if any(path.exists() for path in (*self.checkpoints(), self.path / LOCK)):
             with contextlib.suppress(RequestError), self.opened():
                 pass
 
@@ -139,6 +143,9 @@ class ForeignFolder(RunFolder):
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         yield
+
+    def discard(self, path: Path) -> None:
+        pass
 
     def clear(self) -> None:
         pass

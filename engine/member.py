@@ -87,6 +87,7 @@ class Member:
         self.initial_history: list[dict[str, Any]] = []
         self.meters: Meters | None = None
         self._saved: dict[str, Any] | None = None
+        self._damaged: list[Path] = []
 
     # --- life cycle -------------------------------------------------------------------------------
 
@@ -107,6 +108,7 @@ class Member:
                 saved = read_checkpoint(path)
             except RequestError as error:
                 problems.append(str(error).splitlines()[0].split(";")[0])
+                self._damaged.append(path)
                 continue
             if saved.get("run_id") != self.plan.run_id:
                 raise RequestError(f"{path} is of another run; --overwrite starts this run anew")
@@ -139,6 +141,8 @@ class Member:
             self.retrospection.to(compute.device)
         self.optimizer = self._make_optimizer()
         if self._saved is not None:
+            for path in self._damaged:  # the next save must not keep it in the place of the good one
+                self.folder.discard(path)
             self._load(self._saved)
             self._saved = None
         synchronise_batch_norm(self.student, compute.world)
@@ -179,6 +183,10 @@ class Member:
         """
         if self.meters is not None:
             self._check_finite(self.meters.means())
+        for name, value in self.student.state_dict().items():
+            # The last step may have broken what its own loss, computed before, does not show.
+            if value.is_floating_point() and not value.isfinite().all():
+                self._check_finite({name: math.nan})
         self.folder.save_checkpoint(
             {
                 "format": 1,

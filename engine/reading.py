@@ -53,7 +53,9 @@ def _damaged_record(path: Path) -> str | None:
         if not zipfile.is_zipfile(path):
             return None
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip()
+            # A directory by this flag is read as nothing by PyTorch, whatever it holds.
+            folders = [record.filename for record in archive.infolist() if record.external_attr & 0x10]
+            return folders[0] if folders else archive.testzip()
     except (
         zipfile.BadZipFile,
         zlib.error,

@@ -195,6 +195,7 @@ def test_reads_what_it_declares_and_nothing_else(name):
     read_of_student, read_of_teacher = set(), set()
     for options in layers:
         method = create_method(name, pair, options)
+        method.meet(student, (teacher.network.network,) * count)
         method.prepare(stream(6).labels)
         watched_s = Watched(method.attach(student.features(batch.images)))
         watched_t = tuple(Watched(f) for f in teach(("resnet20",) * count, batch.images, method))
