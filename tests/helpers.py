@@ -12,6 +12,7 @@ import torch
 import train_student
 import train_teacher
 from dataset import DATASETS, BatchStream
+from distiller_zoo import METHODS, options_of
 from engine.progress import Progress
 from engine.weights import save_weights
 from models import create_model
@@ -20,14 +21,18 @@ ROOT = Path(__file__).parents[1]
 DIGITS = DATASETS["digits"]
 # Ten steps an epoch; plain SGD, so that networks with and without batch normalisation train alike.
 SMALL = ("--dataset", "digits", "--recipe", "repdistiller", "--epochs", "2", "--batch_size", "130")
-SMALL += ("--device", "cpu", "--precision", "fp32", "--nce_k", "64")
+SMALL += ("--device", "cpu", "--precision", "fp32")
+# For methods that have such an option.
+SMALL_OPTIONS = {"nce_k": "64", "init_epochs": "1"}
 STEPS = 10
 
 
 def arguments(*methods, output, teacher=None, student="resnet8", small=SMALL, extra=()):
     """The command line of a small run."""
-    if "crd" not in methods:
-        small = [part for part in small if part not in ("--nce_k", "64")]
+    known = {option for method in (METHODS if methods == ("all",) else methods) for option in options_of(method)}
+    for option, value in SMALL_OPTIONS.items():
+        if option in known and f"--{option}" not in extra:
+            small = [*small, f"--{option}", value]
     path = () if teacher is None else ("--path_t", str(teacher))
     return ["--distill", *methods, "--model_s", student, *small, *path, "--output", str(output), *extra]
 
@@ -39,8 +44,7 @@ def train(*methods, **options):
 
 def train_alone(output, *extra, model="resnet8"):
     """train_teacher.py in this process; its exit code."""
-    return train_teacher.main(["--model", model, *(p for p in SMALL if p not in ("--nce_k", "64")), *extra,
-                               "--output", str(output)])  # fmt: skip
+    return train_teacher.main(["--model", model, *SMALL, *extra, "--output", str(output)])
 
 
 def run_script(script, *argv, timeout=120, **options):

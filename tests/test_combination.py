@@ -91,8 +91,7 @@ def test_weights_of_the_published_rows():
 def test_kd_beside_crd_is_alpha_beside_crd(teacher, tmp_path):
     """`crd+kd` is what `crd -a 1` is, to the last bit, in a run of its own name."""
     assert train("crd", output=tmp_path, teacher=teacher, extra=["-a", "1"]) == 0
-    small = ["--nce_k", "64"]
-    assert train("crd+kd", output=tmp_path / "both", teacher=teacher, extra=small) == 0
+    assert train("crd+kd", output=tmp_path / "both", teacher=teacher) == 0
     alone, both = folder_of(tmp_path, "crd"), folder_of(tmp_path / "both")
     first, second = outcome_of(alone), outcome_of(both)
     assert both.name.startswith("S_resnet8_T_resnet8_digits_crd+kd_r_1_a_1_b_1_")
@@ -114,7 +113,7 @@ def test_each_part_counts_with_its_own_weight(extra_methods, teacher, tmp_path):
 
 
 def test_cut_and_continued(teacher, tmp_path, monkeypatch):
-    options = {"teacher": teacher, "extra": ["--nce_k", "64"]}
+    options = {"teacher": teacher}
     assert train("crd+hint+kd", output=tmp_path / "whole", **options) == 0
     with monkeypatch.context() as patch:
         stop_at_step(patch, 2, 3)

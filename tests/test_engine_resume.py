@@ -40,32 +40,56 @@ def student_for(method):
     return "resnet8"
 
 
+STUDENTS = {method: student_for(method) for method in METHODS}
+CUTS = {"after_an_epoch": (stop_after_epoch, 1), "within_an_epoch": (stop_at_step, 2, 3)}
+
+
+@pytest.fixture(scope="module")
+def cut_runs(teacher, tmp_path_factory):
+    """All methods, whole and cut, as groups: their outcomes by kind and method."""
+    found = {kind: {} for kind in ("whole", *CUTS)}
+    for student in sorted(set(STUDENTS.values())):
+        methods = [method for method in METHODS if STUDENTS[method] == student]
+        for kind in found:
+            output = tmp_path_factory.mktemp(kind)
+            options = {"output": output, "teacher": teacher, "student": student, "extra": ["--save_freq", "1"]}
+            if kind != "whole":
+                stop, *when = CUTS[kind]
+                with pytest.MonkeyPatch.context() as patch:
+                    stop(patch, *when)
+                    # Methods with other batches form a group of their own, which is cut in its turn.
+                    cuts = 0
+                    while train(*methods, **options) == INTERRUPTED:
+                        cuts += 1
+                    assert cuts == len({METHODS[method].views for method in methods})
+            else:
+                assert train(*methods, **options) == 0
+            for method in methods:
+                found[kind][method] = outcome_of(folder_of(output, method))
+    return found
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_a_cut_changes_nothing(method, teacher, tmp_path, monkeypatch, capsys):
-    student = student_for(method)
-
-    def run(output):
-        return train(method, output=tmp_path / output, teacher=teacher, student=student, extra=["--save_freq", "1"])
-
-    assert run("whole") == 0
-    expected = outcome_of(folder_of(tmp_path / "whole"))
+def test_a_cut_changes_nothing(method, cut_runs):
+    expected = cut_runs["whole"][method]
     assert len(expected["weights"]) == 4  # two epochs, the best, the last
     assert len(expected["metrics"]) == 2
+    for kind in CUTS:
+        assert_same(cut_runs[kind][method], expected, kind)
 
-    def check(output, position, stop, *when):
+
+def test_where_a_cut_run_goes_on(teacher, tmp_path, monkeypatch, capsys):
+    for stop, when, position in ((stop_after_epoch, (1,), [2, 0]), (stop_at_step, (2, 3), [2, 4])):
+        output = tmp_path / stop.__name__
         with monkeypatch.context() as patch:
             stop(patch, *when)
-            assert run(output) == INTERRUPTED
-        folder = folder_of(tmp_path / output)
+            assert train("kd", output=output, teacher=teacher) == INTERRUPTED
+        folder = folder_of(output)
         assert load(folder / "checkpoint.pth")["position"] == position
         assert not (folder / "result.json").exists()
         capsys.readouterr()
-        assert run(output) == 0
+        assert train("kd", output=output, teacher=teacher) == 0
         assert f"continues at epoch {position[0]}, step {position[1]}" in capsys.readouterr().out
-        assert_same(outcome_of(folder), expected)
-
-    check("after_an_epoch", [2, 0], stop_after_epoch, 1)
-    check("within_an_epoch", [2, 4], stop_at_step, 2, 3)
 
 
 @pytest.mark.parametrize("method", ["crd", "std"])

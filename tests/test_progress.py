@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import ROOT, SMALL, environment, run_script
 
-COMMAND = ("train_teacher.py", "--model", "resnet8", *(part for part in SMALL if part not in ("--nce_k", "64")))
+COMMAND = ("train_teacher.py", "--model", "resnet8", *SMALL)
 
 
 def test_lines_and_no_bar_without_a_terminal(tmp_path):
