@@ -26,7 +26,7 @@ from tests.helpers import arguments, assert_same, folder_of, outcome_of, stop_at
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 ENTRY = DATASETS["digits"]
-DRAWING = ("crd",)
+DRAWING = ("crd", "manifold", "mgd")
 EVERY = pytest.mark.parametrize("method", list(METHODS))
 
 

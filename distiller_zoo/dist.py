@@ -1,0 +1,61 @@
+"""DIST: Knowledge Distillation from A Stronger Teacher (Huang et al., NeurIPS 2022, arXiv:2205.10536).
+
+The student need not repeat the teacher's predictions P = softmax(z/τ) (B×K), only be correlated with them: each
+sample's over the classes (inter), each class's over the batch (intra):
+
+    L = τ²·( β·(1 − mean_i ρ(P_s[i,:], P_t[i,:])) + γ·(1 − mean_k ρ(P_s[:,k], P_t[:,k])) ),    ρ: Pearson's correlation
+
+The factor τ² is the code's. β = γ = 2, and τ = 4 on CIFAR-100.
+"""
+
+from torch import Tensor
+
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.predictions import check_not_negative, check_positive
+from distiller_zoo.registry import register_method
+
+EPS = 1e-8
+
+
+def correlation_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 − the mean of Pearson's correlation of the rows of two N×M matrices; a constant row counts as uncorrelated."""
+    a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
+    return 1 - ((a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1) + EPS)).mean()
+
+
+def inter_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
+    """Of each sample over the classes, times τ², for two B×K logits."""
+    p_s, p_t = (logits_s / temperature).softmax(dim=1), (logits_t / temperature).softmax(dim=1)
+    return correlation_loss(p_s, p_t) * temperature**2
+
+
+def intra_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
+    """Of each class over the samples, times τ²."""
+    p_s, p_t = (logits_s / temperature).softmax(dim=1), (logits_t / temperature).softmax(dim=1)
+    return correlation_loss(p_s.T, p_t.T) * temperature**2
+
+
+@register_method("dist")
+class DIST(Method):
+    """Correlations of predictions within samples and within classes.
+
+    Options:
+        dist_inter, dist_intra: β and γ, weights of the two parts within the method's loss.
+        dist_T: τ.
+    """
+
+    paper = "Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022"
+    weights = Weights(gamma=1, alpha=0, beta=1)
+
+    def __init__(self, pair: Pair, *, dist_inter: float = 2.0, dist_intra: float = 2.0, dist_T: float = 4.0):
+        super().__init__(pair)
+        check_positive(dist_T=dist_T)
+        check_not_negative(dist_inter=dist_inter, dist_intra=dist_intra)
+        self.inter_weight, self.intra_weight, self.temperature = dist_inter, dist_intra, dist_T
+
+    def losses(self, student, teachers, batch):
+        read = (student.logits, teachers[0].logits, self.temperature)
+        return {
+            "dist_inter": self.inter_weight * inter_loss(*read),
+            "dist_intra": self.intra_weight * intra_loss(*read),
+        }

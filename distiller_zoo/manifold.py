@@ -1,0 +1,103 @@
+"""Manifold distillation: Learning Efficient Vision Transformers via Fine-Grained Manifold Distillation (Hao, Guo, Jia,
+Han, Tang, Zhang, Hu, Wang, NeurIPS 2022, arXiv:2107.01378).
+
+Patches (positions of a map), each of unit length, and their cosines M, compared between student and teacher:
+
+    L = mean over stages of  w_p·patch + w_s·sample + w_r·random,   each the mean of (M_t − M_s)²
+
+patch: all patches of a sample; sample: the same patch of all samples; random: K patches of the batch, drawn anew for
+each stage. Channels may differ; where sizes do, the larger map is pooled to the smaller, so a CNN can teach an MLP.
+The paper distils transformers on ImageNet, from its first four and last four blocks; no settings for CIFAR-100 are
+published. Those here are the authors' for DeiT-Ti: γ = 0, α = β = 1, where KL is at temperature 1 (--kd_T 1).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.errors import RequestError
+from distiller_zoo.maps import pair_stages, to_common_size
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.registry import register_method
+
+
+def patches(f: Tensor) -> Tensor:
+    """B×P×C patches of unit length of a B×C×H×W map."""
+    return F.normalize(f.flatten(2).transpose(1, 2), dim=2)
+
+
+def manifold_loss(p_s: Tensor, p_t: Tensor) -> Tensor:
+    """Mean squared difference of the cosines among the rows of ...×R×C unit vectors; widths C may differ."""
+    rows = p_s.shape[-2]
+    if rows <= p_s.shape[-1] + p_t.shape[-1]:
+        return F.mse_loss(p_s @ p_s.transpose(-1, -2), p_t @ p_t.transpose(-1, -2))
+
+    def products(a: Tensor, b: Tensor) -> Tensor:
+        return (a.transpose(-1, -2) @ b).square().sum(dim=(-2, -1))
+
+    # The maps of a CNN's first stages have many positions and few channels: ⟨a·aᵀ, b·bᵀ⟩ = ‖aᵀ·b‖² spares R×R.
+    return (products(p_s, p_s) + products(p_t, p_t) - 2 * products(p_s, p_t)).mean() / rows**2
+
+
+@register_method("manifold")
+class Manifold(Method):
+    """Relations between patches: within a sample, across samples, and among random ones.
+
+    Options:
+        manifold_patch: w_p.
+        manifold_sample: w_s.
+        manifold_random: w_r.
+        manifold_k: K; at most as many as the batch has patches.
+    """
+
+    paper = "Hao et al., Learning Efficient Vision Transformers via Fine-Grained Manifold Distillation, NeurIPS 2022"
+    weights = Weights(gamma=0, alpha=1, beta=1)
+    needs = ("stages",)
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        manifold_patch: float = 4.0,
+        manifold_sample: float = 0.1,
+        manifold_random: float = 0.2,
+        manifold_k: int = 192,
+    ):
+        super().__init__(pair)
+        given = (("manifold_patch", manifold_patch), ("manifold_sample", manifold_sample))
+        for option, value in (*given, ("manifold_random", manifold_random)):
+            if value < 0:
+                raise RequestError(f"--{option} is {value}; it must be 0 or more")
+        if manifold_k < 2:
+            raise RequestError(f"--manifold_k is {manifold_k}; relations need 2 patches or more")
+        self.w_patch, self.w_sample, self.w_random, self.k = (
+            manifold_patch,
+            manifold_sample,
+            manifold_random,
+            manifold_k,
+        )
+
+    def losses(self, student, teachers, batch):
+        (teacher,) = teachers
+        pairs = pair_stages(len(student.stages), len(teacher.stages))
+        generator = batch.generator("manifold")
+        each = []
+        for i, j in pairs:
+            p_s, p_t = (patches(f) for f in to_common_size(student.stages[i], teacher.stages[j]))
+            count = p_s.shape[0] * p_s.shape[1]
+            drawn = torch.randperm(count, generator=generator, device=p_s.device)[: self.k]
+            each.append(
+                torch.stack(
+                    [
+                        manifold_loss(p_s, p_t),
+                        manifold_loss(p_s.transpose(0, 1), p_t.transpose(0, 1)),
+                        manifold_loss(p_s.flatten(0, 1)[drawn], p_t.flatten(0, 1)[drawn]),
+                    ]
+                )
+            )
+        patch, sample, random = torch.stack(each).mean(dim=0)
+        return {
+            "manifold_patch": self.w_patch * patch,
+            "manifold_sample": self.w_sample * sample,
+            "manifold_random": self.w_random * random,
+        }

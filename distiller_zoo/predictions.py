@@ -1,0 +1,68 @@
+"""What losses on predictions share: divergences of each sample, the classes beside its own, classifiers, warm-up."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import RequestError
+from models import Network
+
+
+def kl_of_each(log_s: Tensor, log_t: Tensor) -> Tensor:
+    """KL(teacher ‖ student) of each sample, from log-probabilities ...×K of both."""
+    return F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(dim=-1)
+
+
+def other_classes(values: Tensor, labels: Tensor) -> Tensor:
+    """B×(K−1): the rows of B×K values without the entry of each sample's label (B)."""
+    columns = torch.arange(values.shape[1] - 1, device=values.device)
+    return values.gather(1, columns + (columns >= labels[:, None]))
+
+
+def class_against_rest(logits: Tensor, classes: Tensor) -> Tensor:
+    """B×2 log-probabilities of one class of each sample (B) and of all others together, from B×K logits."""
+    one = logits.gather(1, classes[:, None])
+    rest = other_classes(logits, classes).logsumexp(dim=1, keepdim=True)
+    return torch.cat([one, rest], dim=1).log_softmax(dim=1)
+
+
+def warm_up(epoch: int, epochs: int) -> float:
+    """The factor of a loss that grows evenly to 1 over its first epochs (epoch: from 1); 0 epochs: 1 at once."""
+    return min(epoch / epochs, 1.0) if epochs else 1.0
+
+
+def pool_to_grid(maps: Tensor, size: int) -> Tensor:
+    """B×C×size×size averages over the cells of B×C×H×W maps."""
+    height, width = maps.shape[2:]
+    if height % size or width % size:
+        return F.adaptive_avg_pool2d(maps, size)
+    return F.avg_pool2d(maps, (height // size, width // size))  # whose gradient is deterministic on GPUs too
+
+
+def classifier_of(network: Network, channels: int, method: str) -> nn.Linear:
+    """The last linear layer of a network, to be applied to each place of its last map.
+
+    Raises:
+        RequestError: the layer reads something else than the map's channels.
+    """
+    layer = network.last_linear
+    if layer.in_features != channels:
+        raise RequestError(
+            f"{method} applies the classifier to the last map, and that of {type(network).__name__} has {channels} "
+            f"channels where its classifier reads {layer.in_features}; choose another model"
+        )
+    return layer
+
+
+def check_positive(**options: float) -> None:
+    """Raise RequestError for the first option that is not above zero."""
+    for option, value in options.items():
+        if value <= 0:
+            raise RequestError(f"--{option} is {value}; it must be positive")
+
+
+def check_not_negative(**options: float) -> None:
+    """Raise RequestError for the first option that is below zero."""
+    for option, value in options.items():
+        if value < 0:
+            raise RequestError(f"--{option} is {value}; it must be 0 or more")

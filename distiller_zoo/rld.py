@@ -1,0 +1,78 @@
+"""RLD: Knowledge Distillation with Refined Logits (Sun et al., ICCV 2025, arXiv:2408.07703).
+
+Teachers err. Sample confidence (SCD) asks of the student, for the true class y, what the teacher grants its favourite
+class m; masked correlation (MCD) compares only the classes that the teacher ranks below the true one:
+
+    b_s = (p_s,y, 1 − p_s,y),    b_t = (p_t,m, 1 − p_t,m),    m = argmax z_t,    p = softmax(z/T)
+    q = softmax(z/T) over the classes k with z_t,k < z_t,y
+    L = T²·( α·KL(b_t ‖ b_s) + β·KL(q_t ‖ q_s) ) · min(epoch/warmup, 1)
+
+A sample whose true class comes last with the teacher has no second part. The authors' code has a temperature of its own
+for SCD; their training command sets it to T, as here.
+"""
+
+from torch import Tensor
+
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.predictions import (
+    check_not_negative,
+    check_positive,
+    class_against_rest,
+    kl_of_each,
+    warm_up,
+)
+from distiller_zoo.registry import register_method
+
+MASKED = -1e9  # a logit of no weight, yet finite: a row of these alone gives zero, not NaN
+
+
+def confidence_loss(logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """SCD: T² times the mean divergence of (class, rest) between label and teacher's favourite; two B×K logits."""
+    log_s = class_against_rest(logits_s / temperature, labels)
+    log_t = class_against_rest(logits_t / temperature, logits_t.argmax(dim=1))
+    return kl_of_each(log_s, log_t).mean() * temperature**2
+
+
+def masked_correlation_loss(logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """MCD: T² times the mean divergence among the classes that the teacher ranks below the label; two B×K logits."""
+    masked = logits_t >= logits_t.gather(1, labels[:, None])
+    log_s = (logits_s / temperature).masked_fill(masked, MASKED).log_softmax(dim=1)
+    log_t = (logits_t / temperature).masked_fill(masked, MASKED).log_softmax(dim=1)
+    return kl_of_each(log_s, log_t).mean() * temperature**2
+
+
+@register_method("rld")
+class RLD(Method):
+    """The teacher's confidence and class correlations, without its errors.
+
+    Options:
+        rld_alpha, rld_beta: weights of confidence and masked correlation.
+        rld_T: temperature.
+        rld_warmup: epochs over which the loss grows to its full weight; 0: none.
+    """
+
+    paper = "Sun et al., Knowledge Distillation with Refined Logits, ICCV 2025"
+    weights = Weights(gamma=1, alpha=0, beta=1)
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        rld_alpha: float = 1.0,
+        rld_beta: float = 8.0,
+        rld_T: float = 4.0,
+        rld_warmup: int = 20,
+    ):
+        super().__init__(pair)
+        check_positive(rld_T=rld_T)
+        check_not_negative(rld_alpha=rld_alpha, rld_beta=rld_beta, rld_warmup=rld_warmup)
+        self.confidence_weight, self.correlation_weight = rld_alpha, rld_beta
+        self.temperature, self.warmup = rld_T, rld_warmup
+
+    def losses(self, student, teachers, batch):
+        read = (student.logits, teachers[0].logits, batch.labels, self.temperature)
+        ramp = warm_up(batch.epoch, self.warmup)
+        return {
+            "rld_confidence": ramp * self.confidence_weight * confidence_loss(*read),
+            "rld_correlation": ramp * self.correlation_weight * masked_correlation_loss(*read),
+        }

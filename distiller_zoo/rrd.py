@@ -1,0 +1,100 @@
+"""RRD: Relational Representation Distillation (Giakoumoglou, Stathaki, 2024, arXiv:2407.12073).
+
+Student and teacher shall find a sample equally like the embeddings of a memory M of the teacher's:
+
+    L = −1/B Σ_i softmax(M z_t_i / τ_t) · log softmax(M z_s_i / τ_s)
+
+The published code takes its softmax over a queue of K that already holds the batch itself, starts it from vectors
+of length 0.09 and needs K to be a multiple of the batch size. Here all rows have length 1, the batch joins the
+queue after the step, and any batch size goes. The teacher's embedding is a fixed random projection. It is one in the
+published code too, where it is handed to the optimizer but never gets a gradient. Nor should it get one from this
+loss: trained together, both sides could agree by saying the same of every sample.
+
+The published command line has τ_s = 0.1 and τ_t = 0.02, its first version 0.04 and 0.10: --nce_t_s 0.04 --nce_t_t 0.1
+(student sharper than teacher, as the paper's abstract has it).
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import RequestError
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.queues import EmbeddingQueue
+from distiller_zoo.registry import register_method
+
+
+def relational_loss(z_s: Tensor, z_t: Tensor, memory: Tensor, student_t: float, teacher_t: float) -> Tensor:
+    """Cross-entropy between the similarities of B×D unit vectors to a memory (M×D), mean over the batch.
+
+    Its least value is the entropy of the teacher's similarities.
+    """
+    target = (z_t @ memory.T / teacher_t).softmax(dim=1)
+    return -(target * (z_s @ memory.T / student_t).log_softmax(dim=1)).sum(dim=1).mean()
+
+
+@register_method("rrd")
+class RRD(Method):
+    """Similarities to earlier embeddings of the teacher.
+
+    Options:
+        feat_dim: width of the common embedding space.
+        nce_k: K, length of the queue; at most as many as there are training images.
+        nce_t_s: τ_s, temperature of the student's similarities.
+        nce_t_t: τ_t, temperature of the teacher's.
+        memory_type: a queue of the last K embeddings ("fifo"), or one embedding for each training image, moved
+            towards the new one at each visit ("momentum"). The published momentum form takes the exponential twice and
+            is not the paper's loss; this one is.
+        nce_m: share of the old embedding in that move.
+    """
+
+    paper = "Giakoumoglou & Stathaki, Relational Representation Distillation, 2024"
+    weights = Weights(gamma=1, alpha=0, beta=1)
+    needs = ("embedding",)
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        feat_dim: int = 128,
+        nce_k: int = 16384,
+        nce_t_s: float = 0.1,
+        nce_t_t: float = 0.02,
+        memory_type: Literal["fifo", "momentum"] = "fifo",
+        nce_m: float = 0.5,
+    ):
+        super().__init__(pair)
+        given = (("feat_dim", feat_dim), ("nce_k", nce_k), ("nce_t_s", nce_t_s), ("nce_t_t", nce_t_t))
+        for option, value in given:
+            if value <= 0:
+                raise RequestError(f"--{option} is {value}; it must be positive")
+        if not 0 <= nce_m < 1:
+            raise RequestError(f"--nce_m is {nce_m}; it must lie in [0, 1)")
+        self.student_t, self.teacher_t, self.momentum = nce_t_s, nce_t_t, nce_m
+        self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
+        self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim).requires_grad_(False)
+        self.queue = None
+        if memory_type == "fifo":
+            self.queue = EmbeddingQueue(min(nce_k, pair.num_samples), feat_dim)
+        else:
+            self.register_buffer("bank", F.normalize(torch.randn(pair.num_samples, feat_dim)))
+        self._fresh = None
+
+    def loss(self, student, teacher, batch):
+        z_s = F.normalize(self.embed_s(student.embedding))
+        z_t = F.normalize(self.embed_t(teacher.embedding))
+        self._fresh = (z_t.detach(), batch.index)
+        memory = self.bank if self.queue is None else self.queue.vectors
+        return relational_loss(z_s, z_t, memory, self.student_t, self.teacher_t)
+
+    @torch.no_grad()
+    def after_step(self):
+        if self._fresh is None:  # no loss was asked for: β is 0
+            return
+        z_t, index = self._fresh
+        if self.queue is not None:
+            self.queue.put(z_t, index)
+        else:
+            self.bank[index] = F.normalize(self.momentum * self.bank[index] + (1 - self.momentum) * z_t)

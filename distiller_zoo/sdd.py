@@ -1,0 +1,93 @@
+"""SDD: Scale Decoupled Distillation (Wei, Luo, Luo, CVPR 2024, arXiv:2403.13512) with KD's loss (SD-KD).
+
+The classifier reads averages over regions of the last map, not of the whole alone: for each scale m of M the m×m cells.
+KD is done for every region r; a region in which the teacher is right where it errs on the whole image, or the reverse,
+is complementary and weighs more, the others are consistent:
+
+    z_r = W·mean_{region r} f + c,    w_r = 1 if (argmax z_t,r = y) = (argmax z_t,whole = y), else 2
+    L = mean over samples and regions of  w_r · T²·KL( softmax(z_t,r/T) ‖ softmax(z_s,r/T) )
+
+M is {1, 2} for pairs of one family and {1, 2, 4} across families in the authors' runs. With DKD in place of KD it is
+the method sdd_dkd.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.predictions import check_not_negative, check_positive, classifier_of, kl_of_each, pool_to_grid
+from distiller_zoo.registry import register_method
+
+
+def region_logits(last_map: Tensor, weight: Tensor, bias: Tensor | None, scales: Sequence[int]) -> Tensor:
+    """R×B×K logits of the regions of a B×D×H×W map, for a classifier of weight K×D and bias K."""
+    regions = torch.cat([pool_to_grid(last_map, scale).flatten(2) for scale in scales], dim=2)
+    return F.linear(regions.permute(2, 0, 1), weight, bias)
+
+
+def region_weights(logits_t: Tensor, labels: Tensor, complementary: float) -> Tensor:
+    """R×B weights from the teacher's R×B×K logits, whose first region is the whole image, and labels B."""
+    right = logits_t.argmax(dim=2) == labels
+    return 1 + (complementary - 1) * (right != right[:1]).to(logits_t.dtype)
+
+
+def sdd_loss(logits_s: Tensor, logits_t: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """T² times the weighted (R×B) mean divergence of the regions' R×B×K logits."""
+    log_s = (logits_s / temperature).log_softmax(dim=2)
+    log_t = (logits_t / temperature).log_softmax(dim=2)
+    return (weights * kl_of_each(log_s, log_t)).mean() * temperature**2
+
+
+@register_method("sdd")
+class SDD(Method):
+    """KD of every region of the image.
+
+    Options:
+        sdd_scales: M; 1 is the whole image.
+        sdd_complementary: weight of a complementary region.
+        sdd_T: temperature.
+    """
+
+    paper = "Wei et al., Scale Decoupled Distillation, CVPR 2024"
+    weights = Weights(gamma=0.1, alpha=0, beta=0.9)
+    needs = ("last_map",)
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        sdd_scales: Literal["1", "1,2", "1,2,4"] = "1,2",
+        sdd_complementary: float = 2.0,
+        sdd_T: float = 4.0,
+    ):
+        super().__init__(pair)
+        check_positive(sdd_T=sdd_T)
+        check_not_negative(sdd_complementary=sdd_complementary)
+        self.channels = (pair.student.last_map[0], pair.teacher.last_map[0])
+        self.scales = tuple(int(scale) for scale in sdd_scales.split(","))
+        self.complementary, self.temperature = sdd_complementary, sdd_T
+
+    def meet(self, student, teachers):
+        classifier_of(student, self.channels[0], self.name)
+        self._student = (student,)  # in a tuple: as a submodule it would be trained and saved twice
+        teacher = classifier_of(teachers[0], self.channels[1], self.name)
+        self.register_buffer("weight_t", teacher.weight.detach().clone(), persistent=False)
+        bias = None if teacher.bias is None else teacher.bias.detach().clone()
+        self.register_buffer("bias_t", bias, persistent=False)
+
+    def regions(self, student, teacher) -> tuple[Tensor, Tensor]:
+        """R×B×K logits of both."""
+        classifier = self._student[0].last_linear
+        return (
+            region_logits(student.last_map, classifier.weight, classifier.bias, self.scales),
+            region_logits(teacher.last_map, self.weight_t, self.bias_t, self.scales),
+        )
+
+    def loss(self, student, teacher, batch):
+        logits_s, logits_t = self.regions(student, teacher)
+        weights = region_weights(logits_t, batch.labels, self.complementary)
+        return sdd_loss(logits_s, logits_t, weights, self.temperature)

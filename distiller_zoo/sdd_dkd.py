@@ -1,0 +1,62 @@
+"""SD-DKD: Scale Decoupled Distillation (Wei, Luo, Luo, CVPR 2024, arXiv:2403.13512) with DKD's loss.
+
+Regions and their weights are those of sdd.py, the loss of each region is DKD's (dkd.py), with its warm-up:
+
+    L = min(epoch/warmup, 1) · mean over samples and regions of  w_r·( α·TCKD(z_s,r, z_t,r) + β·NCKD(z_s,r, z_t,r) )
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+from distiller_zoo.dkd import nckd_of_each, tckd_of_each
+from distiller_zoo.method import Pair, Weights
+from distiller_zoo.predictions import check_not_negative, check_positive, warm_up
+from distiller_zoo.registry import register_method
+from distiller_zoo.sdd import SDD, region_weights
+
+
+def of_each_region(loss, logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """R×B losses of R×B×K logits and labels B, by a loss of N samples with N×K logits."""
+    count = len(logits_s)
+    flat = loss(logits_s.flatten(0, 1), logits_t.flatten(0, 1), labels.repeat(count), temperature)
+    return flat.view(count, -1)
+
+
+@register_method("sdd_dkd")
+class SDDWithDKD(SDD):
+    """DKD of every region of the image.
+
+    Options:
+        sdd_scales: M; 1 is the whole image.
+        sdd_complementary: weight of a complementary region.
+        dkd_alpha, dkd_beta: weights of the target class and of the others.
+        dkd_T: temperature.
+        dkd_warmup: epochs over which the loss grows to its full weight; 0: none.
+    """
+
+    weights = Weights(gamma=1, alpha=0, beta=1)
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        sdd_scales: Literal["1", "1,2", "1,2,4"] = "1,2",
+        sdd_complementary: float = 2.0,
+        dkd_alpha: float = 1.0,
+        dkd_beta: float = 8.0,
+        dkd_T: float = 4.0,
+        dkd_warmup: int = 20,
+    ):
+        check_positive(dkd_T=dkd_T)
+        check_not_negative(dkd_alpha=dkd_alpha, dkd_beta=dkd_beta, dkd_warmup=dkd_warmup)
+        super().__init__(pair, sdd_scales=sdd_scales, sdd_complementary=sdd_complementary, sdd_T=dkd_T)
+        self.target_weight, self.others_weight, self.warmup = dkd_alpha, dkd_beta, dkd_warmup
+
+    def loss(self, student, teacher, batch):
+        logits_s, logits_t = self.regions(student, teacher)
+        read = (logits_s, logits_t, batch.labels, self.temperature)
+        each = self.target_weight * of_each_region(tckd_of_each, *read)
+        each = each + self.others_weight * of_each_region(nckd_of_each, *read)
+        weights = region_weights(logits_t, batch.labels, self.complementary)
+        return warm_up(batch.epoch, self.warmup) * (weights * each).mean()

@@ -1,0 +1,78 @@
+"""SimKD: Knowledge Distillation with the Reused Teacher Classifier (Chen et al., CVPR 2022, arXiv:2203.14001).
+
+A projector P brings the student's last map to the teacher's; the teacher's classifier then answers for the student:
+
+    L = mean( (P(f_s) − f_t)² ),    logits = c_t( mean_hw P(f_s) )
+
+P is 1×1, 3×3 and 1×1 convolutions, each with batch norm and ReLU, 1/r as wide in the middle as the teacher. The larger
+map is pooled to the smaller. There is no other loss (γ = α = 0); the student's own classifier is neither trained nor
+used, and the deployed network is student, projector and the teacher's classifier.
+"""
+
+from dataclasses import replace
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import RequestError
+from distiller_zoo.classifier import TeacherClassifier, rectifier_of
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.registry import register_method
+
+
+def make_projector(channels_s: int, channels_t: int, width: int, last: nn.Module) -> nn.Sequential:
+    """B×C_s×H×W to B×C_t×H×W."""
+    return nn.Sequential(
+        nn.Conv2d(channels_s, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, channels_t, 1, bias=False),
+        nn.BatchNorm2d(channels_t),
+        last,
+    )
+
+
+@register_method("simkd")
+class SimKD(Method):
+    """Match the map behind the embedding, and answer through the teacher's classifier.
+
+    Options:
+        simkd_factor: r, by which the projector is narrower than the teacher.
+    """
+
+    paper = "Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022"
+    weights = Weights(gamma=0, alpha=0, beta=1)
+    needs = ("last_map",)
+
+    def __init__(self, pair: Pair, *, simkd_factor: int = 2):
+        super().__init__(pair)
+        (channels_s, *size_s), (channels_t, *size_t) = pair.student.last_map, pair.teacher.last_map
+        if not 1 <= simkd_factor <= channels_t:
+            raise RequestError(
+                f"--simkd_factor is {simkd_factor}; it must be from 1 to {channels_t}, the teacher's width"
+            )
+        self.size = tuple(map(min, size_s, size_t))
+        last = rectifier_of(pair.teacher)
+        self.projector = make_projector(channels_s, channels_t, channels_t // simkd_factor, last)
+        self.classifier = TeacherClassifier(pair.teacher)
+
+    def meet(self, student, teachers):
+        self.classifier.copy_from(teachers[0])
+
+    def attach(self, features):
+        projected = self.projector(self._pooled(features.last_map))
+        if self.training:  # for the loss; deployed, the features stay those of the network
+            features = replace(features, last_map=projected)
+        return replace(features, logits=self.classifier(projected.mean(dim=(2, 3))))
+
+    def predict(self, features):
+        return features.logits  # as the base class has it; written out because `attach` gives them another meaning
+
+    def loss(self, student, teacher, batch):
+        return F.mse_loss(student.last_map, self._pooled(teacher.last_map))
+
+    def _pooled(self, f: Tensor) -> Tensor:
+        return f if f.shape[2:] == self.size else F.adaptive_avg_pool2d(f, self.size)
