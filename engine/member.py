@@ -239,8 +239,8 @@ class Member:
         """
         began = time.perf_counter()
         world, (epoch, step) = self.compute.world, self.position
-        # Constant in an initial stage.
-        rate = learning_rate(self.plan.recipe, max(epoch, 1), 0.0 if self.initial else step / self.steps_per_epoch)
+        recipe = self.plan.recipe
+        rate = recipe.learning_rate if self.initial else learning_rate(recipe, epoch, step / self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         features = None
@@ -391,6 +391,8 @@ class Member:
             "method_parameters": count_parameters(self.method),
         }
         self.folder.write_metrics(self.history)
+        if self.initial_history:
+            self.folder.write_initial_metrics(self.initial_history)
         self.folder.write_result(result)
         self.folder.remove_checkpoints()
         return result

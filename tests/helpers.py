@@ -1,5 +1,6 @@
 """Small runs on the digits, in this process or in one of their own, and what they leave behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import torch
 
 import train_student
 import train_teacher
+from common.errors import RequestError
 from dataset import DATASETS, BatchStream
 from distiller_zoo import METHODS, options_of
 from engine.progress import Progress
@@ -29,7 +31,10 @@ STEPS = 10
 
 def arguments(*methods, output, teacher=None, student="resnet8", small=SMALL, extra=()):
     """The command line of a small run."""
-    known = {option for method in (METHODS if methods == ("all",) else methods) for option in options_of(method)}
+    known = set()
+    for method in METHODS if methods == ("all",) else methods:
+        with contextlib.suppress(RequestError):  # of methods that only the process knows that is to run them
+            known |= options_of(method).keys()
     for option, value in SMALL_OPTIONS.items():
         if option in known and f"--{option}" not in extra:
             small = [*small, f"--{option}", value]

@@ -122,6 +122,15 @@ def test_in_company_of_methods_without(teacher, tmp_path):
     assert not (folder_of(tmp_path / "together", "kd") / "initial_metrics.jsonl").exists()
 
 
+def test_the_learning_rate_does_not_wait_for_a_warm_up(teacher, tmp_path, monkeypatch):
+    """Recipes for MLPs begin near zero; a stage of few epochs would learn nothing."""
+    extra = ["--recipe", "light", "--batch_size", "130", "--epochs", "20", "--learning_rate", "0.002"]
+    stop_at_step(monkeypatch, 0, 3)
+    assert train("staged", output=tmp_path, teacher=teacher, extra=extra) == 130
+    groups = load(folder_of(tmp_path) / "checkpoint.pth")["optimizer"]["param_groups"]
+    assert {group["lr"] for group in groups} == {0.002}
+
+
 def test_as_part_of_a_combination(teacher, tmp_path):
     assert train("staged+kd", output=tmp_path, teacher=teacher) == 0
     folder = folder_of(tmp_path)
