@@ -2,8 +2,9 @@
 
     L_hint = mean( (r(f_s) − f_t)² ),   r a convolutional regressor
 
-The paper trains the hint as a first stage; this is the one-stage form of the published tables,
-where the hint loss stands beside the cross-entropy for the whole run.
+The paper trains the hint as a first stage, up to the guided layer, and distils predictions afterwards. The default
+is the one-stage form of the published tables, where the hint loss stands beside the cross-entropy for the whole
+run; `--hint_epochs N` gives the paper's, with N epochs of hints (add `-a` for its second stage's KD).
 """
 
 import torch.nn.functional as F
@@ -20,14 +21,19 @@ class Hint(Method):
 
     Options:
         hint_layer: 0 is the stem, 1 the first stage, and so on; the same index on both sides.
+        hint_epochs: length of a first stage that trains on the hint alone; 0: no such stage, the hint stays all along.
     """
 
     paper = "Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015"
     weights = Weights(gamma=1, alpha=0, beta=100)
     needs = ("stem", "stages")
+    initial_trains_student = True
 
-    def __init__(self, pair: Pair, *, hint_layer: int = 2):
+    def __init__(self, pair: Pair, *, hint_layer: int = 2, hint_epochs: int = 0):
         super().__init__(pair)
+        if hint_epochs < 0:
+            raise RequestError(f"--hint_epochs is {hint_epochs}; it must be 0 or more")
+        self.initial_epochs = hint_epochs
         shapes_s = (pair.student.stem, *pair.student.stages)
         shapes_t = (pair.teacher.stem, *pair.teacher.stages)
         last = min(len(shapes_s), len(shapes_t)) - 1
@@ -35,6 +41,15 @@ class Hint(Method):
             raise RequestError(f"--hint_layer {hint_layer} is not there for this pair; choose 0 (stem) to {last}")
         self.layer = hint_layer
         self.regressor = Regressor(shapes_s[hint_layer], shapes_t[hint_layer])
+
+    def losses(self, student, teachers, batch):
+        return {} if self.initial_epochs else self.initial_losses(student, teachers, batch)
+
+    def initial_losses(self, student, teachers, batch):
+        return {self.name: self.loss(student, teachers[0], batch)}
+
+    def end_initial_stage(self):
+        self.regressor.requires_grad_(False)  # nothing asks it any more
 
     def loss(self, student, teacher, batch):
         f_s = (student.stem, *student.stages)[self.layer]

@@ -40,7 +40,7 @@ PUBLISHED_WEIGHTS = {
     "std": (0.5, 0, 0.5),
 }
 PUBLISHED_OPTIONS = {
-    "hint": {"hint_layer": 2},
+    "hint": {"hint_layer": 2, "hint_epochs": 0},
     "rkd": {"rkd_distance": 25.0, "rkd_angle": 50.0},
     "crd": {"feat_dim": 128, "nce_k": 16384, "nce_t": 0.07, "nce_m": 0.5, "mode": "exact"},
     "std": {"std_modules": "last"},

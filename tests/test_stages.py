@@ -138,6 +138,28 @@ def test_as_part_of_a_combination(teacher, tmp_path):
     assert read_metrics(folder)[0]["train"].keys() == {"loss", "ce", "kl", "staged", "top1"}
 
 
+def test_hints_first_as_in_the_paper(teacher, tmp_path, monkeypatch):
+    """A stage of hints alone up to the guided layer, then predictions; cut and continued."""
+    options = {"teacher": teacher, "extra": ["--hint_epochs", "1", "-a", "1"]}
+    assert train("hint", output=tmp_path / "whole", **options) == 0
+    whole = folder_of(tmp_path / "whole")
+    assert initial_metrics(whole)[0]["train"].keys() == {"loss", "hint"}
+    assert read_metrics(whole)[0]["train"].keys() == {"loss", "ce", "kl", "top1"}
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 0, STEPS - 1)
+        assert train("hint", output=tmp_path / "cut", **options) == 130
+    state = load(folder_of(tmp_path / "cut") / "checkpoint.pth")
+    assert train("hint", output=tmp_path / "cut", **options) == 0
+    assert_same(comparable(folder_of(tmp_path / "cut")), comparable(whole))
+    assert train("none", output=tmp_path / "fresh", extra=["--epochs", "1", "--learning_rate", "1e-12"]) == 0
+    (weights,) = folder_of(tmp_path / "fresh").glob("*_last.pth")
+    start = load(weights)["model"]
+    moved = {key for key in start if start[key].is_floating_point() and "running" not in key
+             and not torch.allclose(start[key], state["student"][key], atol=1e-6)}  # fmt: skip
+    assert any(key.startswith("layer2") for key in moved)
+    assert not any(key.startswith(("layer3", "fc")) for key in moved)  # behind the guided layer
+
+
 def test_without_an_initial_stage(teacher, tmp_path):
     assert train("staged", output=tmp_path, teacher=teacher, extra=["--staged_epochs", "0"]) == 0
     assert len(read_metrics(folder_of(tmp_path))) == 2
