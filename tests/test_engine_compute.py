@@ -135,7 +135,9 @@ def test_several_students_and_weights_share_what_they_can(teacher, tmp_path, mon
     from engine import run
 
     original = run._stream
-    monkeypatch.setattr(run, "_stream", lambda plan, *rest: streams.append(plan.model) or original(plan, *rest))
+    monkeypatch.setattr(
+        run, "_stream", lambda member, *rest: streams.append(member.plan.model) or original(member, *rest)
+    )
     short = ["--dataset", "digits", "--device", "cpu", "--epochs", "1", "--batch_size", "260", "--path_t", str(teacher)]
     both = ["--distill", "none", "kd", "--model_s", "resnet8", "mixer_pico", "-a", "0.5", "0.9"]
     assert train_student.main([*short, *both, "--output", str(tmp_path / "together")]) == 0
