@@ -185,7 +185,7 @@ class Killer:
     def __init__(self, methods, student, place, teacher, draw):
         self.methods, self.student, self.place, self.teacher, self.draw = methods, student, place, teacher, draw
         self.kills = self.aimed = self.hits = self.resumes = self.within = self.attempts = 0
-        self.errors = place / "errors"
+        self.story, self.errors = [], place / "errors"
         began = time.monotonic()
         assert train(*methods, **self.options(place / "whole")) == 0
         self.span = (time.monotonic() - began) / 3  # so that a run survives some kills
@@ -200,26 +200,35 @@ class Killer:
         command = [sys.executable, str(ROOT / "train_student.py"), *arguments(*self.methods, **self.options(output))]
         pipes = {"stdout": subprocess.PIPE, "text": True, "env": environment(), "start_new_session": True}
         with open(self.errors, "w") as errors, subprocess.Popen(command, stderr=errors, **pipes) as process:
-            words = ""
-            if delay is not None:
-                for line in process.stdout:
-                    words += line
-                    if "/student_model/" in line and not line.startswith("already finished"):
-                        break  # it is about to train
-                while process.poll() is None and not any(output.rglob("*.pth")):
-                    time.sleep(0.01)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(delay)  # an end comes earlier
-                if aimed:
-                    stop_at_a_saving(process, output)
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-            words += process.stdout.read()
+            try:
+                words = "" if delay is None else self._killed(process, output, delay, aimed)
+                words += process.stdout.read()
+            except BaseException:  # the test itself is stopped, perhaps while the process stands still
+                process.kill()
+                raise
         places = re.findall(r"continues at epoch -?\d+, step (\d+)", words)
         self.resumes += bool(places)
         self.within += any(step != "0" for step in places)
-        assert self.errors.read_text() == ""
+        errors = self.errors.read_text()
+        assert errors == "", f"{errors}; seed {SEED}, {self.student}: {self.story}"
         return process.returncode
+
+    def _killed(self, process, output, delay, aimed):
+        """Kill, and tell what was printed until training began."""
+        words = ""
+        for line in process.stdout:
+            words += line
+            if "/student_model/" in line and not line.startswith("already finished"):
+                break
+        while process.poll() is None and not any(output.rglob("*.pth")):
+            time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(delay)  # an end comes earlier
+        if aimed:
+            stop_at_a_saving(process, output)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        return words
 
     def chain(self, kills):
         """Start anew, kill at most so often, then let the runs come to their end."""
@@ -227,13 +236,14 @@ class Killer:
         output = self.place / str(self.attempts)
         while kills and self.kill(output):
             kills -= 1
-        assert self.session(output) == 0
+        code = self.session(output)
+        assert code == 0, f"seed {SEED}, {self.student}: {self.story}"
         return output
 
     def kill(self, output):
         """Kill at a random moment; False where the runs came to their end before."""
         delay, aimed = self.draw.uniform(0, self.span), self.kills % 2 == 0
-        print(f"{output}: kill {self.kills + 1} after {delay:.3f} s{' and at a saving' * aimed}")
+        self.story.append(f"{output.name}: killed after {delay:.3f} s{' and at a saving' * aimed}")
         code = self.session(output, delay, aimed)
         assert code in (KILLED, 0)
         if code == KILLED:
@@ -259,7 +269,8 @@ def kill_at_random(kills, killers, capsys):
     done = 0
     for killer in itertools.cycle(killers):
         output = killer.chain(min(kills - done, 1 + kills // len(killers)))
-        assert same_as(killer.place / "whole", output, capsys) is None, output
+        problem = same_as(killer.place / "whole", output, capsys)
+        assert problem is None, f"{problem}; seed {SEED}, {killer.student}: {killer.story}"
         done = sum(killer.kills for killer in killers)
         if done == kills:
             break

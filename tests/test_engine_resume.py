@@ -41,6 +41,7 @@ def student_for(method):
 
 
 STUDENTS = {method: student_for(method) for method in METHODS}
+FIVE_STEPS = ["--save_freq", "1", "--batch_size", "260"]  # an epoch
 CUTS = {"after_an_epoch": (stop_after_epoch, 1), "within_an_epoch": (stop_at_step, 2, 3)}
 
 
@@ -52,7 +53,7 @@ def cut_runs(teacher, tmp_path_factory):
         methods = [method for method in METHODS if STUDENTS[method] == student]
         for kind in found:
             output = tmp_path_factory.mktemp(kind)
-            options = {"output": output, "teacher": teacher, "student": student, "extra": ["--save_freq", "1"]}
+            options = {"output": output, "teacher": teacher, "student": student, "extra": FIVE_STEPS}
             if kind != "whole":
                 stop, *when = CUTS[kind]
                 with pytest.MonkeyPatch.context() as patch:
