@@ -62,7 +62,7 @@ def test_files(run):
 def test_config(run, teacher):
     config = read_json(run / "config.json")
     expected = {"kind": "student", "dataset": "digits", "model": "resnet8", "method": "hint", "kd_T": 4.0}
-    expected |= {"weights": {"gamma": 1, "alpha": 0.5, "beta": 100}, "options": {"hint_layer": 2}}
+    expected |= {"weights": {"gamma": 1, "alpha": 0.5, "beta": 100}, "options": {"hint_layer": 2, "hint_epochs": 0}}
     expected |= {"trial": 1, "seed": 1, "precision": "fp32", "num_classes": 10, "image_size": 8}
     assert {key: config[key] for key in expected} == expected
     (taught,) = config["teachers"]
