@@ -140,11 +140,12 @@ def stop_at_step(monkeypatch, epoch, step):
 
 def stop_after_epoch(monkeypatch, epoch):
     """Ask this process to stop, as Ctrl-C does, when the line of this epoch is printed."""
-    original = Progress.epoch
+    original, asked = Progress.epoch, []
 
     def line(self, plan, record, best):
         original(self, plan, record, best)
-        if record["epoch"] == epoch:
+        if record["epoch"] == epoch and self not in asked:  # once a command: a second Ctrl-C would stop at once
+            asked.append(self)
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Progress, "epoch", line)
