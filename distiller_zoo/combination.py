@@ -124,6 +124,9 @@ class Combination(Method):
                 return method.predict(features)
         return features.logits
 
+    def answers(self, features):
+        return {name: logits for method in self.methods for name, logits in method.answers(features).items()}
+
     def losses(self, student, teachers, batch):
         self._sources, found = {}, {}
         for part, method in zip(self.parts, self.methods, strict=True):
@@ -158,3 +161,10 @@ class Combination(Method):
     def after_step(self):
         for method in self.methods:
             method.after_step()
+
+    def extra_step(self, trainee, batch):
+        for method in self.methods:
+            method.extra_step(trainee, batch)
+
+    def readings(self):
+        return {name: value for method in self.methods for name, value in method.readings().items()}

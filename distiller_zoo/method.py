@@ -4,7 +4,7 @@ The loss of every run is  γ·CE + α·KL_T + β·(the method's own losses).  CE
 protocol and are computed by the engine; a method returns only its own losses, unweighted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -51,6 +51,22 @@ class Batch(Protocol):
     index: Tensor  # B, int64: position in the training set
 
     generator: Callable[[str], torch.Generator]  # a stream of random numbers of its own for each purpose and step
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """The student between two steps, for a method that takes one of its own.
+
+    Attributes:
+        features: another pass of images B×3×H×W, with what the method attaches, in float32.
+        parameters: what the optimizer trains, of student and method.
+        average: to be called on all that has a gradient, between the backward pass and the update; of several
+            processes it makes their gradients one.
+    """
+
+    features: Callable[[Tensor], Features]
+    parameters: list[nn.Parameter]
+    average: Callable[[Iterable[nn.Parameter]], None]
 
 
 class Method(nn.Module):
@@ -115,6 +131,10 @@ class Method(nn.Module):
         """B×K logits of the deployed student, from attached features."""
         return features.logits
 
+    def answers(self, features: Features) -> dict[str, Tensor]:
+        """B×K logits by each way in which the student could answer, where there are several; by name."""
+        return {}
+
     def own_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         """`losses`, with several teachers made one where the method takes one."""
         if len(teachers) > self.max_teachers:
@@ -142,6 +162,13 @@ class Method(nn.Module):
 
     def after_step(self) -> None:
         """Called after each optimiser step, for what must not change before the backward pass is done."""
+
+    def extra_step(self, trainee: Trainee, batch: Batch) -> None:
+        """Called after `after_step`: for updates of the method's own beside the optimizer's. Leaves no gradients."""
+
+    def readings(self) -> dict[str, Tensor]:
+        """Scalars about the method's state that are recorded at the end of each epoch."""
+        return {}
 
     @classmethod
     def most_teachers(cls) -> int:

@@ -10,11 +10,12 @@ A module reads the patch features Z (P patches × N channels) of one block and g
 
 Only the tokens are computed (W2 and W4 have one output row): with two modules on Mixer-S/16 that gives
 22,163,112 parameters, the 22.2 M of the paper. Hidden widths are N/2 and 4N. The weight w_i of a sample
-is the softmax over teachers of the negative entropy of teacher i's prediction: the confident teacher counts.
+is the softmax over the heads' teachers of the negative entropy of what they predict: the confident teacher counts.
+docs/std.md says what of this is known from the paper and what is our reading.
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +23,14 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.mine import Marginal
 from distiller_zoo.registry import register_method
-from distiller_zoo.teachers import confidence_weights
+from distiller_zoo.std_mine import TokenInformation
+from distiller_zoo.std_module import Kinds, SpatialChannelModule
+from distiller_zoo.teachers import MANY, mixture, negative_entropies
 
-TOKEN_STD = 0.02
+Reweighting = Literal["negative_entropy", "entropy", "uniform"]
+Answer = Literal["average", "class", "distillation", "confidence"]
 
 
 def hard_label_losses(logits_s: Tensor, logits_t: Tensor) -> Tensor:
@@ -33,66 +38,126 @@ def hard_label_losses(logits_s: Tensor, logits_t: Tensor) -> Tensor:
     return F.cross_entropy(logits_s, logits_t.argmax(dim=1), reduction="none")
 
 
-class TokenMlp(nn.Module):
-    """LayerNorm over the channels, then a two-layer perceptron that computes the token alone.
+def soft_label_losses(logits_s: Tensor, logits_t: Tensor, T: float) -> Tensor:
+    """T² times the B divergences KL(teacher ‖ head) of predictions softened by T; both inputs B×K."""
+    log_s, log_t = (logits_s / T).log_softmax(dim=1), (logits_t / T).log_softmax(dim=1)
+    return T**2 * F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(dim=1)
+
+
+def reweighted(logits_t: list[Tensor], by: Reweighting) -> Tensor:
+    """M×B weights of M teachers' B×K logits, which sum to 1 over the teachers.
+
+    `negative_entropy` favours the sure teacher, as the paper's words have it; `entropy` the unsure one, as its
+    formula is printed in the reproduction; `uniform` none.
+    """
+    confidence = negative_entropies(logits_t)
+    if by == "uniform":
+        return torch.full_like(confidence, 1 / len(confidence))
+    return (confidence if by == "negative_entropy" else -confidence).softmax(dim=0)
+
+
+def module_blocks(text: str, depth: int) -> list[int]:
+    """The blocks that modules stand behind, as indices from 0, in order.
 
     Args:
-        channels: width that is normalised.
-        mixed: length of the dimension that is mixed; that dimension comes last in the perceptron.
+        text: `last`, `last+intermediate` (two thirds of the way up: block ⌊2·depth/3⌋), or numbers of blocks
+            from 1, such as `6+8`.
+
+    Raises:
+        RequestError: it names no such blocks.
     """
+    named = {"last": depth, "intermediate": max(1, 2 * depth // 3)}
+    try:
+        numbers = [named[part] if part in named else int(part) for part in text.split("+")]
+    except ValueError:
+        numbers = [0]
+    if len(set(numbers)) < len(numbers) or not all(1 <= number <= depth for number in numbers):
+        raise RequestError(
+            f"--std_modules {text}: give last, last+intermediate, or different numbers from 1 to {depth} joined by + "
+            f"(this student has {depth} block(s) to stand behind)"
+        )
+    return [number - 1 for number in sorted(numbers)]
 
-    def __init__(self, channels: int, mixed: int, hidden: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.fc1 = nn.Linear(mixed, hidden)
-        self.fc2 = nn.Linear(hidden, 1)
+
+def _taught_by(teachers: int, modules: int, each: str, heads: str) -> list[tuple[int, ...]]:
+    """For each module which teachers its heads learn from; raises RequestError where they cannot be shared out."""
+    if each == "all":
+        taught = [tuple(range(teachers))] * modules
+    elif teachers == 1:
+        taught = [(0,)] * modules
+    elif teachers == modules and heads == "each":
+        taught = [(i,) for i in range(teachers)]
+    else:
+        raise RequestError(
+            f"std with {teachers} teachers needs {teachers} modules with heads; name as many blocks with --std_modules "
+            f"(two: last+intermediate), or let each module learn from all: --std_teachers all"
+        )
+    return taught if heads == "each" else [()] * (modules - 1) + taught[-1:]
 
 
-class SpatialChannelModule(nn.Module):
-    """The distillation branch on one block: both tokens and their head."""
-
-    def __init__(self, patches: int, channels: int, num_classes: int):
-        super().__init__()
-        self.spatial_token = nn.Parameter(torch.empty(1, 1, channels))
-        self.channel_token = nn.Parameter(torch.empty(1, patches, 1))
-        self.spatial = TokenMlp(channels, patches + 1, channels // 2)
-        self.channel = TokenMlp(channels + 1, channels + 1, 4 * channels)
-        self.head = nn.Linear(channels + patches, num_classes)
-        nn.init.trunc_normal_(self.spatial_token, std=TOKEN_STD)
-        nn.init.trunc_normal_(self.channel_token, std=TOKEN_STD)
-
-    def forward(self, block: Tensor) -> Tensor:
-        """B×N×H×W output of a block → B×K logits."""
-        z = block.flatten(2).transpose(1, 2)  # B×P×N
-        batch = len(z)
-        t_s = self.spatial_token.expand(batch, -1, -1)
-        rows = self.spatial.norm(torch.cat([z, t_s.to(z.dtype)], dim=1)).transpose(1, 2)
-        t_s = t_s.squeeze(1) + self.spatial.fc2(F.gelu(self.spatial.fc1(rows))).squeeze(2)
-        t_c = self.channel_token.expand(batch, -1, -1)
-        columns = self.channel.norm(torch.cat([z, t_c.to(z.dtype)], dim=2))
-        t_c = t_c.squeeze(2) + self.channel.fc2(F.gelu(self.channel.fc1(columns))).squeeze(2)
-        return self.head(torch.cat([t_s, t_c], dim=1))
+def _check_tokens(shapes, kinds: Kinds, layers: int, propagate: bool, heads: str) -> None:
+    if layers < 1:
+        raise RequestError(f"--std_layers is {layers}; give 1 or more")
+    if propagate and kinds == "none":
+        raise RequestError("--std_propagate hands tokens on, and --std_tokens none has none; leave out either")
+    if propagate and len(set(shapes)) > 1:
+        raise RequestError(f"--std_propagate needs blocks of one shape, and these are {shapes}; name others")
+    if heads == "last" and len(shapes) > 1 and not propagate:
+        raise RequestError("--std_heads last leaves the tokens of other modules without use; add --std_propagate")
 
 
 @register_method("std")
 class STD(Method):
-    """Tokens beside the last block, or also beside the block two thirds of the way up.
+    """Tokens beside the last block, or beside any blocks.
 
-    With two teachers and two modules the first teacher belongs to the intermediate module and the
-    second to the last one (small teacher first is the paper's best setting). With one teacher, every
-    module learns from it. Evaluated, the student answers with the mean of the logits of the class head
-    and of the distillation heads (their mean, where there are two).
+    With several teachers and as many modules, the first teacher belongs to the first module and so on up
+    (small teacher first is the paper's best setting). With one teacher, every module learns from it.
 
     Options:
-        std_modules: where modules stand.
+        std_modules: where modules stand (see `module_blocks`).
+        std_teachers: `each` module learns from its own teacher, or from `all`, with a pair of tokens for every one.
+        std_heads: heads and losses at `each` module, or at the `last` one, which then goes on from the tokens below.
+        std_propagate: modules start from the tokens of the one before in place of their own.
+        std_tokens: which tokens a module has; without any, its head reads the mean of the patches.
+        std_layers: perceptrons that refine a token, one after the other.
+        std_labels, std_T: the class that a teacher prefers, or its prediction softened by a temperature.
+        std_reweighting: what teachers' weights follow (see `reweighted`).
+        std_predict: which heads the student answers with: the mean of the logits of the class head and the
+            distillation heads (their mean, where there are several), either, or their mixture by confidence.
+        std_mine: keep the two tokens from saying the same (see mine.py): θ ascends and the student descends the
+            bound on their mutual information, each by plain gradient steps of its own, beside the optimizer's.
+        std_mine_every: every so many steps of an epoch; 0: once an epoch.
+        std_mine_samples: images of the batch that the bound is of; 0: all.
+        std_mine_pairs: how images are paired for the marginal (see `marginal_order`).
+        std_mine_lr, std_mine_student_lr: rates of the two steps.
     """
 
     paper = "Li et al., Spatial-Channel Token Distillation for Vision MLPs, ICML 2022"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
     student_needs = ("heads",)
-    max_teachers = 2
+    max_teachers = MANY
 
-    def __init__(self, pair: Pair, *, std_modules: Literal["last", "last+intermediate"] = "last"):
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        std_modules: str = "last",
+        std_teachers: Literal["each", "all"] = "each",
+        std_heads: Literal["each", "last"] = "each",
+        std_propagate: bool = False,
+        std_tokens: Kinds = "both",
+        std_layers: int = 1,
+        std_labels: Literal["hard", "soft"] = "hard",
+        std_T: float = 1.0,
+        std_reweighting: Reweighting = "negative_entropy",
+        std_predict: Answer = "average",
+        std_mine: bool = False,
+        std_mine_every: int = 0,
+        std_mine_samples: int = 0,
+        std_mine_pairs: Marginal = "random",
+        std_mine_lr: float = 0.01,
+        std_mine_student_lr: float = 0.01,
+    ):
         super().__init__(pair)
         blocks = pair.student.blocks
         if not blocks:
@@ -100,26 +165,80 @@ class STD(Method):
                 "std distils into MLPs: its tokens read patches × channels, which this CNN student does not have; "
                 "choose an MLP, for instance --model_s mixer_nano"
             )
-        last = len(blocks) - 1
-        self.taps = [last] if std_modules == "last" else [2 * len(blocks) // 3, last]
-        if len(pair.teachers) > len(self.taps):
-            raise RequestError("std with two teachers needs two modules; add --std_modules last+intermediate")
+        self.taps = module_blocks(std_modules, len(blocks))
+        shapes = [blocks[tap] for tap in self.taps]
+        taught = _taught_by(len(pair.teachers), len(shapes), std_teachers, std_heads)
+        _check_tokens(shapes, std_tokens, std_layers, std_propagate, std_heads)
+        if std_T <= 0:
+            raise RequestError(f"--std_T is {std_T}; it must be positive")
+        self.taught_by = [teacher for module in taught for teacher in module]  # of each head its teacher
+        self.propagate, self.predicts_by = std_propagate, std_predict
+        self.labels, self.T, self.reweighting = std_labels, std_T, std_reweighting
+        pairs = len(taught[-1])
         self.branches = nn.ModuleList(
-            SpatialChannelModule(height * width, channels, pair.student.num_classes)
-            for channels, height, width in (blocks[tap] for tap in self.taps)
+            SpatialChannelModule(
+                height * width,
+                channels,
+                pair.student.num_classes,
+                kinds=std_tokens,
+                pairs=pairs,
+                layers=std_layers,
+                own_tokens=place == 0 or not std_propagate,
+                heads=bool(taught[place]),
+            )
+            for place, (channels, height, width) in enumerate(shapes)
         )
+        self.mine: TokenInformation | None = None
+        if std_mine:
+            if std_tokens != "both":
+                raise RequestError(f"--std_mine needs both tokens, and --std_tokens is {std_tokens}; leave out either")
+            self.mine = TokenInformation(
+                [shape for shape, teachers in zip(shapes, taught, strict=True) if teachers],
+                pairs,
+                every=std_mine_every,
+                samples=std_mine_samples,
+                marginal=std_mine_pairs,
+                rates=(std_mine_lr, std_mine_student_lr),
+            )
 
     def attach(self, features):
-        heads = tuple(branch(features.blocks[tap]) for branch, tap in zip(self.branches, self.taps, strict=True))
-        return replace(features, heads=heads)
+        read, heads, tokens = (), (), None
+        for branch, tap in zip(self.branches, self.taps, strict=True):
+            tokens, reads = branch(features.blocks[tap], tokens if self.propagate else None)
+            if branch.heads:
+                read += reads
+                heads += branch.classify(reads)
+        return replace(features, heads=heads, tokens=read)
 
     def predict(self, features):
-        return (features.logits + torch.stack(features.heads).mean(dim=0)) / 2
+        return self.answer(features, self.predicts_by)
+
+    def answer(self, features, name: Answer) -> Tensor:
+        """B×K logits by one of the ways to use the heads."""
+        if name == "class":
+            return features.logits
+        if name == "confidence":
+            return mixture(
+                [replace(features, logits=z) for z in (features.logits, *features.heads)], "confidence"
+            ).logits
+        distilled = torch.stack(features.heads).mean(dim=0)
+        return distilled if name == "distillation" else (features.logits + distilled) / 2
+
+    def answers(self, features):
+        return {name: self.answer(features, name) for name in get_args(Answer)}
 
     def losses(self, student, teachers, batch):
-        if len(teachers) == 1:
-            teachers = teachers * len(self.branches)
-        logits_t = [teacher.logits for teacher in teachers]
-        weights = confidence_weights(logits_t)
-        each = torch.stack([hard_label_losses(s, t) for s, t in zip(student.heads, logits_t, strict=True)])
-        return {"std": (weights * each).sum(dim=0).mean()}
+        logits_t = [teachers[i].logits for i in self.taught_by]
+        weights = reweighted(logits_t, self.reweighting)
+        if self.labels == "hard":
+            each = [hard_label_losses(s, t) for s, t in zip(student.heads, logits_t, strict=True)]
+        else:
+            each = [soft_label_losses(s, t, self.T) for s, t in zip(student.heads, logits_t, strict=True)]
+        return {"std": (weights * torch.stack(each)).sum(dim=0).mean()}
+
+    def extra_step(self, trainee, batch):
+        if self.mine is not None and self.mine.due(batch.step):
+            self.mine.step(trainee, batch)
+
+    def readings(self):
+        return {} if self.mine is None else {"mine": self.mine.bound}

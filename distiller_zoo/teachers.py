@@ -1,5 +1,6 @@
 """Several teachers as one, for methods that learn from predictions: a mixture of what they predict."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,11 +12,15 @@ Weighting = Literal["average", "confidence"]
 MANY = 8  # teachers at most, for no deeper reason than memory
 
 
-def confidence_weights(teacher_logits: list[Tensor]) -> Tensor:
-    """M×B weights: for each sample the softmax over M teachers of the negative entropy of their B×K logits."""
-    log_p = torch.stack(teacher_logits).log_softmax(dim=2)
-    negative_entropy = (log_p.exp() * log_p).sum(dim=2)
-    return negative_entropy.softmax(dim=0)
+def negative_entropies(logits: Sequence[Tensor]) -> Tensor:
+    """M×B: Σ_k p log p in nats of what each of M teachers (or heads) predicts by its B×K logits; 0 where it is sure."""
+    log_p = torch.stack(tuple(logits)).log_softmax(dim=2)
+    return (log_p.exp() * log_p).sum(dim=2)
+
+
+def confidence_weights(logits: Sequence[Tensor]) -> Tensor:
+    """M×B weights: for each sample the softmax over M teachers (or heads) of their negative entropy."""
+    return negative_entropies(logits).softmax(dim=0)
 
 
 def mixture(teachers: tuple[Features, ...], weighting: Weighting) -> Features:

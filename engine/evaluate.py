@@ -1,7 +1,6 @@
 """Accuracy and loss of a network on a data set."""
 
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,6 @@ from engine.compute import Compute
 BATCH_SIZE = 500
 
 
-@torch.no_grad()
 def evaluate(forward: Callable[[Tensor], Tensor], data: Arrays, entry: DatasetEntry, compute: Compute) -> dict:
     """Test a network that is in evaluation mode. Processes that train together take every W-th batch each.
 
@@ -23,15 +21,35 @@ def evaluate(forward: Callable[[Tensor], Tensor], data: Arrays, entry: DatasetEn
     Returns:
         `top1` and `top5` in per cent, `loss` (mean cross-entropy) and `images` (how many there were).
     """
-    totals = torch.zeros(3, dtype=torch.float64, device=compute.device)
+    return evaluate_answers(lambda images: {"": forward(images)}, data, entry, compute)[""]
+
+
+@torch.no_grad()
+def evaluate_answers(
+    forward: Callable[[Tensor], Mapping[str, Tensor]], data: Arrays, entry: DatasetEntry, compute: Compute
+) -> dict[str, dict]:
+    """The same for each of several B×K logits that one pass gives by name."""
+    totals: dict[str, Tensor] = {}
     world, images = compute.world, len(data.test_labels)
     batches = evaluation_batches(data.test_images, data.test_labels, entry, BATCH_SIZE, compute.device)
-    for batch, labels in islice(batches, world.rank, None, world.size):
+    for number, (batch, labels) in enumerate(batches):
+        own = number % world.size == world.rank
+        if not own and number:  # of the first all learn the names, for some may have no batch of their own
+            continue
         with compute.autocast():
-            logits = forward(batch.contiguous(memory_format=torch.channels_last))
-        logits = logits.float()
-        top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        totals += torch.stack([top[:, 0].sum().double(), top.sum().double(), loss.double()])
-    top1, top5, loss = (world.sum(totals) / images).tolist()
+            answers = forward(batch.contiguous(memory_format=torch.channels_last))
+        for name, logits in answers.items():
+            totals[name] = totals.get(name, 0) + own * _totals(logits.float(), labels)
+    return {name: _means(world.sum(total), images) for name, total in totals.items()}
+
+
+def _totals(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many are right, how many are among the first five, and the sum of the losses; float64."""
+    top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return torch.stack([top[:, 0].sum().double(), top.sum().double(), loss.double()])
+
+
+def _means(totals: Tensor, images: int) -> dict:
+    top1, top5, loss = (totals / images).tolist()
     return {"top1": 100 * top1, "top5": 100 * top5, "loss": loss, "images": images}

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Arrays, Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method
+from distiller_zoo.method import Trainee
 from engine.batchnorm import synchronise_batch_norm
 from engine.compute import Compute
 from engine.cost import count_parameters, peak_memory_mib
 from engine.deployed import Deployed
-from engine.evaluate import evaluate
+from engine.evaluate import evaluate, evaluate_answers
 from engine.folder import ForeignFolder, RunFolder
 from engine.meters import Meters
 from engine.objective import initial_objective, objective
@@ -261,11 +263,27 @@ class Member:
         world.average_gradients([*self.student.parameters(), *self.method.parameters()])
         self.optimizer.step()
         self.method.after_step()
+        if type(self.method).extra_step is not Method.extra_step:
+            self._extra_step(batch)
         self._record(losses, total, features, batch)
         self.position = (epoch, step + 1)
         self.meters.seconds += shared_seconds + time.perf_counter() - began
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
             self._check_finite(self.meters.means())
+
+    def _extra_step(self, batch: Batch) -> None:
+        """Hand the student to a method that updates it by a rule of its own."""
+        world, (epoch, step) = self.compute.world, self.position
+        torch.manual_seed(derive_seed(self.plan.seed, "extra step", epoch, step) + world.rank)
+
+        def look(images: Tensor) -> Features:
+            with self.compute.autocast():
+                features = self.method.attach(self.student.features(world.shard(images)))
+            # All fields, in float32, like those of the main step.
+            return world.gather_features(features.only([f.name for f in fields(features)]), len(images))
+
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.method.extra_step(Trainee(look, trained, world.average_gradients), batch)
 
     def _record(self, losses: dict[str, Tensor], total: Tensor, features: Features | None, batch: Batch) -> None:
         values = {"loss": total, **losses}
@@ -300,16 +318,19 @@ class Member:
             return
         test = self.evaluate(data, entry)
         self._check_finite({"the test loss": test["loss"]})  # the epoch's last step may have broken the weights
-        self.history.append(
-            {
-                "epoch": epoch,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "train": means,
-                "test": {key: test[key] for key in ("top1", "top5", "loss")},
-                "seconds": round(meters.seconds, 3),
-                "images_per_second": round(meters.images / meters.seconds, 1),
-            }
-        )
+        record = {
+            "epoch": epoch,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train": means,
+            "test": {key: test[key] for key in ("top1", "top5", "loss")},
+            "seconds": round(meters.seconds, 3),
+            "images_per_second": round(meters.images / meters.seconds, 1),
+        }
+        if readings := self.method.readings():
+            record["readings"] = {name: value.item() for name, value in readings.items()}
+        if epoch == self.plan.recipe.epochs and (answers := self._evaluate_answers(data, entry)):
+            record["answers"] = answers
+        self.history.append(record)
         if self.best() is self.history[-1]:
             self._save_weights(self.folder.best)
         if self.plan.save_freq and epoch % self.plan.save_freq == 0:
@@ -338,6 +359,16 @@ class Member:
         self._set_mode()
         return result
 
+    def _evaluate_answers(self, data: Arrays, entry: DatasetEntry) -> dict[str, dict[str, float]]:
+        """Accuracy and loss by each way in which the student could answer, where the method knows several."""
+        if type(self.method).answers is Method.answers:
+            return {}
+        self.student.eval(), self.method.eval()
+        look = lambda images: self.method.answers(self.method.attach(self.student.features(images)))  # noqa: E731
+        results = evaluate_answers(look, data, entry, self.compute)
+        self._set_mode()
+        return {name: {key: result[key] for key in ("top1", "top5", "loss")} for name, result in results.items()}
+
     def best(self) -> dict[str, Any]:
         """The record of the first epoch with the highest test accuracy."""
         return max(self.history, key=lambda record: record["test"]["top1"])
@@ -354,6 +385,7 @@ class Member:
                 "test_acc_top5": test["top5"],
                 "learning_rate": record["learning_rate"],
                 **{f"loss/{name}": train[name] for name in train if name not in ("loss", "top1")},
+                **record.get("readings", {}),
             },
         )
 
@@ -390,6 +422,8 @@ class Member:
             "parameters": count_parameters(self.student),
             "method_parameters": count_parameters(self.method),
         }
+        if "answers" in last:
+            result["answers"] = last["answers"]
         self.folder.write_metrics(self.history)
         if self.initial_history:
             self.folder.write_initial_metrics(self.initial_history)

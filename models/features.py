@@ -19,8 +19,10 @@ class Features:
         preacts: the stages before their last activation; equal to `stages` where a stage ends without one.
         last_map: B×D×H×W, whose mean over positions is the embedding: the classifier applied to each position of it
             gives logits in space.
-        blocks: output of every block, for networks that keep one resolution (MLP-Mixer); else empty.
+        blocks: of MLPs, the output of every block, all of one shape: of the whole network where it keeps one
+            resolution (MLP-Mixer, ResMLP), of the last stage where it has stages (CycleMLP). Empty for CNNs.
         heads: B×K logits of further heads that a distillation method attached to the network.
+        tokens: B×D, what each of those heads reads.
     """
 
     logits: Tensor
@@ -31,6 +33,7 @@ class Features:
     last_map: Tensor | None = None
     blocks: tuple[Tensor, ...] | None = ()
     heads: tuple[Tensor, ...] | None = ()
+    tokens: tuple[Tensor, ...] | None = ()
 
     def only(self, names: Collection[str], copy: bool = False) -> "Features":
         """The logits and the named fields in float32; everything else is None and can be freed.

@@ -98,6 +98,20 @@ def test_every_method_by_several_processes_and_by_one(student, processes, teache
     assert done.stdout.count("test ") == len(found)  # one process speaks
 
 
+def test_a_step_of_the_methods_own_by_two_processes_and_by_one(teacher, tmp_path):
+    """STD's regulariser passes the batch through the student again, and moves it without the optimizer."""
+    extra = [*GENTLE, "--std_mine", "--std_mine_every", "1", "--std_modules", "last+intermediate"]
+    options = {"teacher": teacher, "student": "mixer_pico", "extra": extra}
+    assert train("std", output=tmp_path / "one", **options) == 0
+    done = torchrun("train_student.py", *arguments("std", output=tmp_path / "two", **options))
+    assert done.returncode == 0, done.stderr
+    one, two = (folder_of(tmp_path / name) for name in ("one", "two"))
+    assert_close(read_metrics(two)[0]["train"], read_metrics(one)[0]["train"])
+    assert_close(read_metrics(two)[0]["readings"], read_metrics(one)[0]["readings"])
+    file = next(one.glob("*_last.pth")).name
+    assert_close(load(two / file)["model"], load(one / file)["model"], atol=1e-4)
+
+
 def test_a_teacher_by_two_processes(tmp_path):
     assert train_alone(tmp_path / "one", *GENTLE) == 0
     argv = ["--model", "resnet8", *SMALL, *GENTLE, "--output", str(tmp_path / "two")]

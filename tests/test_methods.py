@@ -43,7 +43,24 @@ PUBLISHED_OPTIONS = {
     "hint": {"hint_layer": 2, "hint_epochs": 0},
     "rkd": {"rkd_distance": 25.0, "rkd_angle": 50.0},
     "crd": {"feat_dim": 128, "nce_k": 16384, "nce_t": 0.07, "nce_m": 0.5, "mode": "exact"},
-    "std": {"std_modules": "last"},
+    "std": {
+        "std_modules": "last",
+        "std_teachers": "each",
+        "std_heads": "each",
+        "std_propagate": False,
+        "std_tokens": "both",
+        "std_layers": 1,
+        "std_labels": "hard",
+        "std_T": 1.0,
+        "std_reweighting": "negative_entropy",
+        "std_predict": "average",
+        "std_mine": False,
+        "std_mine_every": 0,
+        "std_mine_samples": 0,
+        "std_mine_pairs": "random",
+        "std_mine_lr": 0.01,
+        "std_mine_student_lr": 0.01,
+    },
 }
 every_method = pytest.mark.parametrize("name", list(METHODS))
 # Which of PAIRS a method refuses, and why; all others take all of them.
@@ -251,7 +268,13 @@ def pair_of(teachers, student):
 
 REFUSALS = [
     ("std", 1, "resnet8", {}, "std distils into MLPs: its tokens read patches × channels, which this CNN student does"),
-    ("std", 2, "mixer_pico", {}, "std with two teachers needs two modules; add --std_modules last\\+intermediate"),
+    (
+        "std",
+        2,
+        "mixer_pico",
+        {},
+        "std with 2 teachers needs 2 modules with heads; name as many blocks with --std_modules",
+    ),
     ("hint", 1, "resnet8", {"hint_layer": 4}, r"--hint_layer 4 is not there for this pair; choose 0 \(stem\) to 3"),
     ("hint", 1, "resnet8", {"hint_layer": -1}, "--hint_layer -1 is not there for this pair"),
     ("crd", 1, "resnet8", {"nce_k": 0}, "--nce_k is 0; it must be positive"),
