@@ -54,10 +54,15 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where and how it computes, which repetition it is, and what is written."""
     add_compute_arguments(parser)
     add_compilation_arguments(parser)
     parser.add_argument("-t", "--trial", type=int, default=1, help="which repetition")
     parser.add_argument("--seed", type=int, help="default: the trial's number")
+    add_output_arguments(parser)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("save"), help="root of what is written")
     parser.add_argument("--overwrite", action="store_true", help="start anew where a run is there")
     parser.add_argument(

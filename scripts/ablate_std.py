@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""STD with one thing changed at a time: tokens, modules, labels, MINE, teachers; ends in one table."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common.command import DONE, guard, make_parser
+from common.errors import RequestError
+from dataset import DATASETS
+from distiller_zoo import METHODS, options_of
+from engine import cli
+from engine.plan import DEFAULT_KD_T, RunPlan
+from engine.recipes import Recipe, resolve_recipe
+from engine.run import Teacher, load_teachers, run_plans
+from engine.teachers import default_teacher
+from models import MODELS
+from reporting.ablation import ablation_table
+
+BOTH = {"std_modules": "last+intermediate"}
+MAIN = 5  # how many rows the short form has
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting.
+
+    Attributes:
+        teachers: which of the given teachers (small first) teach, by position; () without.
+    """
+
+    name: str
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    teachers: tuple[int, ...] = (-1,)
+
+
+ROWS = (
+    Row("student alone", "none", teachers=()),
+    Row("KD", "kd"),
+    Row("STD, last block", "std"),
+    Row("STD, last and intermediate block", "std", BOTH),
+    Row("STD + MINE", "std", {"std_mine": True}),
+    Row("STD without tokens", "std", {"std_tokens": "none"}),
+    Row("STD, spatial token only", "std", {"std_tokens": "spatial"}),
+    Row("STD, channel token only", "std", {"std_tokens": "channel"}),
+    Row("STD, soft labels", "std", {"std_labels": "soft"}),
+    Row("STD, two layers a token", "std", {"std_layers": 2}),
+    Row("STD, two blocks, tokens handed on", "std", {**BOTH, "std_propagate": True}),
+    Row("STD, two blocks, MINE", "std", {**BOTH, "std_mine": True}),
+    Row("STD ← small teacher", "std", teachers=(0,)),
+    Row("STD, last block ← both teachers", "std", {"std_teachers": "all"}, (0, 1)),
+    Row("the same, all teachers alike", "std", {"std_teachers": "all", "std_reweighting": "uniform"}, (0, 1)),
+    Row("the same, the unsure teacher first", "std", {"std_teachers": "all", "std_reweighting": "entropy"}, (0, 1)),
+    Row("STD, intermediate ← small, last ← large", "std", BOTH, (0, 1)),
+    Row("STD, intermediate ← large, last ← small", "std", BOTH, (1, 0)),
+)
+
+
+def parse(argv: list[str] | None):
+    parser = make_parser(__doc__)
+    parser.add_argument("--model_s", default="mixer_nano", metavar="NAME", help="student (default mixer_nano)")
+    parser.add_argument("--model_t", nargs="+", metavar="NAME", help="teacher(s), small first")
+    parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="their checkpoints; two at most")
+    parser.add_argument("--rows", choices=("main", "all"), default="all", help=f"main: the first {MAIN}")
+    parser.add_argument("--trials", type=int, nargs="+", default=[1, 2], metavar="N", help="repetitions")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
+    cli.add_data_arguments(parser)
+    cli.add_recipe_arguments(parser)
+    cli.add_compute_arguments(parser)
+    cli.add_compilation_arguments(parser)
+    cli.add_output_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def chosen_rows(short: bool, teachers: int) -> list[Row]:
+    """Those that so many teachers allow."""
+    rows = ROWS[:MAIN] if short else ROWS
+    return [row for row in rows if teachers > 1 or row.teachers in ((), (-1,))]
+
+
+def make_plan(
+    row: Row, dataset: str, model: str, taught: Sequence[Teacher], recipe: Recipe, precision: str, trial: int
+) -> RunPlan:
+    """The run of a row; `taught` are its own teachers."""
+    options = {name: parameter.default for name, parameter in options_of(row.method).items()} | row.options
+    return RunPlan(
+        kind="student",
+        dataset=dataset,
+        model=model,
+        method=row.method,
+        options=options,
+        weights=METHODS[row.method].weights,
+        kd_T=DEFAULT_KD_T,
+        teachers=tuple(teacher.file for teacher in taught),
+        recipe=recipe,
+        precision=precision,
+        trial=trial,
+        seed=trial,
+        save_freq=0,
+    )
+
+
+@guard
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    entry, model = DATASETS[arguments.dataset], MODELS.canonical(arguments.model_s)
+    recipe = resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments))
+    compute = cli.compute_of(arguments)
+    names = arguments.model_t or [None]
+    paths = arguments.path_t or [default_teacher(entry.name, name, arguments.output) for name in names]
+    if len(paths) > 2:
+        raise RequestError(f"--path_t names {len(paths)} teachers; give one, or a small and a large one")
+    archs = arguments.model_t or [None] * len(paths)
+    teachers = [t for path, arch in zip(paths, archs, strict=True) for t in load_teachers([path], arch, entry, False)]
+    rows = chosen_rows(arguments.rows == "main", len(teachers))
+    made: dict[str, list[RunPlan]] = {row.name: [] for row in rows}
+    failed = False
+    for trial, chosen in product(arguments.trials, dict.fromkeys(row.teachers for row in rows if row.teachers)):
+        taught = [teachers[i] for i in chosen]
+        plans = []
+        # The student alone trains along with the first rows that have a teacher.
+        for row in (row for row in rows if row.teachers == chosen or (not row.teachers and chosen == (-1,))):
+            own = taught if row.teachers else ()
+            plan = make_plan(row, entry.name, model, own, recipe, compute.precision, trial)
+            plans.append(plan)
+            made[row.name].append(plan)
+        outcome = run_plans(
+            plans,
+            taught,
+            output=arguments.output,
+            data_folder=arguments.data_folder,
+            compute=compute,
+            overwrite=arguments.overwrite,
+            checkpoint_seconds=arguments.checkpoint_seconds,
+        )
+        failed = failed or bool(outcome.failures)
+    text = ablation_table({name: [arguments.output / plan.folder for plan in plans] for name, plans in made.items()})
+    print(text)
+    if arguments.out is not None:
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+    return cli.FAILED if failed else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
