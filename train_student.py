@@ -15,20 +15,22 @@ from distiller_zoo import METHODS, Weights, canonical_method, method_class
 from distiller_zoo.teachers import Weighting
 from engine import cli
 from engine.plan import DEFAULT_KD_T, RunPlan
+from engine.presets import preset_names, with_preset
 from engine.recipes import resolve_recipe
 from engine.run import load_teachers, run_plans
-from engine.teachers import default_teacher
+from engine.teachers import teacher_files
 from models import DEFAULT_STUDENT, MODELS
 
 
 def parse(argv: list[str] | None):
     parser = make_parser(__doc__)
-    parser.add_argument("--list", action="store_true", help="list methods, models, data sets and recipes")
+    parser.add_argument("--preset", metavar="NAME", help=f"a whole command line: {', '.join(preset_names())}")
+    parser.add_argument("--list", action="store_true", help="list methods, models, data sets, recipes, presets")
     parser.add_argument(
         "--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone; all; crd+kd: both"
     )
     parser.add_argument("--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help="student(s)")
-    parser.add_argument("--model_t", metavar="NAME", help="teacher, where its checkpoint does not say")
+    parser.add_argument("--model_t", nargs="+", metavar="NAME", help="teacher(s), where checkpoints do not say")
     parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
     for short, name, what in (
         ("-r", "gamma", "cross-entropy"),
@@ -55,7 +57,7 @@ def parse(argv: list[str] | None):
     cli.add_method_arguments(parser)
     cli.add_retrospection_arguments(parser)
     cli.add_run_arguments(parser)
-    return parser.parse_args(argv)
+    return parser.parse_args(with_preset(sys.argv[1:] if argv is None else argv))
 
 
 def resolve_weights(method: str, arguments) -> list[Weights]:
@@ -99,8 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     compute = cli.compute_of(arguments)
     teachers = ()
     if any(method_class(method).max_teachers for method in methods):
-        paths = arguments.path_t or [default_teacher(entry.name, arguments.model_t, arguments.output)]
-        teachers = load_teachers(paths, arguments.model_t, entry, arguments.allow_namespace)
+        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
+        teachers = load_teachers(files, entry, arguments.allow_namespace)
     weighting = arguments.teacher_weighting if len(teachers) > 1 else "average"
     plans = [
         RunPlan(

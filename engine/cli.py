@@ -12,6 +12,7 @@ from common.errors import RequestError
 from dataset import DATASETS, Augmentation
 from distiller_zoo import METHODS, options_of
 from engine.compute import Compute, resolve_compute
+from engine.presets import preset_names, read_preset
 from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
 from engine.retrospection import RetrospectionPlan
 from engine.train import CHECKPOINT_SECONDS, Outcome
@@ -186,7 +187,7 @@ def _given_or(default: Any, given: Any) -> Any:
 
 
 def listing() -> str:
-    """All methods, models, data sets and recipes, a line each."""
+    """All methods, models, data sets, recipes and presets, a line each."""
     lines = ["methods (--distill)"]
     for name, method in METHODS.items():
         aliases = f" ({', '.join(METHODS.aliases_of(name))})" if METHODS.aliases_of(name) else ""
@@ -198,4 +199,6 @@ def listing() -> str:
     lines += [f"  {name:<24} {entry.summary}" for name, entry in DATASETS.items()]
     lines.append("recipes (--recipe)")
     lines += [f"  {name:<24} {recipe.summary}" for name, recipe in RECIPES.items()]
+    lines.append("presets (--preset)")
+    lines += [f"  {name:<24} {read_preset(name).summary}" for name in preset_names()]
     return "\n".join(lines)

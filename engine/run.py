@@ -30,15 +30,15 @@ class Teacher:
 
 
 def load_teachers(
-    paths: Sequence[Path], arch: str | None, entry: DatasetEntry, allow_namespace: bool
+    files: Sequence[tuple[Path, str | None]], entry: DatasetEntry, allow_namespace: bool = False
 ) -> tuple[Teacher, ...]:
-    """Read teacher checkpoints.
+    """Read teacher checkpoints, each with the name of its network where the file does not say.
 
     Raises:
         RequestError: as `load_network`.
     """
     teachers = []
-    for path in paths:
+    for path, arch in files:
         loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
         file = TeacherFile(loaded.arch, path, loaded.sha256)
         teachers.append(Teacher(file, loaded.network))

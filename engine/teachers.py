@@ -8,6 +8,7 @@ import json
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.download import download
@@ -45,6 +46,27 @@ def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
         f"{''.join(f'; {reason}' for reason in reasons)}\n"
         f"name one with --path_t, or train it: python train_teacher.py --model {name} --dataset {dataset}"
     )
+
+
+def teacher_files(
+    dataset: str, models: Sequence[str] | None, paths: Sequence[Path] | None, output: Path
+) -> list[tuple[Path, str | None]]:
+    """The checkpoints of the teachers that were asked for, each with its network's name where one was given.
+
+    One name stands for all paths. Without paths each name's default is taken (see `default_teacher`).
+
+    Raises:
+        RequestError: other numbers of names and paths, or no checkpoint.
+    """
+    if not paths:
+        return [(default_teacher(dataset, name, output), name) for name in models or [None]]
+    names = list(models or [None])
+    names = names * len(paths) if len(names) == 1 else names
+    if len(names) != len(paths):
+        raise RequestError(
+            f"--model_t names {len(names)} networks and --path_t {len(paths)} files; give one name, or one a file"
+        )
+    return list(zip(paths, names, strict=True))
 
 
 def _trained_here(dataset: str, model: str | None, models: Path) -> Path | None:

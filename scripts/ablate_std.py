@@ -18,7 +18,7 @@ from engine import cli
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.recipes import Recipe, resolve_recipe
 from engine.run import Teacher, load_teachers, run_plans
-from engine.teachers import default_teacher
+from engine.teachers import teacher_files
 from models import MODELS
 from reporting.ablation import ablation_table
 
@@ -112,12 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     entry, model = DATASETS[arguments.dataset], MODELS.canonical(arguments.model_s)
     recipe = resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments))
     compute = cli.compute_of(arguments)
-    names = arguments.model_t or [None]
-    paths = arguments.path_t or [default_teacher(entry.name, name, arguments.output) for name in names]
-    if len(paths) > 2:
-        raise RequestError(f"--path_t names {len(paths)} teachers; give one, or a small and a large one")
-    archs = arguments.model_t or [None] * len(paths)
-    teachers = [t for path, arch in zip(paths, archs, strict=True) for t in load_teachers([path], arch, entry, False)]
+    files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
+    if len(files) > 2:
+        raise RequestError(f"{len(files)} teachers are named; give one, or a small and a large one")
+    teachers = load_teachers(files, entry)
     rows = chosen_rows(arguments.rows == "main", len(teachers))
     made: dict[str, list[RunPlan]] = {row.name: [] for row in rows}
     failed = False

@@ -1,6 +1,7 @@
 """What goes wrong is said in one or two lines that name the mend, with the right exit code, before data is touched."""
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import train_student
 import train_teacher
 from dataset import DATASETS, load_arrays
 from distiller_zoo import METHODS
+from engine.presets import preset_names
 from engine.recipes import RECIPES
 from models import MODELS, create_model
 from tests.helpers import ROOT, SMALL, folder_of, load, run_script, save_network, stop_at_step, train, train_alone
@@ -308,9 +310,11 @@ def test_non_finite_loss_in_a_process():
 def test_list_names_everything(capsys):
     assert train_student.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for registry in (METHODS, MODELS, DATASETS, RECIPES):
-        for name in registry:
-            (line,) = [line for line in lines if re.match(rf"  {re.escape(name)}( \(|  )", line)]
+    headings = [i for i, line in enumerate(lines) if not line.startswith(" ")] + [len(lines)]
+    sections = [lines[i + 1 : j] for i, j in itertools.pairwise(headings)]
+    for names, section in zip((METHODS, MODELS, DATASETS, RECIPES, preset_names()), sections, strict=True):
+        for name in names:
+            (line,) = [line for line in section if re.match(rf"  {re.escape(name)}( \(|  )", line)]
             assert len(line.split()) > 3
     assert "  hint (fitnet)" in "\n".join(lines)
 

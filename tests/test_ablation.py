@@ -1,0 +1,86 @@
+"""The ablation of STD: its rows are settings that work, its table is right, and the script runs as a user runs it."""
+
+import json
+
+import pytest
+
+from distiller_zoo import Pair, create_method
+from models import create_model
+from reporting.ablation import ablation_table
+from scripts import ablate_std
+from tests.helpers import folders_of, run_script, save_network
+
+
+def folder(root, name, last, best=None, **answers):
+    made = root / name
+    made.mkdir(parents=True)
+    result = {"last": {"top1": last}, "best": {"top1": best or last}}
+    if answers:
+        result["answers"] = {head: {"top1": top1} for head, top1 in answers.items()}
+    (made / "result.json").write_text(json.dumps(result))
+    return made
+
+
+def test_table(tmp_path):
+    heads = {"class": 22.0, "distillation": 25.0, "average": 24.0, "confidence": 23.0}
+    table = ablation_table(
+        {
+            "alone": [folder(tmp_path, "a", 20.0, 21.5), folder(tmp_path, "b", 22.0)],
+            "std": [folder(tmp_path, "c", 24.0, **heads), tmp_path / "unfinished"],
+            "none yet": [tmp_path / "nothing"],
+        }
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    heading = ["setting", "trials", "top-1", "gain", "best epoch", "class", "distillation", "average", "confidence"]
+    assert rows[0] == heading
+    assert rows[2:] == [
+        ["alone", "2 of 2", "21.00 ± 1.41", "", "21.75 ± 0.35", "", "", "", ""],
+        ["std", "1 of 2", "24.00", "+3.00", "24.00", "22.00", "25.00", "24.00", "23.00"],
+        ["none yet", "0 of 1", "", "", "", "", "", "", ""],
+    ]
+
+
+@pytest.mark.parametrize("row", ablate_std.ROWS, ids=lambda row: row.name)
+def test_every_row_is_a_setting_that_works(row):
+    shapes = create_model("mixer_nano").feature_shapes()
+    teachers = (create_model("resnet8").feature_shapes(),) * len(row.teachers)
+    create_method(row.method, Pair(shapes, teachers, 100), row.options)
+
+
+def test_names_and_settings_are_distinct():
+    assert len({row.name for row in ablate_std.ROWS}) == len(ablate_std.ROWS)
+    assert len({(row.method, *sorted(row.options.items()), row.teachers) for row in ablate_std.ROWS}) == len(
+        ablate_std.ROWS
+    )
+
+
+def test_one_teacher_leaves_out_what_needs_two():
+    one, two = ablate_std.chosen_rows(False, 1), ablate_std.chosen_rows(False, 2)
+    assert two == list(ablate_std.ROWS)
+    assert {row.teachers for row in one} == {(), (-1,)}
+    assert [row.name for row in ablate_std.chosen_rows(True, 1)] == [row.name for row in ablate_std.ROWS[:5]]
+
+
+def test_as_a_user_runs_it(tmp_path):
+    """Both trials of the short form in two groups; the second time nothing is left to do."""
+    save_network(tmp_path / "teacher.pth")
+    small = ["--dataset", "digits", "--model_s", "mixer_pico", "--recipe", "light", "--device", "cpu"]
+    small += ["--epochs", "1", "--batch_size", "260", "--path_t", tmp_path / "teacher.pth", "--rows", "main"]
+    argv = ["scripts/ablate_std.py", *small, "--output", tmp_path / "save", "--out", tmp_path / "table.md"]
+    done = run_script(*argv)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "table.md").read_text()
+    assert done.stdout.endswith(table)
+    assert table.count("2 of 2") == len(folders_of(tmp_path / "save")) // 2 == 5
+    assert done.stdout.count("teacher resnet8") == 2  # one pass of the teacher for all rows of a trial
+    again = run_script(*argv)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.endswith(table)
+    assert "epoch" not in again.stdout.removesuffix(table)
+
+
+def test_a_third_teacher_is_refused(tmp_path):
+    save_network(tmp_path / "t.pth")
+    done = run_script("scripts/ablate_std.py", "--dataset", "digits", "--path_t", *[tmp_path / "t.pth"] * 3)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 3 teachers are named; give one, or a small and a large one")
