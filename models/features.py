@@ -21,7 +21,7 @@ class Features:
             gives logits in space.
         blocks: of MLPs, the output of every block, all of one shape: of the whole network where it keeps one
             resolution (MLP-Mixer, ResMLP), of the last stage where it has stages (CycleMLP). Empty for CNNs.
-        heads: B×K logits of further heads that a distillation method attached to the network.
+        heads: B×K logits of further heads, which a network has (DeiT's distillation head) or a method attached to it.
         tokens: B×D, what each of those heads reads.
     """
 

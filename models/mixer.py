@@ -1,30 +1,14 @@
 """MLP-Mixer: an all-MLP Architecture for Vision (Tolstikhin et al., NeurIPS 2021, arXiv:2105.01601).
 
-Parameter names and arithmetic are timm's, so timm's Mixer weights load unchanged. The stem is a
-convolution whose kernel equals its stride, which is the per-patch linear layer.
+Parameter names and arithmetic are timm's, so timm's Mixer weights load unchanged.
 """
 
-import torch.nn.functional as F
+from functools import partial
+
 from torch import Tensor, nn
 
-from common.errors import RequestError
-from models.features import Features
-from models.network import Network
 from models.registry import register_model
-
-NUM_STAGES = 4  # how many blocks' outputs stand for the stages of a CNN
-
-
-class Mlp(nn.Module):
-    """Linear → GELU → Linear over the last dimension."""
-
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+from models.tokens import Mlp, TokenNetwork
 
 
 class MixerBlock(nn.Module):
@@ -42,65 +26,25 @@ class MixerBlock(nn.Module):
         return x + self.mlp_channels(self.norm2(x))
 
 
-class Stem(nn.Module):
-    """Cut the image into patches and embed each linearly. B×3×H×W → B×N×(H/p)×(W/p)."""
-
-    def __init__(self, patch: int, width: int):
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
-
-
-class MlpMixer(Network):
+class MlpMixer(TokenNetwork):
     """MLP-Mixer of `depth` blocks, `width` channels and square patches of `patch` pixels.
 
     Raises:
         RequestError: the image size is no multiple of the patch size.
     """
 
-    classifier_name = "head"
+    kind = "Mixer"
 
     def __init__(self, width: int, depth: int, patch: int, num_classes: int, image_size: int):
-        super().__init__()
-        if image_size % patch:
-            raise RequestError(
-                f"a Mixer with {patch}×{patch} patches cannot cut images of {image_size}×{image_size}; "
-                f"choose a Mixer whose patch size divides {image_size}"
-            )
-        self.image_size = image_size
-        self.grid = image_size // patch
-        self.stem = Stem(patch, width)
-        self.blocks = nn.ModuleList(MixerBlock(self.grid**2, width) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.head = nn.Linear(width, num_classes)
-        self.stage_ends = sorted({(i + 1) * depth // NUM_STAGES - 1 for i in range(NUM_STAGES)} - {-1})
-        self.apply(_initialise)
-        nn.init.zeros_(self.head.weight)  # the paper's start: uniform predictions
-
-    def features(self, x: Tensor) -> Features:
-        stem = self.stem(x)
-        tokens = stem.flatten(2).transpose(1, 2)
-        maps = []
-        for block in self.blocks:
-            tokens = block(tokens)
-            maps.append(tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
-        tokens = self.norm(tokens)
-        last_map = tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
-        embedding = tokens.mean(dim=1)
-        stages = tuple(maps[i] for i in self.stage_ends)
-        return Features(self.head(embedding), embedding, stem, stages, stages, last_map, tuple(maps))
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        fan_in = module.weight[0].numel()
-        nn.init.trunc_normal_(module.weight, std=fan_in**-0.5)
-        nn.init.zeros_(module.bias)
+        super().__init__(
+            partial(MixerBlock, width=width),
+            nn.LayerNorm(width, eps=1e-6),
+            width=width,
+            depth=depth,
+            patch=patch,
+            num_classes=num_classes,
+            image_size=image_size,
+        )
 
 
 def _register(name: str, width: int, depth: int, patch: int, summary: str) -> None:

@@ -1,0 +1,119 @@
+"""What networks of patch tokens share: perceptron, stem, first weights, and the network of one grid of patches."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import RequestError
+from models.features import Features
+from models.network import Network
+
+NUM_STAGES = 4  # how many blocks' outputs stand for the stages of a CNN
+LINEAR_STD = 0.02
+
+
+class Mlp(nn.Module):
+    """Linear → GELU → Linear over the last dimension, which stays as wide as it was unless `out` is given."""
+
+    def __init__(self, width: int, hidden: int, out: int | None = None):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, out or width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Stem(nn.Module):
+    """Cut the image into patches and embed each linearly. B×3×H×W → B×N×(H/p)×(W/p).
+
+    A convolution whose kernel equals its stride is the linear layer of each patch.
+    """
+
+    def __init__(self, patch: int, width: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
+class TokenNetwork(Network):
+    """Stem → `depth` blocks, each B×P×N → B×P×N → norm → mean over the P patches → linear head.
+
+    Its first predictions are uniform: the head starts at zero.
+
+    Args:
+        block: makes a block from the number of patches P.
+        norm: the norm before the mean.
+        width: channels N.
+        patch: height and width of a patch in pixels.
+
+    Raises:
+        RequestError: the image size is no multiple of the patch size.
+    """
+
+    classifier_name = "head"
+    kind = "MLP"  # what messages call it
+
+    def __init__(
+        self,
+        block: Callable[[int], nn.Module],
+        norm: nn.Module,
+        *,
+        width: int,
+        depth: int,
+        patch: int,
+        num_classes: int,
+        image_size: int,
+    ):
+        super().__init__()
+        if image_size % patch:
+            raise RequestError(
+                f"a {self.kind} with {patch}×{patch} patches cannot cut images of {image_size}×{image_size}; "
+                f"choose a {self.kind} whose patch size divides {image_size}"
+            )
+        self.image_size = image_size
+        self.grid = image_size // patch
+        self.stem = Stem(patch, width)
+        self.blocks = nn.ModuleList(block(self.grid**2) for _ in range(depth))
+        self.norm = norm
+        self.head = nn.Linear(width, num_classes)
+        self.stage_ends = sorted({(i + 1) * depth // NUM_STAGES - 1 for i in range(NUM_STAGES)} - {-1})
+        self.apply(_initialise)
+        nn.init.zeros_(self.head.weight)
+
+    def features(self, x: Tensor) -> Features:
+        stem = self.stem(x)
+        tokens = stem.flatten(2).transpose(1, 2)
+        maps = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            maps.append(self._as_map(tokens))
+        tokens = self.norm(tokens)
+        embedding = tokens.mean(dim=1)
+        stages = tuple(maps[i] for i in self.stage_ends)
+        last_map = self._as_map(tokens)
+        return Features(self.head(embedding), embedding, stem, stages, stages, last_map, tuple(maps))
+
+    def _as_map(self, tokens: Tensor) -> Tensor:
+        return tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+
+
+def init_linear(module: nn.Module) -> None:
+    """For `network.apply`: weights of linear layers truncated normal with deviation 0.02, biases zero."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=LINEAR_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        fan_in = module.weight[0].numel()
+        nn.init.trunc_normal_(module.weight, std=fan_in**-0.5)
+        nn.init.zeros_(module.bias)
