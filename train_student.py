@@ -117,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
             recipe=recipes[model],
             precision=compute.precision,
             trial=arguments.trial,
+            validation=arguments.validation,
             seed=arguments.trial if arguments.seed is None else arguments.seed,
             save_freq=arguments.save_freq,
             logit_standardization=arguments.logit_standardization,

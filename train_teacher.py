@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe=resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments)),
         precision=compute.precision,
         trial=arguments.trial,
+        validation=arguments.validation,
         seed=arguments.trial if arguments.seed is None else arguments.seed,
         save_freq=arguments.save_freq,
     )

@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe=resolve_recipe(arguments.recipe, hints, cli.given_recipe_values(arguments)),
         precision=compute.precision,
         trial=arguments.trial,
+        validation=arguments.validation,
         seed=arguments.trial if arguments.seed is None else arguments.seed,
         save_freq=arguments.save_freq,
         backbone=BackboneFile(backbone.arch, backbone.path, backbone.sha256, trained_by(backbone.path)),

@@ -2,6 +2,7 @@
 
 from common.registry import import_all_modules
 from dataset.augment import Augmentation
+from dataset.held_out import hold_out, without_held_out
 from dataset.registry import DATASETS, Arrays, DatasetEntry, digest, load_arrays
 from dataset.stream import Batch, BatchStream, evaluation_batches
 
@@ -16,5 +17,7 @@ __all__ = [
     "DatasetEntry",
     "digest",
     "evaluation_batches",
+    "hold_out",
     "load_arrays",
+    "without_held_out",
 ]

@@ -305,8 +305,8 @@ class Member:
 
     # --- the end of an epoch ----------------------------------------------------------------------
 
-    def finish_epoch(self, data: Arrays, entry: DatasetEntry) -> None:
-        """Evaluate, record and save.
+    def finish_epoch(self, data: Arrays, held_out: Arrays | None, entry: DatasetEntry) -> None:
+        """Evaluate on the test set, and on what is held out of the training set; record and save.
 
         The checkpoint comes after all weights that belong to the epoch: a run cut off before it repeats
         the epoch and writes them again, one cut off after it has them.
@@ -326,6 +326,9 @@ class Member:
             "seconds": round(meters.seconds, 3),
             "images_per_second": round(meters.images / meters.seconds, 1),
         }
+        if held_out is not None:
+            on_held_out = self.evaluate(held_out, entry)
+            record["validation"] = {key: on_held_out[key] for key in ("top1", "top5", "loss")}
         if readings := self.method.readings():
             record["readings"] = {name: value.item() for name, value in readings.items()}
         if epoch == self.plan.recipe.epochs and (answers := self._evaluate_answers(data, entry)):
@@ -369,9 +372,9 @@ class Member:
         self._set_mode()
         return {name: {key: result[key] for key in ("top1", "top5", "loss")} for name, result in results.items()}
 
-    def best(self) -> dict[str, Any]:
-        """The record of the first epoch with the highest test accuracy."""
-        return max(self.history, key=lambda record: record["test"]["top1"])
+    def best(self, on: str = "test") -> dict[str, Any]:
+        """The record of the first epoch with the highest accuracy on the test set, or on "validation"."""
+        return max(self.history, key=lambda record: record[on]["top1"])
 
     def _log(self, record: dict[str, Any]) -> None:
         train, test = record["train"], record["test"]
@@ -386,6 +389,7 @@ class Member:
                 "learning_rate": record["learning_rate"],
                 **{f"loss/{name}": train[name] for name in train if name not in ("loss", "top1")},
                 **record.get("readings", {}),
+                **{f"validation_{name}": value for name, value in record.get("validation", {}).items()},
             },
         )
 
@@ -422,6 +426,9 @@ class Member:
             "parameters": count_parameters(self.student),
             "method_parameters": count_parameters(self.method),
         }
+        if "validation" in last:
+            chosen = self.best("validation")
+            result["by_validation"] = {"epoch": chosen["epoch"], **chosen["test"]}
         if "answers" in last:
             result["answers"] = last["answers"]
         self.folder.write_metrics(self.history)

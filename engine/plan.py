@@ -13,6 +13,7 @@ from distiller_zoo.published import published_for
 from distiller_zoo.teachers import Weighting
 from engine.recipes import Recipe
 from engine.retrospection import RetrospectionPlan
+from models.registry import file_name_of
 
 DEFAULT_KD_T = 4.0
 
@@ -53,6 +54,7 @@ class RunPlan:
         backbone: weights that are kept and frozen; only the classifier is trained.
         logit_standardization: whether losses on logits see standardised ones.
         teacher_weighting: how methods that learn from predictions see several teachers.
+        validation: how many training images are held out and measured on beside the test set.
         retrospection: how the run learns from its own past predictions; None for cross-entropy alone.
     """
 
@@ -73,6 +75,7 @@ class RunPlan:
     logit_standardization: bool = False
     retrospection: RetrospectionPlan | None = None
     teacher_weighting: Weighting = "average"
+    validation: int = 0
 
     def as_published(self, given: Collection[str]) -> "RunPlan":
         """With the weight and options that a paper gives for this pair, where one does; `given` ones stay."""
@@ -94,20 +97,22 @@ class RunPlan:
         modifiers = ["logit_standardization"] if self.logit_standardization else []
         modifiers += [self.teacher_weighting] if self.teacher_weighting != "average" else []
         modifiers += [] if self.retrospection is None else [asdict(self.retrospection)]
+        modifiers += [{"validation": self.validation}] if self.validation else []
         return _digest([task, method, protocol, *backbone, *modifiers])
 
     @property
     def name(self) -> str:
         """The run's folder: readable, safe on every file system, distinct for distinct runs."""
+        model = file_name_of(self.model)
         rates = f"lr_{self.recipe.learning_rate:g}_decay_{self.recipe.weight_decay:g}"
         if self.kind == "teacher":
-            text = f"{self.model}_{self.dataset}_{rates}"
+            text = f"{model}_{self.dataset}_{rates}"
         elif self.kind == "probe":
-            text = f"{self.model}_to_{self.dataset}_{rates}"
+            text = f"{model}_to_{self.dataset}_{rates}"
         else:
-            teachers = "+".join(teacher.model for teacher in self.teachers) or "none"
+            teachers = "+".join(file_name_of(teacher.model) for teacher in self.teachers) or "none"
             w = self.weights
-            text = f"S_{self.model}_T_{teachers}_{self.dataset}_{self.method.replace('*', 'x')}"
+            text = f"S_{model}_T_{teachers}_{self.dataset}_{self.method.replace('*', 'x')}"
             text += f"_r_{w.gamma:g}_a_{w.alpha:g}_b_{w.beta:g}"
         return f"{text}_trial_{self.trial}_{self.run_id}"
 
@@ -138,6 +143,18 @@ class RunPlan:
             parts += [f"lwr_{key}={value:g}" for key, value in _changes(self.retrospection).items() if key != "k"]
         return " ".join(parts)
 
+    @property
+    def protocol(self) -> str:
+        """One line for people: what two runs must share to be compared."""
+        held_out = f", {self.validation} images held out" if self.validation else ""
+        return f"{self.recipe.protocol()}, {self.precision}{held_out}"
+
+    @property
+    def protocol_id(self) -> str:
+        """Hash of the same."""
+        held_out = [self.validation] if self.validation else []
+        return _digest([self.recipe.digest(), self.precision, *held_out])
+
     def config(self, measured: list[dict[str, float]], environment: dict[str, Any]) -> dict[str, Any]:
         """What config.json holds. `measured` is each teacher's accuracy on the test set."""
         entry = DATASETS[self.dataset]
@@ -165,8 +182,9 @@ class RunPlan:
             "seed": self.seed,
             "recipe": self.recipe.as_dict(),
             "precision": self.precision,
-            "protocol": f"{self.recipe.protocol()}, {self.precision}",
-            "protocol_id": _digest([self.recipe.digest(), self.precision]),
+            "validation": self.validation,
+            "protocol": self.protocol,
+            "protocol_id": self.protocol_id,
             "run_id": self.run_id,
             "environment": environment,
         }

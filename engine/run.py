@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import RequestError
-from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, digest, load_arrays
+from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, digest, hold_out, load_arrays, without_held_out
 from dataset.transfer import resident
 from engine.compute import Compute
 from engine.deployed import Deployed
@@ -57,7 +57,7 @@ def run_plans(
     backbone: Backbone | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Outcome:
-    """Train all plans, which share data set and teachers; those with the same batches train as one group.
+    """Train all plans, which share data set, held-out part and teachers; those with equal batches form a group.
 
     Args:
         overwrite: start runs anew that are there; otherwise finished ones are left alone, others continued.
@@ -70,7 +70,7 @@ def run_plans(
             process writes it, or the data is not to be had or has changed.
         Interrupted: after SIGINT or SIGTERM.
     """
-    entry = DATASETS[plans[0].dataset]
+    entry = without_held_out(DATASETS[plans[0].dataset], plans[0].validation)
     with joined_world(compute.device.type) as world, ExitStack() as opened:
         compute, progress = compute.joined(world), Progress(silent=not world.main)
         members = _build(plans, teachers, entry, output, backbone, skip_refused, world, progress)
@@ -83,7 +83,11 @@ def run_plans(
         _report_changed_data(finished, data_digest, progress)
         if not remaining:
             return Outcome()
+        data, held_out = hold_out(data, plans[0].validation) if plans[0].validation else (data, None)
         data = Arrays(*(resident(array, compute.device) for array in data))
+        if held_out is not None:
+            tested = (resident(array, compute.device) for array in (held_out.test_images, held_out.test_labels))
+            held_out = Arrays(data.train_images, data.train_labels, *tested)
         measured = [_measure(teacher, data, entry, compute, progress) for teacher in _wanted(teachers, remaining)]
         environment = describe_environment(compute.device) | compute.describe()
         outcome = Outcome()
@@ -98,7 +102,9 @@ def run_plans(
                     member.folder.write_config(config | {"data_sha256": data_digest})
                 progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
             networks = [teacher.network for teacher in _wanted(teachers, group)]
-            outcome |= train_group(group, networks, stream, data, entry, compute, progress, checkpoint_seconds)
+            outcome |= train_group(
+                group, networks, stream, data, held_out, entry, compute, progress, checkpoint_seconds
+            )
         return outcome
 
 

@@ -37,6 +37,7 @@ def train_group(
     teachers: Sequence[Deployed],
     stream: BatchStream,
     data: Arrays,
+    held_out: Arrays | None,
     entry: DatasetEntry,
     compute: Compute,
     progress: Progress,
@@ -46,6 +47,9 @@ def train_group(
 
     Members may stand at different positions (one may have been interrupted, another be new): the stream
     starts at the earliest, and a member joins when the stream reaches it. One that fails leaves the group.
+
+    Args:
+        held_out: what members are measured on beside the test set, as its own record's test set; None for nothing.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with every member's state saved.
@@ -110,7 +114,7 @@ def train_group(
             progress.end()
             for member in [m for m in active if m.position == (epoch, stream.steps_per_epoch)]:
                 initial = member.initial
-                if not attempt(member, member.finish_epoch, data, entry):
+                if not attempt(member, member.finish_epoch, data, held_out, entry):
                     continue
                 if initial:
                     progress.initial_epoch(member.plan, member.initial_history[-1])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.errors import RequestError
 from common.registry import Registry
 from models.network import Network
 
@@ -26,9 +27,53 @@ class ModelEntry:
     learning_rate: float | None = None
 
 
+class Library:
+    """Networks of another package, named PREFIX:NAME. Nothing of that package is imported before one is asked for."""
+
+    def canonical(self, name: str) -> str:
+        """The one way to write a NAME (without the prefix); raises RequestError where there is no such network."""
+        raise NotImplementedError
+
+    def entry(self, name: str) -> ModelEntry:
+        """What is registered of a canonical NAME."""
+        raise NotImplementedError
+
+
+class ModelRegistry(Registry[ModelEntry]):
+    """The networks of this package, in order, and behind prefixes those of libraries, which are not counted out."""
+
+    def __init__(self):
+        super().__init__("model")
+        self._libraries: dict[str, Library] = {}
+
+    def add_library(self, prefix: str, library: Library) -> None:
+        """Open all names that begin with `prefix` and a colon."""
+        self._libraries[prefix] = library
+
+    def canonical(self, name: str) -> str:
+        prefix, colon, rest = name.partition(":")
+        if name not in self._entries and colon and prefix in self._libraries:
+            return f"{prefix}:{self._libraries[prefix].canonical(rest)}"
+        return super().canonical(name)
+
+    def __getitem__(self, name: str) -> ModelEntry:
+        name = self.canonical(name)
+        if name in self._entries:
+            return self._entries[name]
+        prefix, _, rest = name.partition(":")
+        return self._libraries[prefix].entry(rest)
+
+    def __contains__(self, name: str) -> bool:
+        try:
+            self.canonical(name)
+        except RequestError:
+            return False
+        return True
+
+
 DEFAULT_STUDENT = "mixer_s4"
 
-MODELS: Registry[ModelEntry] = Registry("model")
+MODELS = ModelRegistry()
 
 
 def register_model(name: str, *, family: str, summary: str, aliases=(), **hints):
@@ -48,3 +93,8 @@ def create_model(name: str, num_classes: int = 100, image_size: int = 32) -> Net
         RequestError: unknown name, or an image size that the network cannot take.
     """
     return MODELS[name].build(num_classes=num_classes, image_size=image_size)
+
+
+def file_name_of(model: str) -> str:
+    """A network's name as a part of file names, safe on every file system: timm:NAME@224 gives timm_NAME_224."""
+    return model.replace(":", "_").replace("@", "_")

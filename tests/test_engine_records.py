@@ -310,10 +310,10 @@ from engine import member
 from engine.member import Member
 limit, after = int(sys.argv[1]), int(sys.argv[2])
 original = Member.finish_epoch
-def finish_epoch(self, data, entry):
+def finish_epoch(self, data, held_out, entry):
     if self.position[0] > after:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    return original(self, data, entry)
+    return original(self, data, held_out, entry)
 Member.finish_epoch = finish_epoch
 sys.exit(train_student.main(sys.argv[3:]))
 """
@@ -356,10 +356,10 @@ def fill(path):
 def test_disk_that_is_really_full(tiny_disk, monkeypatch, capsys):
     original = Member.finish_epoch
 
-    def finish_epoch(self, data, entry):
+    def finish_epoch(self, data, held_out, entry):
         if self.position[0] == 2:
             fill(tiny_disk / "filler")
-        original(self, data, entry)
+        original(self, data, held_out, entry)
 
     with monkeypatch.context() as patch:
         patch.setattr(Member, "finish_epoch", finish_epoch)
