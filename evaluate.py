@@ -9,7 +9,7 @@ from common.command import DONE, guard, make_parser
 from dataset import DATASETS, load_arrays
 from engine import cli
 from engine.compute import resolve_compute
-from engine.evaluate import evaluate
+from engine.evaluate import evaluate, evaluate_answers
 from engine.weights import load_network
 
 
@@ -17,6 +17,7 @@ def parse(argv: list[str] | None):
     parser = make_parser(__doc__)
     parser.add_argument("--path", type=Path, required=True, metavar="CKPT", help="checkpoint to measure")
     parser.add_argument("--model", metavar="NAME", help="network, where the checkpoint does not say")
+    parser.add_argument("--answers", action="store_true", help="also each way in which the network could answer (std)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     cli.add_data_arguments(parser)
@@ -33,12 +34,19 @@ def main(argv: list[str] | None = None) -> int:
     compute.place(loaded.network)
     data = load_arrays(entry.name, arguments.data_folder)
     result = evaluate(loaded.network, data, entry, compute)
+    answers = evaluate_answers(loaded.network.answers, data, entry, compute) if arguments.answers else {}
     if arguments.json:
-        print(json.dumps({key: result[key] for key in ("top1", "top5", "loss", "images")} | {"model": loaded.arch}))
+        print(json.dumps(result | {"model": loaded.arch} | ({"answers": answers} if arguments.answers else {})))
     else:
-        top1, top5, loss, images = (result[key] for key in ("top1", "top5", "loss", "images"))
-        print(f"Acc@1 {top1:.2f} Acc@5 {top5:.2f} loss {loss:.3f} ({images} images)")
+        print(line(result))
+        for name, answer in answers.items():
+            print(f"{name}: {line(answer)}")
     return DONE
+
+
+def line(result: dict) -> str:
+    top1, top5, loss, images = (result[key] for key in ("top1", "top5", "loss", "images"))
+    return f"Acc@1 {top1:.2f} Acc@5 {top5:.2f} loss {loss:.3f} ({images} images)"
 
 
 if __name__ == "__main__":

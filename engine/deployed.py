@@ -47,5 +47,13 @@ class Deployed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.features(x).logits
 
+    def answers(self, x: Tensor) -> dict[str, Tensor]:
+        """B×K logits by each way in which the network could answer, where its method knows several; by name."""
+        if self.method is None:
+            return {}
+        if self.renormalise is not None:
+            x = self.renormalise(x)
+        return self.method.answers(self.method.attach(self.network.features(x)))
+
     def feature_shapes(self) -> FeatureShapes:
         return self.network.feature_shapes()

@@ -366,9 +366,8 @@ class Member:
         """Accuracy and loss by each way in which the student could answer, where the method knows several."""
         if type(self.method).answers is Method.answers:
             return {}
-        self.student.eval(), self.method.eval()
-        look = lambda images: self.method.answers(self.method.attach(self.student.features(images)))  # noqa: E731
-        results = evaluate_answers(look, data, entry, self.compute)
+        deployed = Deployed(self.student, self.method).eval()
+        results = evaluate_answers(deployed.answers, data, entry, self.compute)
         self._set_mode()
         return {name: {key: result[key] for key in ("top1", "top5", "loss")} for name, result in results.items()}
 

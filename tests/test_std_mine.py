@@ -1,5 +1,6 @@
 """MINE: its bound against NumPy and against a known mutual information, and the steps that STD takes by it."""
 
+import json
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
+import evaluate as evaluate_script
 from distiller_zoo import Pair, create_method
 from distiller_zoo.method import Trainee
 from distiller_zoo.mine import StatisticsNetwork, information_bound, marginal_order
@@ -195,10 +197,21 @@ def test_recorded_and_resumed_to_the_bit(teacher, tmp_path, monkeypatch):
     assert without[0]["test"] != read_metrics(whole)[0]["test"]
 
 
-def test_all_answers_are_reported(teacher, tmp_path):
+def test_all_answers_are_reported(teacher, tmp_path, capsys):
     assert train("std", "kd", output=tmp_path, teacher=teacher, student="mixer_pico") == 0
     result = read_json(folder_of(tmp_path, "std") / "result.json")
     assert list(result["answers"]) == ["average", "class", "distillation", "confidence"]
     assert result["answers"]["average"] == {key: result["last"][key] for key in ("top1", "top5", "loss")}
     assert len({answer["loss"] for answer in result["answers"].values()}) == 4
     assert "answers" not in read_json(folder_of(tmp_path, "kd") / "result.json")
+    capsys.readouterr()
+    weights = next(folder_of(tmp_path, "std").glob("*_last.pth"))
+    argv = ["--path", str(weights), "--dataset", "digits", "--device", "cpu", "--answers"]
+    assert evaluate_script.main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == list(result["answers"])
+    assert lines[1] == f"average: {lines[0]}"
+    assert evaluate_script.main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["answers"]
+    for name, answer in result["answers"].items():
+        assert found[name] == pytest.approx(answer | {"images": 500})
