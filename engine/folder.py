@@ -16,6 +16,7 @@ from common.files import write_json, write_text
 from common.lock import LOCK, sole_user_of
 from engine.weights import save_weights, write_torch
 from models import Network
+from models.registry import file_name_of
 
 
 def trained_by(weights: Path) -> str:
@@ -43,8 +44,8 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.pth"
         self.former_checkpoint = path / "checkpoint_former.pth"
         self.events = path / "tensorboard"
-        self.best = path / f"{arch}_best.pth"
-        self.last = path / f"{arch}_last.pth"
+        self.best = path / f"{file_name_of(arch)}_best.pth"
+        self.last = path / f"{file_name_of(arch)}_last.pth"
 
     def at_epoch(self, epoch: int) -> Path:
         return self.path / f"ckpt_epoch_{epoch}.pth"

@@ -17,6 +17,7 @@ from common.files import write_bytes
 from dataset import DATASETS
 from engine.weights import load_network
 from models.published import DATASET, DEFAULT_TEACHER, PUBLISHED, PublishedTeacher
+from models.registry import file_name_of
 
 
 def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
@@ -75,8 +76,8 @@ def _trained_here(dataset: str, model: str | None, models: Path) -> Path | None:
         try:
             config = json.loads(config_file.read_text())
             fits = config["dataset"] == dataset and model in (None, config["model"])
-            weights = config_file.parent / f"{config['model']}_last.pth"
-        except (OSError, ValueError, KeyError, TypeError):
+            weights = config_file.parent / f"{file_name_of(config['model'])}_last.pth"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if fits and weights.is_file():
             return weights

@@ -290,10 +290,13 @@ def test_killed_at_random_moments(teacher, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_all_methods_killed_at_random_moments(teacher, tmp_path, capsys):
-    """A CNN for the methods that take one, an MLP for the others."""
+    """A CNN for the methods that take one, an MLP or DeiT for the others."""
     draw = random.Random(SEED)
     convolutional = Killer(tuple(METHODS), "resnet8", tmp_path / "resnet8", teacher, draw)
     others = tuple(method for method in METHODS if method not in convolutional.trained)
-    killers = [convolutional, Killer(others, "mixer_pico", tmp_path / "mixer_pico", teacher, draw)]
+    killers = [convolutional]
+    for student in ("mixer_pico", "deit_pico_distilled"):
+        killers.append(Killer(others, student, tmp_path / student, teacher, draw))
+        others = tuple(method for method in others if method not in killers[-1].trained)
     assert set.union(*(killer.trained for killer in killers)) == set(METHODS)
     kill_at_random(20, killers, capsys)

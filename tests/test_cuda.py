@@ -53,7 +53,7 @@ class Steps:
         self.teacher = Deployed(create_model("resnet20", ENTRY.num_classes, ENTRY.image_size)).eval()
         self.teacher.requires_grad_(False)
         file = TeacherFile("resnet20", Path("teacher.pth"), "0" * 64)
-        for student in ("resnet8", "mixer_pico"):
+        for student in ("resnet8", "mixer_pico", "deit_pico_distilled"):
             try:
                 self.member = self.make(method, student, file, folder)
                 break
@@ -132,7 +132,7 @@ def test_deterministic_gives_the_same_bits(method, teacher, tmp_path, monkeypatc
     """Twice, and when it was cut in between."""
     import train_student
 
-    student = "mixer_pico" if method == "std" else "resnet8"
+    student = {"std": "mixer_pico", "deit": "deit_pico_distilled"}.get(method, "resnet8")
 
     def run(name):
         argv = on_cuda(method, output=tmp_path / name, teacher=teacher, student=student, extra=["--deterministic"])

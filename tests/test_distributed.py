@@ -83,7 +83,7 @@ def test_every_method_by_several_processes_and_by_one(student, processes, teache
     expected = {folder.name: folder for folder in folders_of(tmp_path / "one")}
     found = {folder.name: folder for folder in folders_of(tmp_path / "several")}
     assert found.keys() == expected.keys()
-    assert len(found) >= len(METHODS) - 2  # std refuses CNNs; fsp and kdsvd unequal channels
+    assert len(found) >= len(METHODS) - 3  # std refuses CNNs; fsp and kdsvd unequal channels; deit all but DeiT
     for name, folder in found.items():
         assert_close(read_metrics(folder)[0]["train"], read_metrics(expected[name])[0]["train"], name)
         test, of_one = (read_metrics(f)[0]["test"] for f in (folder, expected[name]))

@@ -30,14 +30,17 @@ INTERRUPTED = 130
 
 
 def student_for(method):
-    """A CNN with batch normalisation, or an MLP where the method asks for one."""
-    shapes = create_model("resnet8", 10, 8).feature_shapes()
-    teachers = (shapes,) * METHODS[method].min_teachers
-    try:
-        create_method(method, Pair(shapes, teachers, DIGITS.train_size))
-    except RequestError:
-        return "mixer_pico"
-    return "resnet8"
+    """A CNN with batch normalisation, or an MLP or DeiT where the method asks for one."""
+    teachers = (create_model("resnet8", 10, 8),) * METHODS[method].min_teachers
+    for name in ("resnet8", "mixer_pico"):
+        student = create_model(name, 10, 8)
+        shapes = tuple(teacher.feature_shapes() for teacher in teachers)
+        try:
+            create_method(method, Pair(student.feature_shapes(), shapes, DIGITS.train_size)).meet(student, teachers)
+        except RequestError:
+            continue
+        return name
+    return "deit_pico_distilled"
 
 
 STUDENTS = {method: student_for(method) for method in METHODS}

@@ -68,8 +68,10 @@ REFUSED = {
     "std": {("resnet20", "resnet8"), ("wrn_16_1", "ShuffleV1"), ("mixer_pico", "resnet8")},  # needs an MLP
     "fsp": set(PAIRS[1:]),  # needs equal channels
     "kdsvd": set(PAIRS[1:]),
+    "deit": set(PAIRS),  # needs a distillation token
 }
 CASES = [(m, *pair) for m in METHODS for pair in PAIRS if pair not in REFUSED.get(m, ())]
+CASES.append(("deit", "resnet20", "deit_pico_distilled"))
 
 
 # --- one real step --------------------------------------------------------------------------------
@@ -123,7 +125,9 @@ def take_step(folder, plan, teachers, batch_size=12):
 
 
 def student_for(name):
-    """An MLP where the method takes one."""
+    """An MLP where the method takes one, DeiT where it takes nothing else."""
+    if REFUSED.get(name) == set(PAIRS):
+        return "deit_pico_distilled"
     return "resnet8" if ("resnet20", "mixer_pico") in REFUSED.get(name, ()) else "mixer_pico"
 
 
@@ -163,7 +167,7 @@ def test_one_step(name, teacher, student, tmp_path):
 @every_method
 def test_a_batch_of_two(name, tmp_path):
     """The last batch of an epoch may be as small as it likes (batch norm needs two)."""
-    student = "mixer_pico" if name == "std" else "resnet8"
+    student = student_for(name) if ("resnet20", "resnet8") in REFUSED.get(name, ()) else "resnet8"
     teachers = teachers_for(name, "resnet20")
     member, _ = take_step(tmp_path, make_plan(name, teachers, student), teachers, batch_size=2)
     assert torch.tensor(member.meters.means()["loss"]).isfinite()

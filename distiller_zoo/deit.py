@@ -1,0 +1,68 @@
+"""DeiT: Training data-efficient image transformers & distillation through attention (Touvron, Cord, Douze, Massa,
+Sablayrolles, Jégou, ICML 2021, arXiv:2012.12877).
+
+A distillation token goes through the blocks beside the class token and has a head of its own (models/vit.py). The class
+head learns the label, the distillation head the teacher; the deployed student answers with the mean of both logits:
+
+    hard    L = ½·CE(z, y) + ½·CE(z_dist, argmax z_t)
+    soft    L = (1−λ)·CE(z, y) + λ·T²·KL( softmax(z_t/T) ‖ softmax(z_dist/T) )
+
+γ and β are the two factors. Published values: ½ and ½ in the paper's equation 3, hard labels, which its results have;
+for soft labels its section on hyper-parameters takes the usual T = 3 and λ = 0.1 (`-r 0.9 -b 0.1`), while the authors'
+code has T = 1 and λ = 0.5 by default. That code also divides the divergence by the B·K elements of the logits (issue
+61 of facebookresearch/deit); here it is the mean over the batch, K times as large.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+
+from common.errors import RequestError
+from distiller_zoo.kd import kd_loss
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.predictions import check_positive
+from distiller_zoo.registry import register_method
+
+
+@register_method("deit")
+class DeiT(Method):
+    """The teacher's label for the head of the distillation token.
+
+    Options:
+        deit_labels: the class that the teacher prefers, or its prediction softened.
+        deit_T: temperature of soft labels.
+    """
+
+    paper = "Touvron et al., Training Data-efficient Image Transformers & Distillation through Attention, ICML 2021"
+    weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    student_needs = ("heads",)
+    teacher_needs = ()
+
+    def __init__(self, pair: Pair, *, deit_labels: Literal["hard", "soft"] = "hard", deit_T: float = 3.0):
+        super().__init__(pair)
+        check_positive(deit_T=deit_T)
+        self.hard, self.temperature = deit_labels == "hard", deit_T
+
+    def meet(self, student, teachers):
+        if getattr(student, "head_dist", None) is None:
+            raise RequestError(
+                "deit trains the head of a distillation token, which this student does not have; "
+                "choose one that does, for instance --model_s deit_nano_distilled"
+            )
+
+    def attach(self, features):
+        return features  # the network has it all; written out so that files of weights say who answers with both heads
+
+    def predict(self, features):
+        return self.answers(features)["average"]
+
+    def answers(self, features):
+        class_head, (distillation_head,) = features.logits, features.heads
+        average = (class_head + distillation_head) / 2
+        return {"average": average, "class": class_head, "distillation": distillation_head}
+
+    def loss(self, student, teacher, batch):
+        (logits,) = student.heads
+        if self.hard:
+            return F.cross_entropy(logits, teacher.logits.argmax(dim=1))
+        return kd_loss(logits, teacher.logits, self.temperature)

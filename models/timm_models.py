@@ -1,0 +1,218 @@
+"""Any network of timm (pytorch-image-models, Wightman, 2019) by its name there: `timm:resnet18`, `timm:mixer_b16_224`.
+
+It is built without weights for the images of the data set. `timm:NAME@224` is built for 224 px and resizes the images
+itself, bicubic with antialiasing as timm's own transforms do: so a network fine-tuned at 224 px can teach on images of
+32 px. A tag behind a dot (`resnet18.a1_in1k`) names weights, and is dropped.
+
+Parameters have timm's names, so timm's own state dicts load. They say nothing of normalisation: the images come
+normalised as the data set is here.
+"""
+
+import difflib
+from functools import cache, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import RequestError
+from models.features import Features
+from models.network import Network
+from models.registry import MODELS, Library, ModelEntry, register_model
+from models.tokens import NUM_STAGES
+
+FORM = "any network of timm as timm:NAME, images resized as timm:NAME@224 (pip install timm==1.0.31)"
+# What timm and torch raise where a network cannot be built for, or cannot take, images of some size.
+UNFIT = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)
+
+
+class TimmNetwork(Network):
+    """A network of timm that shows its features, by one pass of timm's `forward_intermediates`.
+
+    Of the maps that timm gives, B×C×H×W in order, the stem is the first. Where all have one shape (ViTs, MLPs) they are
+    the blocks, and the stages are four of them at even distances; elsewhere the stages are the last four, or fewer.
+    Preacts are the stages, whatever activation these end in. The embedding is what the classifier reads; where it is
+    the mean of the final map, that is `last_map`, elsewhere the embedding as a map of one position.
+
+    Args:
+        network: as timm builds it.
+        name: NAME or NAME@SIZE, for messages.
+        image_size: of the images that come.
+        built_for: of the images that it takes; others are resized.
+
+    Raises:
+        RequestError: it cannot take such images, or its answer is no linear layer's.
+    """
+
+    def __init__(self, network: nn.Module, name: str, image_size: int, built_for: int):
+        super().__init__()
+        # The very dictionaries of timm's network: what is moved, loaded or trained here is so there, under timm's
+        # names. The network itself lies in a tuple, for as a submodule it would add a prefix to all of them.
+        for members in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            setattr(self, members, getattr(network, members))
+        self._timm = (network,)
+        self.image_size, self.built_for = image_size, built_for
+        self.classifier_name = _classifier_name(network, name)
+        self.averages_map = False
+        self._probe(name)
+
+    def train(self, mode: bool = True) -> "TimmNetwork":
+        self._timm[0].train(mode)
+        return super().train(mode)
+
+    def features(self, x: Tensor) -> Features:
+        if self.built_for != self.image_size:
+            size = (self.built_for, self.built_for)
+            x = F.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
+        return self._features(x)
+
+    def _features(self, x: Tensor) -> Features:
+        """Of images in the size that it is built for."""
+        (network,) = self._timm
+        final, maps = network.forward_intermediates(x)
+        embedding = network.forward_head(final, pre_logits=True)
+        isotropic = len(maps) > 1 and len({m.shape for m in maps}) == 1
+        stages = _evenly(maps) if isotropic else tuple(maps[-NUM_STAGES:])
+        last_map = _as_map(final, embedding.shape[1]) if self.averages_map else embedding[:, :, None, None]
+        blocks = tuple(maps) if isotropic else ()
+        return Features(self.last_linear(embedding), embedding, maps[0], stages, stages, last_map, blocks)
+
+    @torch.no_grad()
+    def _probe(self, name: str) -> None:
+        """Compare the features of one image with what timm computes, and find out whether it averages a map."""
+        (network,) = self._timm
+        image = torch.rand(1, 3, self.built_for, self.built_for, generator=torch.Generator().manual_seed(0))
+        read: list[Tensor] = []
+        hook = self.last_linear.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+        self.eval()
+        try:
+            logits = network(image)
+            hook.remove()
+            seen, final = self._features(image), network.forward_features(image)
+            maps = [seen.stem, *seen.stages]
+        except UNFIT as error:
+            raise _unfit(name, self.built_for, error) from None
+        finally:
+            self.train()
+        if any(m.ndim != 4 for m in maps) or not (_close(seen.embedding, read[0]) and _close(seen.logits, logits)):
+            raise RequestError(f"timm:{name} computes its logits in a way that its features do not show; take another")
+        last_map = _as_map(final, seen.embedding.shape[1])
+        self.averages_map = last_map is not None and _close(last_map.mean(dim=(2, 3)), seen.embedding)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def _evenly(maps: list[Tensor]) -> tuple[Tensor, ...]:
+    """Up to four maps at even distances, the last one among them."""
+    count = min(NUM_STAGES, len(maps))
+    return tuple(maps[(i + 1) * len(maps) // count - 1] for i in range(count))
+
+
+def _as_map(final: Tensor, channels: int) -> Tensor | None:
+    """timm's final features as B×channels×H×W, of B×C×H×W, B×H×W×C or B×P×C; None where they are neither."""
+    if final.ndim == 3 and final.shape[2] == channels:
+        side = int(final.shape[1] ** 0.5)
+        return final.transpose(1, 2).unflatten(2, (side, side)) if side * side == final.shape[1] else None
+    if final.ndim == 4 and final.shape[1] == channels:
+        return final
+    return final.permute(0, 3, 1, 2) if final.ndim == 4 and final.shape[3] == channels else None
+
+
+def _classifier_name(network: nn.Module, name: str) -> str:
+    """What the last linear layer is called; raises RequestError where there is no single one."""
+    classifier = network.get_classifier()
+    if not isinstance(classifier, nn.Linear):
+        raise RequestError(
+            f"timm:{name} does not answer by one linear layer (its classifier is a {type(classifier).__name__}); "
+            f"take another network (of DeiT with two heads: deit_tiny_distilled and its like, without the prefix)"
+        )
+    return next(path for path, module in network.named_modules() if module is classifier)
+
+
+def _unfit(name: str, size: int, error: Exception) -> RequestError:
+    arch = name.partition("@")[0]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100].rstrip(".")
+    usual = _timm().get_pretrained_cfg(arch).input_size[-1]
+    mend = "take another size" if usual == size else f"timm:{arch}@{usual} resizes them"
+    return RequestError(f"timm:{name} cannot take images of {size}×{size} ({reason}); {mend}")
+
+
+def _timm():
+    try:
+        import timm
+    except ImportError:
+        raise RequestError("names such as timm:resnet18 need the package timm: pip install timm==1.0.31") from None
+    return timm
+
+
+def _build(name: str, num_classes: int, image_size: int) -> TimmNetwork:
+    """The network NAME or NAME@SIZE, with timm's random weights."""
+    arch, _, size = name.partition("@")
+    built_for = int(size or image_size)
+    try:
+        network = _create(arch, num_classes, built_for)
+    except UNFIT as error:
+        raise _unfit(name, built_for, error) from None
+    return TimmNetwork(network, name, image_size, built_for)
+
+
+def _create(arch: str, num_classes: int, image_size: int) -> nn.Module:
+    create = partial(_timm().create_model, arch, pretrained=False, num_classes=num_classes)
+    try:
+        network = create(img_size=image_size)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+        network = create()  # one that takes images of many sizes, and none by name
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d) and type(part) is not nn.BatchNorm2d and hasattr(part, "act"):
+            # timm has batch norms that also activate. Several processes give batch norms another class, in which
+            # the activation would be lost; as a hook it stays.
+            part.__class__ = nn.BatchNorm2d
+            part.register_forward_hook(_activate)
+    return network
+
+
+def _activate(part: nn.Module, _, output: Tensor) -> Tensor:
+    return part.act(part.drop(output))
+
+
+@cache
+def _recipe(arch: str) -> str:
+    """The recipe by default: `repdistiller` for networks with batch norm and without layer norm, which are CNNs;
+    `deit` for transformers, MLPs, and CNNs that have taken over their norm."""
+    with torch.device("meta"):
+        parts = list(_timm().create_model(arch, pretrained=False).modules())
+    has_batch_norm = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts)
+    has_layer_norm = any(isinstance(part, nn.LayerNorm) for part in parts)
+    return "repdistiller" if has_batch_norm and not has_layer_norm else "deit"
+
+
+class TimmLibrary(Library):
+    """The names behind `timm:`."""
+
+    def canonical(self, name: str) -> str:
+        plain, at, size = name.partition("@")
+        arch = plain.partition(".")[0]
+        known = _timm().list_models()
+        if arch not in known:
+            near = difflib.get_close_matches(arch, known, n=3) or ["resnet18", "mixer_b16_224", "vit_tiny_patch16_224"]
+            raise RequestError(
+                f"unknown model 'timm:{name}'; did you mean {', '.join(f'timm:{other}' for other in near)}? "
+                f"(timm.list_models() has all)"
+            )
+        if not at:
+            return arch
+        if not (size.isascii() and size.isdigit() and int(size)):
+            raise RequestError(f"model 'timm:{name}': behind @ stands an image size in pixels, as in timm:{arch}@224")
+        return f"{arch}@{int(size)}"
+
+    def entry(self, name: str) -> ModelEntry:
+        return ModelEntry(partial(_build, name), "timm", FORM, recipe=_recipe(name.partition("@")[0]))
+
+
+MODELS.add_library("timm", TimmLibrary())
+# One stands in the lists for all.
+register_model("timm:resnet18", family="timm", summary=FORM)(partial(_build, "resnet18"))
