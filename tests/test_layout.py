@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "engine": {"common", "models", "dataset", "distiller_zoo"},
     "benchmarking": {"common", "models", "dataset", "distiller_zoo", "engine"},
     "reporting": {"common"},
+    "analysis": {"common", "models", "dataset", "engine", "reporting"},
 }
 SCRIPTS = sorted(ROOT.glob("*.py"))
 

@@ -1,0 +1,74 @@
+"""How far a student answers as its teacher does, and where it is right.
+
+Agreement and KL are the two measures of fidelity of Stanton et al., Does Knowledge Distillation Really Work?, NeurIPS
+2021.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Teacher and student on N images of K classes.
+
+    Attributes:
+        share: of images with the same prediction, 0..1.
+        where_right, where_wrong: the same among those that the teacher classifies rightly and wrongly; None where
+            there are none.
+        kl: mean over images of KL(softmax(z_t) ‖ softmax(z_s)), in nats.
+        teacher, student: K×K counts, a row per true class, a column per prediction.
+        student_by_teacher: K×K counts, a row per prediction of the teacher, a column per prediction of the student.
+    """
+
+    share: float
+    where_right: float | None
+    where_wrong: float | None
+    kl: float
+    teacher: np.ndarray
+    student: np.ndarray
+    student_by_teacher: np.ndarray
+
+
+def compare(teacher: np.ndarray, student: np.ndarray, labels: np.ndarray) -> Agreement:
+    """All measures from the N×K logits of both and the N labels."""
+    classes = teacher.shape[1]
+    by_teacher, by_student = teacher.argmax(axis=1), student.argmax(axis=1)
+    same, right = by_teacher == by_student, by_teacher == labels
+    return Agreement(
+        share=float(same.mean()),
+        where_right=_mean_or_none(same[right]),
+        where_wrong=_mean_or_none(same[~right]),
+        kl=mean_kl(teacher, student),
+        teacher=confusion(labels, by_teacher, classes),
+        student=confusion(labels, by_student, classes),
+        student_by_teacher=confusion(by_teacher, by_student, classes),
+    )
+
+
+def mean_kl(teacher: np.ndarray, student: np.ndarray) -> float:
+    """Mean over rows of KL(softmax(teacher) ‖ softmax(student)) of N×K logits, in nats, in float64."""
+    log_t, log_s = (log_softmax(logits.astype(np.float64), axis=1) for logits in (teacher, student))
+    return float((np.exp(log_t) * (log_t - log_s)).sum(axis=1).mean())
+
+
+def confusion(rows: np.ndarray, columns: np.ndarray, classes: int) -> np.ndarray:
+    """int64 K×K: how often row class i and column class j fall on one image."""
+    return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
+
+
+def class_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Per cent of each true class (row) that is predicted rightly, K; NaN for a class without images."""
+    images = counts.sum(axis=1)
+    return 100 * np.diag(counts) / np.where(images, images, np.nan)
+
+
+def row_shares(counts: np.ndarray) -> np.ndarray:
+    """Each row in per cent of its sum, K×K; a row of zeros stays one."""
+    return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def _mean_or_none(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
