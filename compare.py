@@ -1,33 +1,58 @@
 #!/usr/bin/env python3
-"""Tables of what runs have reached: `python compare.py [ROOT ...] [--format FORMAT] [--out FILE]`."""
+"""Tables of what runs have reached: `python compare.py [ROOT ...] [--where KEY=VALUE] [--published] [--out FILE]`."""
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError, RunError
 from common.files import write_text
+from reporting.published import compare_with_published
+from reporting.query import Condition, group_runs, select_runs
 from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
 from reporting.runs import read_runs
+from reporting.selection import SELECTIONS, select_epochs
 from reporting.table import tabulate
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser("Compare runs: one table for each data set, protocol and teacher → student pair.")
     parser.add_argument("roots", nargs="*", metavar="ROOT", help="folders that hold runs at any depth (default: save)")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of --out, else markdown")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="default: by the suffix of --out; terminal on a terminal, else markdown"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report there and print the path")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE[,VALUE]",
+        help="only runs whose config has one of these values: method=std,kd, model_s=resnet20, recipe.epochs=240, "
+        "options.std_modules=last; several --where must all hold",
+    )
+    parser.add_argument(
+        "--by", metavar="KEY", help="tables for each value of a field of the config; none and kd stand in all of them"
+    )
+    parser.add_argument(
+        "--select",
+        choices=SELECTIONS,
+        default="last",
+        help="whose epoch's test accuracy is the figure: the last one, the best on the test set, or the best on images "
+        "held out of the training set (default: last)",
+    )
+    parser.add_argument("--published", action="store_true", help="published figures beside ours, and what differs")
     arguments = parser.parse_intermixed_args(argv)
     arguments.roots = arguments.roots or ["save"]
     return arguments
 
 
 def chosen_format(name: str | None, out: Path | None) -> str:
-    """The format that was asked for, in words or by the file's suffix."""
+    """The format that was asked for, in words or by the file's suffix, or what suits who reads."""
     if name or out is None:
-        return name or "markdown"
+        return name or ("terminal" if sys.stdout.isatty() else "markdown")
     if out.suffix.lower() not in SUFFIXES:
         raise RequestError(
             f"--out {out}: no format goes with this name; end it in {' '.join(SUFFIXES)} or add --format"
@@ -35,8 +60,19 @@ def chosen_format(name: str | None, out: Path | None) -> str:
     return SUFFIXES[out.suffix.lower()]
 
 
-def build_report(roots: list[str]) -> Report:
-    """What lies below `roots`; raises RequestError where there is no run at all."""
+def build_report(
+    roots: Sequence[str],
+    where: Sequence[str] = (),
+    by: str | None = None,
+    select: str = "last",
+    published: bool = False,
+) -> Report:
+    """What lies below `roots`, for the conditions, groups and figure that the flags of the same names ask for.
+
+    Raises:
+        RequestError: there is no run at all, or a condition or group that no run knows.
+    """
+    conditions = [Condition.parse(argument) for argument in where]
     hint = "make one with `python train_student.py --distill std`"
     for root in roots:
         if not os.path.isdir(root):
@@ -46,8 +82,15 @@ def build_report(roots: list[str]) -> Report:
     if not runs and all(entry.state in ("foreign", "unreadable") for entry in skipped):
         others = f" ({len(skipped)} folders are foreign or unreadable, e.g. {skipped[0]})" if skipped else ""
         raise RequestError(f"no runs below {', '.join(roots)}{others}; name a folder of runs or {hint}")
-    table, notes = tabulate(runs)
-    return Report(table, notes, skipped)
+    chosen = select_runs(runs, conditions)
+    left_out = [f"--where leaves out {len(runs) - len(chosen)} of {len(runs)} finished runs"] if conditions else []
+    chosen, without_figure = select_epochs(group_runs(chosen, by), select)
+    table, notes = tabulate(chosen)
+    compared = None
+    if published:
+        compared, unknown = compare_with_published(table, chosen)
+        notes += unknown
+    return Report(table, notes + left_out, skipped + list(dict.fromkeys(without_figure)), chosen, compared)
 
 
 def write(out: Path, text: str) -> None:
@@ -83,7 +126,7 @@ def show(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     name = chosen_format(arguments.format, arguments.out)
-    report = build_report(arguments.roots)
+    report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
     text = FORMATS[name](report)
     if arguments.out is None:
         show(text)

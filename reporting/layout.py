@@ -1,68 +1,221 @@
-"""The tidy table → the tables that a person reads: one per teacher → student pair, cells as text."""
+"""The tidy table → the tables that a person reads: by teacher → student pair, over all pairs, and what it cost."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
-from reporting.table import GROUP, PAIR
+from reporting.statistics import CONFIDENCE, NO_SPREAD, TESTED, TOO_FEW
+from reporting.summary import across_pairs
+from reporting.table import GROUP, PAIR, REFERENCE
 
-LEGEND = (
-    "The figure is the last epoch's test accuracy (top-1, %), mean ± sample standard deviation over (n) trials; "
-    "the teacher's is over its distinct checkpoints. The best epoch is shown beside it and is chosen on the test set. "
-    "Gain is over the student alone. Bold marks the best last-epoch mean."
-)
 NAMES = {"teacher": "teacher", "student": "student alone"}
+ALPHA = 0.05
+BEST, SECOND = "best", "second"
+SIGNIFICANT = " †"
+# By what the figure is: its column, the column beside it, and what a heading has to add.
+FIGURES = {
+    "last": ("last top-1 (n)", ("best top-1", "best_mean"), ""),
+    "best": ("best top-1 (n)", ("last top-1", "last_mean"), "; the best epoch, chosen on the test set"),
+    "validation": ("top-1 (n)", ("last top-1", "last_mean"), "; the epoch chosen on held-out training images"),
+}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One table on the page: `heading` is shared by neighbours, `bold` are positions of rows."""
+    """One table on the page.
+
+    Attributes:
+        heading: shared by neighbours.
+        cells: text; the first column names the row.
+        marks: BEST or SECOND by (row, column), both positions.
+        optional: columns that a narrow page leaves out, the first one first.
+        note: a sentence that belongs below.
+    """
 
     heading: str
     title: str
     cells: pd.DataFrame
-    bold: frozenset[int] = frozenset()
+    marks: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    note: str = ""
+
+
+def legend(table: pd.DataFrame) -> str:
+    """What the columns mean, as far as they are there."""
+    if table.empty:
+        return ""
+    epoch = {
+        "last": "the last epoch's test accuracy (top-1, %)",
+        "best": "the test accuracy (top-1, %) of the epoch that is best on the test set, which flatters it",
+        "validation": "the test accuracy (top-1, %) of the epoch that is best on held-out training images",
+    }[table.selection.iloc[0]]
+    parts = [
+        f"The figure is {epoch}, mean ± sample standard deviation over (n) trials; "
+        "the teacher's is over its distinct checkpoints."
+    ]
+    if table.selection.iloc[0] == "last":
+        parts.append("The best epoch is shown beside it and is chosen on the test set.")
+    if table.gain.notna().any():
+        parts.append("Gain is over the student alone, in points.")
+    if table.gap_recovered.notna().any():
+        parts.append("Gap is the share of the way from the student alone to the teacher that is covered.")
+    if (table.kd_test == TESTED).any():
+        parts.append(
+            f"† marks a difference to {REFERENCE} with p < {ALPHA} by Welch's t-test after Holm's correction over the "
+            f"methods of a table; it takes 2 trials on both sides."
+        )
+    parts.append("Bold marks the best mean, italics or underlining the second best.")
+    if table.peak_memory_mib.notna().any():
+        parts.append("Peak memory is that of the process, which the runs of one command share.")
+    return " ".join(parts)
 
 
 def arrange(table: pd.DataFrame) -> Iterator[Shown]:
     """The tables in reading order: by data set and protocol, then frozen backbones, then networks trained alone."""
-    for place, of_dataset in table.groupby(GROUP[:3], sort=False):
-        dataset = "{}, {} classes, {}×{}".format(*place, place[-1])
+    for place, of_dataset in table.groupby(GROUP[:4], sort=False):
+        dataset = "{}, {} classes, {}×{}".format(*place[:3], place[2]) + (f", {place[3]}" if place[3] else "")
         probes, networks = of_dataset.role == "probe", of_dataset.role == "network"
-        pairs = of_dataset[~(probes | networks)]
-        for (_, _, _, protocol_id, teacher, student), pair in pairs.groupby(PAIR, sort=False):
-            heading = f"{dataset}: {pair.protocol.iloc[0]} [{protocol_id}]"
-            title = f"{teacher} → {student}" if teacher else f"{student}, no teacher"
-            yield Shown(heading, title, _pair_cells(pair), _best(pair))
-        for protocol_id, frozen in of_dataset[probes].groupby("protocol_id", sort=False):
-            heading = f"{dataset}: {frozen.protocol.iloc[0]} [{protocol_id}]"
-            yield Shown(heading, "frozen backbones, new classifier", _probe_cells(frozen))
+        for _, of_protocol in of_dataset[~(probes | networks)].groupby("protocol_id", sort=False):
+            yield from _protocol_tables(_heading(dataset, of_protocol), of_protocol)
+        for _, frozen in of_dataset[probes].groupby("protocol_id", sort=False):
+            yield Shown(_heading(dataset, frozen), "frozen backbones, new classifier", _probe_cells(frozen))
         if networks.any():
-            yield Shown(dataset, "networks trained alone", _network_cells(of_dataset[networks]))
+            heading = dataset + FIGURES[of_dataset.selection.iloc[0]][2]
+            yield Shown(heading, "networks trained alone", _network_cells(of_dataset[networks]))
 
 
-def _pair_cells(pair: pd.DataFrame) -> pd.DataFrame:
+def _heading(dataset: str, rows: pd.DataFrame) -> str:
+    row = rows.iloc[0]
+    return f"{dataset}: {row.protocol} [{row.protocol_id}]{FIGURES[row.selection][2]}"
+
+
+def _protocol_tables(heading: str, rows: pd.DataFrame) -> Iterator[Shown]:
+    pairs = [pair.reset_index(drop=True) for _, pair in rows.groupby(PAIR, sort=False)]
+    for pair in pairs:
+        yield _pair(heading, pair)
+        if (pair.kd_test == TESTED).any() or (pair.kd_test == NO_SPREAD).any():
+            yield Shown(heading, f"{_title(pair)}: difference to {REFERENCE}", _test_cells(pair))
+    if sum((pair.role == "method").any() for pair in pairs) > 1:
+        yield _summary(heading, rows)
+    for pair in pairs:
+        measured = pair[(pair.role != "teacher") & pair[["seconds_per_epoch", "peak_memory_mib"]].notna().any(axis=1)]
+        if not measured.empty:
+            note = "; ".join(sorted(set(filter(None, measured.hardware))))
+            yield Shown(heading, f"{_title(pair)}: cost", _cost_cells(measured), note=note and f"Measured on {note}.")
+
+
+def _title(pair: pd.DataFrame) -> str:
+    teacher, student = pair.teacher.iloc[0], pair.student.iloc[0]
+    return f"{teacher} → {student}" if teacher else f"{student}, no teacher"
+
+
+def _pair(heading: str, pair: pd.DataFrame) -> Shown:
+    figure, (beside, column), _ = FIGURES[pair.selection.iloc[0]]
+    against = f"vs {REFERENCE}"
     rows = [
         {
             "method": NAMES.get(row.role, row.method),
-            "last top-1 (n)": _spread(row.last_mean, row.last_std, row.n),
-            "best top-1": _number(row.best_mean),
-            "gain": _gain(row.gain),
+            figure: _spread(row.top1_mean, row.top1_std, row.n),
+            beside: number(getattr(row, column)) if row.role != "teacher" else "",
+            "top-5": number(row.top5_mean),
+            "gain": signed(row.gain),
+            against: signed(row.gain_over_kd) + (SIGNIFICANT if row.kd_p_holm < ALPHA else ""),
+            "gap %": number(row.gap_recovered, 1),
         }
         for row in pair.itertuples()
+    ]
+    marks = {}
+    for row, mark in ranked(pair.top1_mean.where(pair.role != "teacher")).items():
+        marks[row, 1] = mark
+        if mark == BEST:
+            marks[row, 0] = mark
+    verdicts = set(pair.kd_test.dropna())
+    note = f"The difference to {REFERENCE}: {TOO_FEW} for a test (it takes 2 trials of both)."
+    cells = _without_empty(pd.DataFrame(rows))
+    optional = ("top-5", "gap %", against, beside)
+    return Shown(heading, _title(pair), cells, marks, optional, note if verdicts == {TOO_FEW} else "")
+
+
+def _test_cells(pair: pd.DataFrame) -> pd.DataFrame:
+    """Differences to the reference with their interval and p-values, or why there is none."""
+    rows = [
+        {
+            "method": row.method,
+            "difference": signed(row.gain_over_kd),
+            f"{CONFIDENCE:.0%} interval": _interval(row.kd_low, row.kd_high),
+            "p (Welch)": _p_value(row.kd_p) if row.kd_test == TESTED else row.kd_test,
+            "p (Holm)": _p_value(row.kd_p_holm),
+        }
+        for row in pair[pair.kd_test.notna()].itertuples()
     ]
     return pd.DataFrame(rows)
 
 
+def _summary(heading: str, rows: pd.DataFrame) -> Shown:
+    """A column per pair, then the averages over the pairs that all methods have."""
+    methods = rows[rows.role == "method"]
+    figures = across_pairs(methods)
+    columns = [pair for pair in dict.fromkeys(zip(rows.teacher, rows.student, strict=True)) if pair in figures.columns]
+    averages = methods.groupby("method")[["average_rank", "ari"]].first()
+    order = averages.assign(pairs=-figures.count(axis=1), mean=-figures.mean(axis=1))
+    figures = figures.loc[order.sort_values(["average_rank", "pairs", "mean"]).index, columns]
+    averages = averages.loc[figures.index]
+    above = [across_pairs(rows[rows.role == role]).reindex(columns=columns) for role in NAMES]
+    above = [part.set_axis([NAMES[role]] * len(part)) for role, part in zip(NAMES, above, strict=True)]
+    whole = pd.concat([*above, figures])
+    cells = pd.DataFrame({"method": whole.index})
+    for pair in columns:
+        cells[" → ".join(filter(None, pair))] = whole[pair].map(number).to_numpy()
+    skip = len(whole) - len(figures)
+    marks = {}
+    for position, pair in enumerate(columns, 1):
+        marks |= {(skip + row, position): mark for row, mark in ranked(figures[pair]).items()}
+    for name, column, sign in (("rank", "average_rank", -1), (f"ARI over {REFERENCE} %", "ari", 1)):
+        if averages[column].notna().any():
+            shown = signed if column == "ari" else number
+            marks |= {(skip + row, len(cells.columns)): mark for row, mark in ranked(sign * averages[column]).items()}
+            cells[name] = [""] * skip + [shown(value) for value in averages[column]]
+    return Shown(heading, "all pairs", cells, marks, note=_about_averages(methods, len(columns)))
+
+
+def _about_averages(methods: pd.DataFrame, pairs: int) -> str:
+    common = int(methods.common_pairs.max())
+    if not common:
+        return "No pair has all methods, so there are no averages; name methods with --where method=…"
+    note = f"Rank is the average over the {common} of {pairs} pairs that all methods have."
+    if methods.ari.notna().any():
+        note += (
+            f" ARI is the average over the same M pairs of the improvement relative to {REFERENCE}'s own: "
+            f"100/M · Σ (method − {REFERENCE}) / ({REFERENCE} − student alone)."
+        )
+    return note
+
+
+def _cost_cells(measured: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        {
+            "method": NAMES.get(row.role, row.method),
+            "s/epoch": number(row.seconds_per_epoch, 1 if row.seconds_per_epoch >= 10 else 2),
+            "images/s": number(row.images_per_second, 0),
+            "peak MiB": number(row.peak_memory_mib, 0),
+            "extra parameters": "" if pd.isna(row.method_parameters) else f"{row.method_parameters:,}",
+        }
+        for row in measured.itertuples()
+    ]
+    return _without_empty(pd.DataFrame(rows))
+
+
 def _probe_cells(frozen: pd.DataFrame) -> pd.DataFrame:
+    figure, (beside, column), _ = FIGURES[frozen.selection.iloc[0]]
     rows = [
         {
             "model": row.student,
             "trained by": row.method,
-            "last top-1 (n)": _spread(row.last_mean, row.last_std, row.n),
-            "best top-1": _number(row.best_mean),
-            "gain over none": _gain(row.gain),
+            figure: _spread(row.top1_mean, row.top1_std, row.n),
+            beside: number(getattr(row, column)),
+            "gain over none": signed(row.gain),
         }
         for row in frozen.itertuples()
     ]
@@ -70,35 +223,58 @@ def _probe_cells(frozen: pd.DataFrame) -> pd.DataFrame:
 
 
 def _network_cells(networks: pd.DataFrame) -> pd.DataFrame:
+    figure, (beside, column), _ = FIGURES[networks.selection.iloc[0]]
     ambiguous = networks.protocol.nunique() < networks.protocol_id.nunique()
     rows = [
         {
             "model": row.student,
-            "last top-1 (n)": _spread(row.last_mean, row.last_std, row.n),
-            "best top-1": _number(row.best_mean),
+            figure: _spread(row.top1_mean, row.top1_std, row.n),
+            beside: number(getattr(row, column)),
             "parameters": f"{row.parameters:,}",
             "protocol": f"{row.protocol} [{row.protocol_id}]" if ambiguous else row.protocol,
         }
-        for row in networks.sort_values(["student", "last_mean"], ascending=[True, False]).itertuples()
+        for row in networks.sort_values(["student", "top1_mean"], ascending=[True, False]).itertuples()
     ]
     return pd.DataFrame(rows)
 
 
-def _best(pair: pd.DataFrame) -> frozenset[int]:
-    """The best student rows, all of those that print alike; one row alone is no contest."""
-    shown = pair.last_mean.round(2).where(pair.role != "teacher").to_numpy(dtype=float)
-    if (pair.role != "teacher").sum() < 2:
-        return frozenset()
-    return frozenset(i for i, value in enumerate(shown) if value == pd.Series(shown).max())
+def ranked(figures: pd.Series) -> dict[int, str]:
+    """BEST and SECOND by position: all figures that print alike share a mark; it takes 2 rows for a best, 3 for both.
+
+    NaN takes no part.
+    """
+    shown = figures.round(2).to_numpy(dtype=float)
+    levels = np.unique(shown[~np.isnan(shown)])[::-1]
+    marks = {}
+    if np.count_nonzero(~np.isnan(shown)) >= 2:
+        marks |= {int(row): BEST for row in np.flatnonzero(shown == levels[0])}
+    if np.count_nonzero(~np.isnan(shown)) >= 3 and len(levels) > 1:
+        marks |= {int(row): SECOND for row in np.flatnonzero(shown == levels[1])}
+    return marks
+
+
+def _without_empty(cells: pd.DataFrame) -> pd.DataFrame:
+    """Without columns that say nothing in any row; the first two stay."""
+    return cells[[name for i, name in enumerate(cells) if i < 2 or (cells[name] != "").any()]]
 
 
 def _spread(mean: float, std: float, n: int) -> str:
-    return f"{_number(mean)} ± {_number(std) or '–'} ({n})"
+    return f"{number(mean)} ± {number(std) or '–'} ({n})"
 
 
-def _gain(value: float) -> str:
+def signed(value: float) -> str:
+    """Two decimals with a sign; nothing for NaN."""
     return "" if pd.isna(value) else f"{round(value, 2) + 0.0:+.2f}"  # + 0.0 mends "-0.00"
 
 
-def _number(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.2f}"
+def number(value: float, decimals: int = 2) -> str:
+    """So many decimals; nothing for NaN."""
+    return "" if pd.isna(value) else f"{round(value, decimals) + 0.0:,.{decimals}f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f"{signed(low)} … {signed(high)}"
+
+
+def _p_value(p: float) -> str:
+    return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

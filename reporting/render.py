@@ -3,16 +3,21 @@
 import html
 import re
 import textwrap
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Mapping
+from json import dumps
 
 import pandas as pd
 
-from reporting.layout import LEGEND, Shown, arrange
-from reporting.runs import Skipped
+from reporting.layout import BEST, SECOND, Shown
+from reporting.report import Report
+from reporting.table import LISTS
+from reporting.terminal import TEXTS, terminal
+from reporting.width import split, stacked
 
-NOTHING = "No finished runs yet."
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
+WIDTH = 100  # of running text
+LATEX_WIDTH = 92  # characters of a table in footnotesize on a page of text
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse}th,td{padding:.2em .8em;text-align:right;border-bottom:1px solid #ccc}"
@@ -32,54 +37,80 @@ TEX = {
     "→": r"$\rightarrow$",
     "×": r"$\times$",
     "–": "--",
+    "…": r"\ldots{}",
+    "†": r"$\dagger$",
+    "·": r"$\cdot$",
+    "Σ": r"$\sum$",
+    '"': "''",
+    "ß": r"{\ss}",
+    "æ": r"{\ae}",
+    "ø": r"{\o}",
+    "ł": r"{\l}",
 }
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that a page says: the tidy table, what its reader should know, and what was not counted."""
-
-    table: pd.DataFrame
-    notes: list[str]
-    skipped: list[Skipped]
-
-    def remarks(self) -> list[str]:
-        """What stands below the tables, a line each."""
-        return [f"note: {note}" for note in self.notes] + [f"not counted: {entry}" for entry in self.skipped]
+ACCENTS = {  # combining characters → the commands of OT1, which every document has
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+}
 
 
 def markdown(report: Report) -> str:
     """Pipe tables, readable as they are in a terminal."""
     parts = []
-    for shown, new in _with_headings(report.table):
+    for shown, new in report.tables():
         parts += [f"## {shown.heading}"] * new + [f"### {shown.title}"]
-        cells = _escaped(shown, lambda text: text.replace("|", r"\|"), "**{}**")
+        cells = _escaped(shown, lambda text: text.replace("|", r"\|"), {BEST: "**{}**", SECOND: "*{}*"})
         parts.append(cells.to_markdown(index=False, disable_numparse=True, colalign=_alignment(cells, "left", "right")))
-    parts.append(textwrap.fill(LEGEND, 100) if parts else NOTHING)
+        parts += [textwrap.fill(shown.note, WIDTH, break_long_words=False)] if shown.note else []
+    parts.append(textwrap.fill(report.legend(), WIDTH))
     remarks = "\n".join(f"- {line}" for line in report.remarks())
     return "\n\n".join([*parts, remarks] if remarks else parts) + "\n"
 
 
 def latex(report: Report) -> str:
-    """Booktabs tables to be read in with \\input; the remarks are comments, which no paper prints."""
+    """Booktabs tables to be read in with \\input; the remarks are comments, which no paper prints.
+
+    Plain ASCII. A table too wide for a page of text is broken into several.
+    """
     parts = ["% \\usepackage{booktabs}"]
-    for shown, new in _with_headings(report.table):
+    for shown, new in report.tables():
         parts += [f"\\subsection*{{{tex(shown.heading)}}}"] * new
-        parts.append(f"\\noindent\\textbf{{{tex(shown.title)}}}\\par\\smallskip")
-        cells = _escaped(shown, tex, r"\textbf{{{}}}")
-        body = cells.to_latex(index=False, escape=False, column_format="".join(_alignment(cells, "l", "r")))
-        parts.append(f"\\noindent\n{body}\\par\\medskip")
-    parts.append(f"\\noindent {tex(LEGEND if len(parts) > 1 else NOTHING)}\n")
+        parts.append(f"\\noindent\\textbf{{{tex(shown.title)}}}\\par\\nopagebreak\\smallskip")
+        # Of many columns only: a table of few runs over by a word or two, and is better whole.
+        for part in split(shown, LATEX_WIDTH) if shown.cells.shape[1] > 8 else [shown]:
+            cells = _escaped(part, tex, {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"})
+            columns = "".join(_alignment(cells, "l", "r"))
+            cells.columns = [_tex_head(name) for name in part.cells]
+            body = cells.to_latex(index=False, escape=False, column_format=columns)
+            parts.append(f"{{\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\noindent\n{body}}}\\par\\medskip")
+        parts += [f"\\noindent {tex(shown.note)}\\par\\medskip"] if shown.note else []
+    parts.append(f"\\noindent {tex(report.legend())}\n")
     return "\n".join([*parts, *(f"% {line}" for line in report.remarks())]).rstrip("\n") + "\n"
+
+
+def _tex_head(name: str) -> str:
+    lines = [tex(line) for line in stacked(name)]
+    return r"\shortstack[r]{" + r" \\ ".join(lines) + "}" if len(lines) > 1 else lines[0]
 
 
 def web(report: Report) -> str:
     """One page that needs nothing else."""
     parts = []
-    for shown, new in _with_headings(report.table):
+    for shown, new in report.tables():
         parts += [f"<h2>{html.escape(shown.heading)}</h2>"] * new + [f"<h3>{html.escape(shown.title)}</h3>"]
-        parts.append(_escaped(shown, html.escape, "<b>{}</b>").to_html(index=False, escape=False, border=0))
-    parts.append(f"<p>{html.escape(LEGEND if parts else NOTHING)}</p>")
+        cells = _escaped(shown, html.escape, {BEST: "<b>{}</b>", SECOND: "<u>{}</u>"})
+        parts.append(cells.to_html(index=False, escape=False, border=0))
+        parts += [f"<p>{html.escape(shown.note)}</p>"] if shown.note else []
+    parts.append(f"<p>{html.escape(report.legend())}</p>")
     remarks = [f"<li>{html.escape(line)}</li>" for line in report.remarks()]
     parts += ["<ul>", *remarks, "</ul>"] if remarks else []
     head = f'<meta charset="utf-8"><title>Comparison of runs</title><style>{STYLE}</style>'
@@ -88,20 +119,22 @@ def web(report: Report) -> str:
 
 
 def csv(report: Report) -> str:
-    """The tidy table; several trials or paths stand in one field, with semicolons between."""
-    table = report.table.copy()
-    for name in ("trials", "paths"):
+    """The tidy table; several trials, values or paths stand in one field, with semicolons between."""
+    table = report.data.copy()
+    for name in set(LISTS) & set(table.columns):
         table[name] = [";".join(map(str, values)) for values in table[name]]
     return table.to_csv(index=False, lineterminator="\n")
 
 
 def json(report: Report) -> str:
-    """The tidy table as a list of objects."""
-    text = report.table.to_json(orient="records", indent=2, force_ascii=False, double_precision=15)
-    return text.replace("\\/", "/") + "\n"  # pandas escapes every slash, which makes paths hard to copy
+    """The tidy table as a list of objects; null is what is not known."""
+    table = report.data
+    records = table.astype(object).where(table.notna(), None).to_dict("records")
+    return dumps(records, indent=2, ensure_ascii=False, allow_nan=False, default=lambda value: value.item()) + "\n"
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {
+    "terminal": terminal,
     "markdown": markdown,
     "latex": latex,
     "csv": csv,
@@ -112,27 +145,27 @@ DATA_FORMATS = ("csv", "json")  # for programs: the remarks would spoil them, so
 
 
 def tex(text: str) -> str:
-    """`text` as LaTeX; letters that a plain document cannot set become question marks."""
-    text = "".join(TEX.get(c, c if ord(c) < 0x180 else "?") for c in text)
-    return re.sub(r"^-(?=\d)", "$-$", text)
+    """`text` as LaTeX in ASCII; letters that a plain document cannot set become question marks."""
+    return re.sub(r"^-(?=\d)", "$-$", "".join(map(_tex_letter, text)))
 
 
-def _with_headings(table: pd.DataFrame) -> Iterator[tuple[Shown, bool]]:
-    """Each table, and whether its heading differs from the one before."""
-    heading = None
-    for shown in arrange(table):
-        yield shown, shown.heading != heading
-        heading = shown.heading
+def _tex_letter(letter: str) -> str:
+    if letter in TEX or letter.isascii():
+        return TEX.get(letter, letter)
+    base, *accents = unicodedata.normalize("NFD", letter)
+    if len(accents) == 1 and accents[0] in ACCENTS and base.isascii() and base.isalpha():
+        base = {"i": "\\i", "j": "\\j"}.get(base, base)
+        return f"{{\\{ACCENTS[accents[0]]}{{{base}}}}}"
+    return "?"
 
 
-def _escaped(shown: Shown, escape: Callable[[str], str], bold: str) -> pd.DataFrame:
-    """The cells in a format's own spelling, the first two of a bold row set bold."""
+def _escaped(shown: Shown, escape: Callable[[str], str], styles: Mapping[str, str]) -> pd.DataFrame:
+    """The cells in a format's own spelling, those that have a mark in its style."""
     cells = shown.cells.map(escape).rename(columns=escape)
-    for row in shown.bold:
-        for column in range(2):
-            cells.iat[row, column] = bold.format(cells.iat[row, column])
+    for (row, column), mark in shown.marks.items():
+        cells.iat[row, column] = styles[mark].format(cells.iat[row, column])
     return cells
 
 
 def _alignment(cells: pd.DataFrame, left: str, right: str) -> list[str]:
-    return [left if name in ("method", "model", "trained by", "protocol") else right for name in cells.columns]
+    return [left if name in TEXTS else right for name in cells.columns]

@@ -1,9 +1,10 @@
 """Folders of runs → finished runs that can be compared, and the rest with the reason why not."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from reporting.files import (
     BrokenError,
@@ -40,8 +41,21 @@ class Run:
 
     Attributes:
         label: the method as tables call it; of a probe, how its backbone was trained.
+        last_top1, last_top5, best_top1: test accuracy in per cent after the last epoch and after the best one on the
+            test set.
+        seconds_per_epoch, images_per_second: means over the epochs on record.
+        peak_memory_mib: of the process on the CPU, of the allocator on a GPU; runs of one command share it.
+        method_parameters: what the method trains beside the student.
+        finished_at: when the result was written, in ns.
         backbone: SHA-256 of the weights that a probe froze.
         data: SHA-256 of the data set; "" where the record does not say.
+        hardware: what it ran on, in words; "" where the record does not say.
+        epochs: as the recipe has them.
+        config: all of config.json.
+        folder: where the records are; `path` is the same as one line of text.
+        group: what `--by` puts the run under, such as "recipe.epochs = 240"; "" without it.
+        selection: which epoch's test accuracy is the figure: "last", "best" (on the test set) or "validation".
+        figure: (top-1, top-5) of that epoch; None for those of the last epoch.
     """
 
     path: str
@@ -67,6 +81,34 @@ class Run:
     finished_at: int
     backbone: str = ""
     data: str = ""
+    best_top5: float | None = None
+    images_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    hardware: str = ""
+    epochs: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    folder: Path = field(default=Path(), compare=False)
+    group: str = ""
+    selection: str = "last"
+    figure: tuple[float, float | None] | None = None
+
+    @property
+    def top1(self) -> float:
+        """The figure of the tables, in per cent."""
+        return self.last_top1 if self.figure is None else self.figure[0]
+
+    @property
+    def top5(self) -> float | None:
+        """Top-5 accuracy of the same epoch, in per cent."""
+        return self.last_top5 if self.figure is None else self.figure[1]
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / CONFIG
+
+    def metrics(self) -> list[dict]:
+        """The records of metrics.jsonl, an epoch each, read when asked for; broken lines are passed over."""
+        return read_tail(self.folder / METRICS)
 
     @property
     def teacher(self) -> str:
@@ -133,6 +175,7 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
     epochs = integer(mapping(config, "recipe", CONFIG), "epochs", f"{CONFIG} recipe")
     if integer(last, "epoch", f"{RESULT} last") < epochs:  # another epoch's figure is not the table's figure
         raise BrokenError(f"its last epoch is {last['epoch']}, its recipe has {epochs}")
+    lines = read_tail(folder / METRICS)
     run = Run(
         path=path,
         kind=config["kind"],
@@ -151,7 +194,7 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         last_top1=percentage(last, "top1", f"{RESULT} last"),
         last_top5=number_or_none(last.get("top5")),
         best_top1=percentage(best, "top1", f"{RESULT} best"),
-        seconds_per_epoch=_seconds_per_epoch(folder, result),
+        seconds_per_epoch=_seconds_per_epoch(lines, result),
         parameters=integer(result, "parameters", RESULT),
         method_parameters=(
             integer(result, "method_parameters", RESULT) if result.get("method_parameters") is not None else None
@@ -159,6 +202,13 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         finished_at=(folder / RESULT).stat().st_mtime_ns,
         backbone=text(backbone, "sha256", f"{CONFIG} backbone") if backbone else "",
         data=text(config, "data_sha256", CONFIG) if "data_sha256" in config else "",
+        best_top5=number_or_none(best.get("top5")),
+        images_per_second=_mean(lines, "images_per_second") or number_or_none(result.get("images_per_second")),
+        peak_memory_mib=number_or_none(result.get("peak_memory_mib")),
+        hardware=_hardware(config.get("environment")),
+        epochs=epochs,
+        config=config,
+        folder=folder,
     )
     if method == "none" and run.teachers:
         raise BrokenError(f"{CONFIG}: method none with a teacher")
@@ -179,14 +229,30 @@ def _teacher(entry: dict) -> Teacher:
     )
 
 
-def _seconds_per_epoch(folder: Path, result: dict) -> float | None:
+def _mean(lines: list[dict], name: str) -> float | None:
+    values = [number_or_none(line.get(name)) for line in lines]
+    values = [value for value in values if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _seconds_per_epoch(lines: list[dict], result: dict) -> float | None:
     """The mean over the epochs on record: a resumed run's wall time may hold pauses or miss the first part."""
-    seconds = [number_or_none(line.get("seconds")) for line in read_tail(folder / METRICS)]
-    seconds = [value for value in seconds if value is not None]
-    if seconds:
-        return sum(seconds) / len(seconds)
+    seconds = _mean(lines, "seconds")
+    if seconds is not None:
+        return seconds
     wall, epochs = number_or_none(result.get("wall_seconds")), number_or_none(result.get("epochs"))
     return wall / epochs if wall is not None and epochs else None
+
+
+def _hardware(environment: object) -> str:
+    """The GPU, or the processor and how many of its cores were used."""
+    if not isinstance(environment, dict):
+        return ""
+    device, processor = environment.get("device"), environment.get("processor")
+    if device == "cpu" and isinstance(processor, str) and processor:
+        threads = environment.get("threads")
+        return printable(processor) + (f", {threads} threads" if isinstance(threads, int) else "")
+    return printable(device) if isinstance(device, str) else ""
 
 
 def _with_epoch(reason: str, folder: Path, config: dict) -> str:

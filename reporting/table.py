@@ -3,18 +3,26 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import pandas as pd
 
 from reporting.runs import Run
+from reporting.statistics import compare_means, gap_recovered, holm
+from reporting.summary import add_averages
 
-GROUP = ["dataset", "num_classes", "image_size", "protocol_id"]  # runs are comparable within one group only
+GROUP = ["dataset", "num_classes", "image_size", "group", "protocol_id"]  # runs compare within one group only
 PAIR = [*GROUP, "teacher", "student"]
 CELL = [*PAIR, "role", "method"]
-FIGURES = ["last_mean", "last_std", "best_mean", "best_std", "top5_mean", "gain"]
-COSTS = ["seconds_per_epoch", "parameters", "method_parameters"]
-COLUMNS = [*GROUP, "protocol", "teacher", "student", "role", "method", "n", "trials", *FIGURES, *COSTS, "paths"]
+FIGURES = ["selection", "top1_mean", "top1_std", "top5_mean", "last_mean", "last_std", "best_mean", "best_std", "gain"]
+AGAINST_KD = ["gain_over_kd", "kd_test", "kd_p", "kd_p_holm", "kd_low", "kd_high"]
+ACROSS = ["common_pairs", "average_rank", "ari"]
+COSTS = ["seconds_per_epoch", "images_per_second", "peak_memory_mib", "parameters", "method_parameters", "hardware"]
+HEAD = ["dataset", "num_classes", "image_size", "protocol_id", "group", "protocol", "teacher", "student", "role"]
+LISTS = ["trials", "values", "paths"]  # one entry per trial
+COLUMNS = [*HEAD, "method", "n", *FIGURES, "gap_recovered", *AGAINST_KD, *ACROSS, *COSTS, *LISTS]
 ROLES = ("teacher", "student", "method", "probe", "network")  # the order of rows within a pair
 KIND_ROLES = {"teacher": "network", "probe": "probe"}  # runs that are no part of a pair
+REFERENCE = "kd"  # the label that the others are tested against
 
 
 def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
@@ -23,31 +31,43 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     `role` is "teacher" (the checkpoints that taught), "student" (the student alone), "method", "network" for a
     network trained alone as a teacher, or "probe" for a new classifier on a frozen network; `method` then says how
     that was trained. Standard deviations are sample ones (ddof=1).
+
+    | columns | |
+    |---|---|
+    | `top1_*`, `top5_mean`, `values` | the figure: test accuracy (%) of the epoch that `selection` names |
+    | `last_*`, `best_*` | test accuracy (%) after the last epoch and after the best one on the test set |
+    | `gain`, `gain_over_kd`, `gap_recovered` | over the student alone (points), over `kd` (points), of the gap (%) |
+    | `kd_*` | the difference to `kd`: see `statistics.compare_means`; `kd_p_holm` over the methods of the pair |
+    | `common_pairs`, `average_rank`, `ari` | over all pairs of a protocol that all its methods have: see `summary` |
     """
     counted, notes = count_once(runs)
     if not counted:
         return pd.DataFrame(columns=COLUMNS), notes
     rows = pd.DataFrame(_student_rows(counted))
     table = pd.concat([_aggregate(rows), _teachers(counted)], ignore_index=True)
+    table["selection"] = counted[0].selection
     table["gain"] = _gain(table, "method", table.role == "student")
     of_none = (table.role == "probe") & (table.method == "none")
     table["gain"] = table.gain.fillna(_gain(table, "probe", of_none).mask(of_none))
+    table["gap_recovered"] = _gap(table)
+    table = add_averages(_against_reference(table), GROUP, REFERENCE)
     table["protocol"] = table.merge(
         rows.groupby(GROUP, as_index=False).protocol.first(), how="left", on=GROUP
     ).protocol.to_numpy()
-    for name in ("n", "parameters", "method_parameters"):
+    for name in ("n", "parameters", "method_parameters", "common_pairs"):
         table[name] = table[name].astype("Int64")
     table["order"] = table.role.map(ROLES.index)
-    keys = ["dataset", "num_classes", "image_size", "protocol", "protocol_id", "teacher", "student", "order"]
-    table = table.sort_values([*keys, "last_mean", "method"], ascending=[True] * len(keys) + [False, True])
-    return table[COLUMNS].reset_index(drop=True), notes + _unequal_teachers(counted) + _unequal_data(counted)
+    keys = ["dataset", "num_classes", "image_size", "group", "protocol", "protocol_id", "teacher", "student", "order"]
+    table = table.sort_values([*keys, "top1_mean", "method"], ascending=[True] * len(keys) + [False, True])
+    notes += _unequal_teachers(counted) + _unequal_data(counted) + _unequal_hardware(counted)
+    return table[COLUMNS].reset_index(drop=True), list(dict.fromkeys(notes))
 
 
 def count_once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
     """Each repetition once: copies of a run silently, competing runs of one trial by which finished last."""
     copies, trials, notes = defaultdict(list), defaultdict(list), []
     for run in sorted(runs, key=lambda run: (run.finished_at, run.path)):
-        copies[run.run_id, run.trial, run.seed].append(run)
+        copies[run.run_id, run.trial, run.seed, run.group].append(run)
     for same in copies.values():
         if len({(run.last_top1, run.best_top1) for run in same}) > 1:
             notes.append(f"copies of one run with different results: {_paths(same)}; the last to finish counts")
@@ -63,7 +83,7 @@ def count_once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _group(run: Run) -> tuple:
-    return run.dataset, run.num_classes, run.image_size, run.protocol_id
+    return run.dataset, run.num_classes, run.image_size, run.group, run.protocol_id
 
 
 def _cell(run: Run) -> tuple:
@@ -101,9 +121,10 @@ def _student_rows(runs: list[Run]) -> Iterator[dict]:
                 "role": KIND_ROLES.get(run.kind, role),
                 "method": run.label,
                 "trial": run.trial,
+                "top1": run.top1,
+                "top5": run.top5,
                 "last": run.last_top1,
                 "best": run.best_top1,
-                "top5": run.last_top5,
                 "path": run.path,
                 **{name: getattr(run, name) for name in COSTS},
             }
@@ -111,23 +132,60 @@ def _student_rows(runs: list[Run]) -> Iterator[dict]:
 
 def _gain(table: pd.DataFrame, role: str, baseline: pd.Series) -> pd.Series:
     """What the rows of a role reach beyond the baseline row of their pair; NaN for other rows and without one."""
-    alone = table[baseline].set_index(PAIR).last_mean.rename("alone")
-    return (table.last_mean - table.join(alone, on=PAIR).alone).where(table.role == role)
+    alone = table[baseline].set_index(PAIR).top1_mean.rename("alone")
+    return (table.top1_mean - table.join(alone, on=PAIR).alone).where(table.role == role)
+
+
+def _gap(table: pd.DataFrame) -> pd.Series:
+    """The share of the gap between student and teacher that each method recovers; NaN without one of the two."""
+    beside = table
+    for role in ("student", "teacher"):
+        mean = table[table.role == role].set_index(PAIR).top1_mean.rename(f"{role}_mean")
+        beside = beside.join(mean, on=PAIR)
+    shares = [
+        gap_recovered(row.top1_mean, row.student_mean, row.teacher_mean) if row.role == "method" else np.nan
+        for row in beside.itertuples()
+    ]
+    return pd.Series(shares, index=table.index, dtype=float)
+
+
+def _against_reference(table: pd.DataFrame) -> pd.DataFrame:
+    """With the columns of AGAINST_KD: each other method of a pair beside the plain `kd` of that pair."""
+    table = table.assign(**dict.fromkeys(AGAINST_KD, np.nan)).astype({"kd_test": object})
+    for _, pair in table[table.role == "method"].groupby(PAIR, sort=False):
+        reference = pair[pair.method == REFERENCE]
+        others = pair.index[pair.method != REFERENCE]
+        if reference.empty or others.empty:
+            continue
+        found = [compare_means(table.at[row, "values"], reference["values"].iloc[0]) for row in others]
+        table.loc[others, "gain_over_kd"] = table.top1_mean[others] - reference.top1_mean.iloc[0]
+        table.loc[others, AGAINST_KD[1:]] = [
+            [each.verdict, each.p, corrected, each.low, each.high]
+            for each, corrected in zip(found, holm([each.p for each in found]), strict=True)
+        ]
+    return table
 
 
 def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
-    rows = rows.astype({"top5": float, "seconds_per_epoch": float, "method_parameters": "Int64"})
+    measured = ("top5", "seconds_per_epoch", "images_per_second", "peak_memory_mib")
+    rows = rows.astype({**dict.fromkeys(measured, float), "method_parameters": "Int64"})
     return rows.groupby(CELL, as_index=False).agg(
-        n=("last", "size"),
+        n=("top1", "size"),
         trials=("trial", list),
+        values=("top1", list),
+        top1_mean=("top1", "mean"),
+        top1_std=("top1", "std"),
+        top5_mean=("top5", "mean"),
         last_mean=("last", "mean"),
         last_std=("last", "std"),
         best_mean=("best", "mean"),
         best_std=("best", "std"),
-        top5_mean=("top5", "mean"),
         seconds_per_epoch=("seconds_per_epoch", "mean"),
+        images_per_second=("images_per_second", "mean"),
+        peak_memory_mib=("peak_memory_mib", "max"),
         parameters=("parameters", "first"),
         method_parameters=("method_parameters", "first"),
+        hardware=("hardware", lambda names: "; ".join(sorted(set(filter(None, names))))),
         paths=("path", list),
     )
 
@@ -143,10 +201,11 @@ def _teachers(runs: list[Run]) -> pd.DataFrame:
         teachers = [by_hash[key] for key in sorted(by_hash)]
         top1 = pd.Series([teacher.top1 for teacher in teachers], dtype=float)
         top5 = pd.Series([teacher.top5 for teacher in teachers], dtype=float)
-        figures = {"n": len(top1), "last_mean": top1.mean(), "last_std": top1.std(), "top5_mean": top5.mean()}
-        row = {**dict(zip(PAIR, pair, strict=True)), **figures}
-        rows.append({**row, "role": "teacher", "method": "teacher", "trials": [], "paths": []})
-    return pd.DataFrame(rows, columns=[*CELL, "n", "trials", "last_mean", "last_std", "top5_mean", "paths"])
+        mean, std = top1.mean(), top1.std()
+        figures = {"top1_mean": mean, "top1_std": std, "last_mean": mean, "last_std": std, "top5_mean": top5.mean()}
+        row = {**dict(zip(PAIR, pair, strict=True)), "role": "teacher", "method": "teacher", "n": len(top1)}
+        rows.append({**row, **figures, "hardware": "", "trials": [], "values": top1.tolist(), "paths": []})
+    return pd.DataFrame(rows, columns=[*CELL, "n", *FIGURES[1:6], "hardware", *LISTS])
 
 
 def _shared_seeds(runs: list[Run]) -> list[str]:
@@ -186,4 +245,17 @@ def _unequal_data(runs: list[Run]) -> list[str]:
         + "; ".join(f"{data:.8}… in {_paths(of_data)}" for data, of_data in sorted(found.items()))
         for dataset, found in seen.items()
         if len(found) > 1
+    )
+
+
+def _unequal_hardware(runs: list[Run]) -> list[str]:
+    """Seconds and memory compare within one kind of machine only."""
+    used = defaultdict(set)
+    for run in runs:
+        if run.hardware:
+            used[run.dataset, run.protocol].add(run.hardware)
+    return sorted(
+        f"{dataset} ({protocol}): costs were measured on different hardware: {'; '.join(sorted(names))}"
+        for (dataset, protocol), names in used.items()
+        if len(names) > 1
     )

@@ -129,7 +129,7 @@ def test_rows_stand_in_order_and_the_best_mean_is_bold(tmp_path):
     write_suite(tmp_path)
     report = build(tmp_path)
     assert list(report.table.method) == ["teacher", "none", "std", "crd alpha=1", "kd"]
-    rows = [line for line in markdown(report).splitlines() if line.startswith("|")][2:]
+    rows = [line for line in markdown(report).splitlines() if line.startswith("|")][2:7]
     assert [line.split("|")[1].strip() for line in rows] == [
         "teacher",
         "student alone",
@@ -138,6 +138,8 @@ def test_rows_stand_in_order_and_the_best_mean_is_bold(tmp_path):
         "kd",
     ]
     assert "**60.53 ± 0.59 (3)**" in rows[2]
+    assert "*59.00 ± – (1)*" in rows[3].replace("**", "")
+    assert "*58.50" not in rows[4]
     assert "+5.40" in rows[2]
 
 

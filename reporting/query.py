@@ -1,0 +1,156 @@
+"""Which runs a table is of, and how they are grouped: conditions on fields of config.json by dotted path."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import RequestError
+from reporting.files import printable
+from reporting.runs import Run
+
+# What the flags of train_student.py call a field.
+ALIASES = {
+    "model_s": "model",
+    "student": "model",
+    "model_t": "teachers.model",
+    "teacher": "teachers.model",
+    "distill": "method",
+    "recipe": "recipe.name",
+    "epochs": "recipe.epochs",
+    "batch_size": "recipe.batch_size",
+    "learning_rate": "recipe.learning_rate",
+    "device": "environment.device",
+}
+# Rows that others are compared with: they stand in every group whose field they do not have.
+REFERENCES = ("none", "kd")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`key=value,value`: the field has one of the values, or all of them as one text."""
+
+    key: str
+    text: str
+
+    @classmethod
+    def parse(cls, argument: str) -> "Condition":
+        """Raises RequestError unless it is key=value[,value]."""
+        key, equals, text = argument.partition("=")
+        if not (key and equals and text):
+            raise RequestError(f"--where {argument}: write it as key=value[,value], such as method=std,kd")
+        return cls(key, text)
+
+    def holds(self, config: dict) -> bool:
+        wanted = {self.text, *self.text.split(",")}
+        return any(_same(value, text) for value in values_at(config, self.key) for text in wanted)
+
+
+def values_at(config: dict, key: str) -> list[Any]:
+    """What a dotted path leads to: nothing, one value, or one for each entry of the lists on its way."""
+    found = [config]
+    for name in ALIASES.get(key, key).split("."):
+        found = [item for value in found for item in (value if isinstance(value, list) else [value])]
+        found = [value[name] for value in found if isinstance(value, dict) and name in value]
+    return found
+
+
+def known_keys(runs: Iterable[Run]) -> set[str]:
+    """Every dotted path of any run's config, and the aliases of those."""
+    paths = {path for run in runs for path in _paths(run.config)}
+    return paths | {alias for alias, path in ALIASES.items() if path in paths}
+
+
+def select_runs(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[Run]:
+    """The runs of which all conditions hold.
+
+    Raises:
+        RequestError: no run has such a field, or none has such a value.
+    """
+    if not runs:
+        return []
+    for condition in conditions:
+        check_key(runs, condition.key, "--where")
+        if not any(condition.holds(run.config) for run in runs):
+            present = {_text(value) for run in runs for value in values_at(run.config, condition.key)}
+            near = difflib.get_close_matches(condition.text, present, n=5, cutoff=0.5) or sorted(present)[:12]
+            raise RequestError(
+                f"--where {condition.key}={condition.text}: no run has this value; there is {', '.join(near)}"
+            )
+    chosen = [run for run in runs if all(condition.holds(run.config) for condition in conditions)]
+    if not chosen:
+        raise RequestError(
+            f"no run meets all of {', '.join(f'{c.key}={c.text}' for c in conditions)}; leave out one of them"
+        )
+    return chosen
+
+
+def group_runs(runs: Sequence[Run], key: str | None) -> list[Run]:
+    """The runs with `group` set to the value of a field; a reference without the field is once in every group.
+
+    Raises:
+        RequestError: no run has such a field.
+    """
+    if key is None:
+        return list(runs)
+    check_key(runs, key, "--by")
+    names = [_name(run, key) for run in runs]
+    groups = sorted({name for name in names if name is not None})
+    found = []
+    for run, name in zip(runs, names, strict=True):
+        if name is not None:
+            found.append(dataclasses.replace(run, group=name))
+        elif run.method in REFERENCES:
+            found += [dataclasses.replace(run, group=group) for group in groups]
+        else:
+            found.append(dataclasses.replace(run, group=f"no {key}"))
+    return found
+
+
+def check_key(runs: Sequence[Run], key: str, flag: str) -> None:
+    """Raises RequestError, naming fields like it, where no run has the field."""
+    known = known_keys(runs)
+    if not runs or key in known or any(values_at(run.config, key) for run in runs):
+        return
+    by_end = {path.rsplit(".", 1)[-1]: path for path in sorted(known, reverse=True)}
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    near += [by_end[end] for end in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_end, n=3, cutoff=0.6)]
+    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "config.json of a run shows what there is"
+    raise RequestError(f"{flag} {key}: no run's config has such a field; {hint}")
+
+
+def _name(run: Run, key: str) -> str | None:
+    values = values_at(run.config, key)
+    return f"{key} = {'+'.join(sorted(map(_text, values)))}" if values else None
+
+
+def _paths(config: dict) -> Iterator[str]:
+    left = [("", config)]
+    while left:  # no recursion: a record may be nested as deep as it likes
+        path, value = left.pop()
+        if path:
+            yield path
+        if isinstance(value, dict):
+            left += [(f"{path}.{name}" if path else name, inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            left += [(path, inner) for inner in value if isinstance(inner, dict)]
+
+
+def _text(value: Any) -> str:
+    """A value as one would type it: lists with commas, true, false and null as in the file."""
+    items = value if isinstance(value, list) else [value]
+    return printable(",".join(item if isinstance(item, str) else json.dumps(item) for item in items))
+
+
+def _same(value: Any, text: str) -> bool:
+    """Numbers are compared as numbers, all else as text; `none` and `null` are the same to a value that is null."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return text == _text(value) or float(text) == value
+        except ValueError:
+            return False
+    if value is None or isinstance(value, bool):
+        return text.lower() in {json.dumps(value), str(value).lower()}
+    return text == _text(value)

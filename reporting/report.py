@@ -1,0 +1,59 @@
+"""All that a page says, before it has a format."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reporting.layout import Shown, arrange, legend
+from reporting.published import LEGEND, arrange_published
+from reporting.runs import Run, Skipped
+from reporting.selection import LEFT_OUT
+
+NOTHING = "No finished runs yet."
+NOTHING_LEFT = "No finished run has such a figure; the reasons are below."
+NOTHING_PUBLISHED = "Nothing published is known here for these pairs."
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table of runs, or of runs beside published figures.
+
+    Attributes:
+        table: the tidy table (see `table.tabulate`); `paths` of a row are the `path` of its runs.
+        notes: what its reader should know.
+        skipped: what was not counted.
+        runs: the finished runs behind the table, each with `folder`, `config_path`, `config` and `metrics()`, which
+            reads a run's epochs when it is called.
+        published: the rows of `published.compare_with_published`, where those are asked for in place of the table.
+    """
+
+    table: pd.DataFrame
+    notes: list[str]
+    skipped: list[Skipped]
+    runs: Sequence[Run] = ()
+    published: pd.DataFrame | None = None
+
+    @property
+    def data(self) -> pd.DataFrame:
+        """What formats for programs hold."""
+        return self.table if self.published is None else self.published
+
+    def tables(self) -> Iterator[tuple[Shown, bool]]:
+        """Each table for people, and whether its heading differs from the one before."""
+        heading = None
+        for shown in arrange(self.table) if self.published is None else arrange_published(self.published):
+            yield shown, shown.heading != heading
+            heading = shown.heading
+
+    def legend(self) -> str:
+        """What stands below the tables."""
+        if self.table.empty:
+            return NOTHING_LEFT if any(entry.state == LEFT_OUT for entry in self.skipped) else NOTHING
+        if self.published is None:
+            return legend(self.table)
+        return NOTHING_PUBLISHED if self.published.empty else LEGEND
+
+    def remarks(self) -> list[str]:
+        """What stands at the end, a line each."""
+        return [f"note: {note}" for note in self.notes] + [f"not counted: {entry}" for entry in self.skipped]

@@ -1,0 +1,103 @@
+"""What trials say about a difference, and what pairs say about a method. Numbers in, numbers out; NaN where undefined.
+
+Figures are percentages. A method's figures are one per trial; nothing here assumes that trials of two methods pair up.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+TOO_FEW, NO_SPREAD, TESTED = "n too small", "no spread", "welch"
+
+
+class Difference(NamedTuple):
+    """A difference of two means.
+
+    Attributes:
+        verdict: TESTED; TOO_FEW where a side has fewer than 2 trials; NO_SPREAD where neither side varies at all.
+        p: two-sided p-value, NaN unless TESTED.
+        low, high: bootstrap interval of the difference (CONFIDENCE, percentile method), NaN where TOO_FEW.
+    """
+
+    verdict: str
+    p: float
+    low: float
+    high: float
+
+
+def compare_means(one: Sequence[float], other: Sequence[float]) -> Difference:
+    """mean(one) − mean(other) by Welch's t-test (Biometrika 1947: variances may differ) and by the bootstrap.
+
+    The bootstrap resamples each side on its own; of few trials it draws few distinct samples, so that its interval is
+    too narrow rather than too wide for n below about 10. Its random numbers are the same in every call.
+    """
+    if min(len(one), len(other)) < 2:
+        return Difference(TOO_FEW, np.nan, np.nan, np.nan)
+    low, high = stats.bootstrap(
+        (np.asarray(one, dtype=float), np.asarray(other, dtype=float)),
+        _difference,
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        method="percentile",
+        confidence_level=CONFIDENCE,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    # Equal figures differ by rounding alone, and a deviation of 1e-15 would make any difference significant.
+    if max(np.std(one), np.std(other)) < 1e-9:
+        return Difference(NO_SPREAD, np.nan, float(low), float(high))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one side without spread is fine: the other has some
+        p = stats.ttest_ind(one, other, equal_var=False).pvalue
+    return Difference(TESTED, float(p), float(low), float(high))
+
+
+def _difference(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+    return one.mean(axis=axis) - other.mean(axis=axis)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 1979); NaN is no test.
+
+    The k-th smallest of m is multiplied by m − k + 1, may not be below one before it, and is at most 1.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")  # NaN comes last
+    order = order[: np.count_nonzero(~np.isnan(p))]
+    corrected = np.full(p.shape, np.nan)
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return corrected
+
+
+def gap_recovered(method: float, student: float, teacher: float) -> float:
+    """100 · (method − student) / (teacher − student), in per cent; NaN where the teacher is not the better one."""
+    return 100 * (method - student) / (teacher - student) if teacher > student else np.nan
+
+
+def average_ranks(figures: np.ndarray) -> np.ndarray:
+    """Each method's mean rank over pairs, 1 for the best; equal figures share the mean of their ranks.
+
+    Args:
+        figures: methods × pairs, without NaN. Compared as printed, to two decimals.
+    """
+    return stats.rankdata(-np.round(figures, 2), axis=0).mean(axis=1)
+
+
+def average_relative_improvement(
+    method: Sequence[float], reference: Sequence[float], student: Sequence[float]
+) -> float:
+    """ARI (Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021), in per cent, over pairs i:
+
+    ARI = 100/M · Σ_i (method_i − reference_i) / (reference_i − student_i)
+
+    NaN where the reference gains nothing over the student on some pair, for the quotient says nothing there.
+    """
+    method, reference, student = (np.asarray(values, dtype=float) for values in (method, reference, student))
+    if not len(method) or not (reference > student).all():
+        return np.nan
+    return float(100 * np.mean((method - reference) / (reference - student)))

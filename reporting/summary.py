@@ -1,0 +1,46 @@
+"""Methods over several pairs: which pairs they share, their average rank and their average relative improvement."""
+
+import numpy as np
+import pandas as pd
+
+from reporting.statistics import average_ranks, average_relative_improvement
+
+
+def add_averages(table: pd.DataFrame, group: list[str], reference: str) -> pd.DataFrame:
+    """With the columns `common_pairs`, `average_rank` and `ari` for the methods of groups that have several pairs.
+
+    The averages are over the pairs of a group that all its methods have: a method measured on easy pairs only would
+    otherwise look good. `ari` is over `reference`; it is NaN for the reference itself and where a common pair lacks
+    the student alone.
+
+    Args:
+        group: the columns within which rows compare.
+        reference: the method whose improvement over the student is the unit of ARI.
+    """
+    table = table.assign(common_pairs=np.nan, average_rank=np.nan, ari=np.nan)
+    for _, rows in table[table.role.isin(["method", "student"])].groupby(group, sort=False):
+        methods = rows[rows.role == "method"]
+        figures = across_pairs(methods)
+        if figures.shape[1] < 2:
+            continue
+        common = figures.dropna(axis=1)
+        table.loc[methods.index, "common_pairs"] = common.shape[1]
+        if common.empty:
+            continue
+        alone = across_pairs(rows[rows.role == "student"]).reindex(columns=common.columns)
+        averages = pd.DataFrame({"average_rank": average_ranks(common.to_numpy())}, index=common.index)
+        averages["ari"] = [_ari(common, alone, method, reference) for method in common.index]
+        for name in averages:
+            table.loc[methods.index, name] = methods.method.map(averages[name])
+    return table
+
+
+def across_pairs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean figures (%), methods × (teacher, student); NaN where a method was not run on a pair."""
+    return rows.pivot(index="method", columns=["teacher", "student"], values="top1_mean")
+
+
+def _ari(common: pd.DataFrame, alone: pd.DataFrame, method: str, reference: str) -> float:
+    if method == reference or reference not in common.index or alone.empty or alone.isna().any(axis=None):
+        return np.nan
+    return average_relative_improvement(common.loc[method], common.loc[reference], alone.iloc[0])

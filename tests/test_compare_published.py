@@ -1,0 +1,192 @@
+"""compare.py --published: the stored figures themselves, and what stands beside them."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import compare
+from distiller_zoo import METHODS
+from models import MODELS
+from reporting import published
+from reporting.published import method_key, published_figures, recipe_of
+from reporting.render import FORMATS, markdown
+from tests.test_compare import TEACHER, run_script, write_run
+
+# Recipe and protocol of the published tables, as the engine records them.
+RECIPE = {
+    "name": "repdistiller",
+    "epochs": 240,
+    "batch_size": 64,
+    "optimizer": "sgd",
+    "learning_rate": 0.05,
+    "weight_decay": 5e-4,
+    "momentum": 0.9,
+    "schedule": "step",
+    "lr_decay_epochs": [150, 180, 210],
+    "lr_decay_rate": 0.1,
+    "label_smoothing": 0.0,
+}
+RESNET56 = {**TEACHER, "top1": 72.34}
+
+
+def write(root, name, top1, epochs=240, recipe=(), selected=None, **config):
+    """A run by the published recipe, resnet56 → resnet20 unless told otherwise."""
+    at = {"epoch": epochs, "top1": top1, "top5": 90.0}
+    config = {"model": "resnet20", "protocol": "repdistiller", "protocol_id": f"{epochs}", **config}
+    if config.get("method") != "none":
+        config.setdefault("teachers", [RESNET56])
+    whole = {**RECIPE, "epochs": epochs, **dict(recipe)}
+    return write_run(root, name, top1, result={"last": at, "best": at}, recipe=whole, **config)
+
+
+def rows(root, **options):
+    table = compare.build_report([str(root)], published=True, **options).published
+    return table.set_index("method")
+
+
+# --- the figures ---
+
+
+def test_every_stored_figure_means_what_the_columns_say():
+    table = published_figures("cifar100")
+    assert len(table) > 1400
+    assert table.top1.between(40, 100).all()
+    assert table["std"].dropna().between(0, 1).all()
+    assert set(table.epochs.dropna()) == {240, 300, 480}
+    assert set(table.selection) == {"last", "best", ""}
+    assert set(table.selection_from) == {"stated", "code", ""}
+    assert ((table.selection == "") == (table.selection_from == "")).all()
+    assert set(table.recipe) == {"repdistiller", "deit", ""}
+    assert set(table.origin) == {"own", "quoted"}
+    assert set(table.evidence) == {"read", "second hand"}
+    assert (table.source != "").all()
+    assert not table.duplicated().any()
+    about = (published.FOLDER / "README.md").read_text()
+    assert [source for source in set(table.source) if f"| {source} |" not in about] == []
+    assert f"has {len(table):,} rows from {table.source.nunique()} sources" in about
+
+
+def test_names_of_methods_and_networks_are_those_of_the_suite():
+    table = published_figures("cifar100")
+    named = {method_key(name).removesuffix(" standardised") for name in set(table.distill) - {""}}
+    for name in named - {"teacher", "student alone"}:
+        assert all(part in METHODS for part in name.split("+")), name
+    standard = table[(table.setting == "") & (table.source == "HobbitLong/RepDistiller README")]
+    assert all(name in MODELS for name in {*standard.teacher, *standard.student})
+
+
+@pytest.mark.parametrize(
+    ("pair", "distill", "top1"),
+    [
+        (("resnet32x4", "resnet8x4"), "kd", 73.33),
+        (("resnet32x4", "resnet8x4"), "crd", 75.51),
+        (("resnet56", "resnet20"), "student alone", 69.06),
+        (("resnet32x4", "resnet8x4"), "dkd", 76.32),
+        (("resnet32x4", "resnet8x4"), "mlkd standardised", 78.28),
+    ],
+)
+def test_well_known_figures(pair, distill, top1):
+    table = published_figures("cifar100")
+    table = table[(table.teacher == pair[0]) & (table.student == pair[1]) & (table.distill == distill)]
+    assert top1 in set(table[table.origin == "own"].top1)
+
+
+# --- beside ours ---
+
+
+def test_on_equal_terms_nothing_is_marked(tmp_path):
+    write(tmp_path, "none", 69.26, method="none")
+    write(tmp_path, "kd1", 70.56)
+    write(tmp_path, "kd2", 70.66, trial=2)
+    found = rows(tmp_path)
+    assert list(found.index) == ["teacher", "student alone", "kd"]
+    assert list(found.published) == [72.34, 69.06, 70.66]
+    assert list(found.difference) == pytest.approx([0.0, 0.2, np.mean([70.56, 70.66]) - 70.66])
+    assert set(found.differs) == {""}
+    assert set(found.source) == {"HobbitLong/RepDistiller README"}
+    assert (found.published_epochs["kd"], found.published_selection["kd"], found.our_epochs["kd"]) == (240, "last", 240)
+    page = markdown(compare.build_report([str(tmp_path)], published=True))
+    assert "### resnet56 → resnet20: ours 240 epochs, last" in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| kd ")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["kd", "70.66", "70.61 ± 0.07 (2)", "-0.05", "240, last", "", "1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "marks"),
+    [
+        ({"epochs": 4, "recipe": {"lr_decay_epochs": [2, 3, 4]}}, {}, "epochs"),
+        ({}, {"select": "best"}, "selection"),
+        ({"recipe": {"name": "light"}}, {}, "recipe"),
+        ({"recipe": {"learning_rate": 0.1}}, {}, "recipe"),
+        ({"recipe": {"batch_size": 128}}, {}, "recipe"),
+        ({"teachers": [{**RESNET56, "top1": 72.63}]}, {}, "teacher"),
+        ({"epochs": 4, "teachers": [TEACHER]}, {"select": "best"}, "epochs, selection, recipe, teacher"),
+    ],
+)
+def test_what_is_not_equal_is_marked(tmp_path, change, options, marks):
+    write(tmp_path, "kd", 70.0, **change)
+    assert rows(tmp_path, **options).differs["kd"] == marks
+
+
+def test_what_the_source_does_not_say_has_a_question_mark(tmp_path):
+    write(tmp_path, "itrd", 71.0, method="itrd")
+    write(tmp_path, "dkd", 71.0, method="dkd", label="dkd beta=8")
+    write(tmp_path, "mlkd", 72.0, method="mlkd", label="mlkd standardised")
+    write(tmp_path, "mine", 72.0, method="logits")
+    found = rows(tmp_path)
+    assert found.differs["itrd"] == "selection?"
+    assert found.differs["dkd beta=8"] == "selection"
+    assert (found.published["mlkd standardised"], found.differs["mlkd standardised"]) == (72.33, "epochs, selection")
+    assert pd.isna(found.published["logits"])
+    assert pd.isna(found.source["logits"])
+
+
+def test_the_learning_rate_of_small_networks_is_their_own(tmp_path):
+    taught = {"teachers": [{**TEACHER, "model": "resnet32x4", "top1": 79.42}], "model": "ShuffleV2"}
+    write(tmp_path, "kd", 74.0, recipe={"learning_rate": 0.01}, **taught)
+    assert rows(tmp_path).differs["kd"] == ""
+    (run,) = compare.build_report([str(tmp_path)]).runs
+    assert recipe_of(run, "ShuffleV2") == "repdistiller"
+    assert recipe_of(run, "resnet20") == "changed repdistiller"
+
+
+def test_own_figures_come_before_quoted_ones_and_disagreement_is_said(tmp_path):
+    taught = {"teachers": [{**TEACHER, "model": "resnet32x4", "top1": 79.42}], "model": "resnet8x4"}
+    write(tmp_path, "dkd", 76.0, method="dkd", **taught)
+    found = rows(tmp_path)
+    assert (found.published["dkd"], found.source["dkd"]) == (76.32, "megvii-research/mdistiller README")
+    table = published_figures("cifar100")
+    same = table[(table.student == "resnet8x4") & (table.teacher == "resnet32x4") & (table.distill == "dkd")]
+    assert (found.sources["dkd"], found.lowest["dkd"]) == (len(same), same.top1.min())
+    assert "disagree on dkd 75.44 to 76.32" in " ".join(
+        markdown(compare.build_report([str(tmp_path)], published=True)).split()
+    )
+
+
+def test_pairs_that_nobody_published_are_noted(tmp_path):
+    write_run(tmp_path, "kd", 60.0)
+    write_run(tmp_path, "digits", 90.0, dataset="digits")
+    report = compare.build_report([str(tmp_path)], published=True)
+    assert report.published.empty
+    assert [note.split("known here for ")[1] for note in report.notes] == [
+        "resnet56 → mixer_nano on cifar100",
+        "resnet56 → mixer_nano on digits",
+    ]
+    assert "Nothing published" in markdown(report)
+
+
+def test_every_format_holds_the_comparison(tmp_path):
+    write(tmp_path / "runs", "kd", 70.0)
+    write(tmp_path / "runs", "mine", 72.0, method="logits")
+    report = compare.build_report([str(tmp_path / "runs")], published=True)
+    for render in FORMATS.values():
+        assert "70.66" in render(report)
+    done = run_script("runs", "--published", "--format", "csv", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(pd.read_csv(io.StringIO(done.stdout)).columns) == published.COLUMNS
+    (kd,) = [row for row in json.loads(FORMATS["json"](report)) if row["method"] == "kd"]
+    assert (kd["published"], kd["ours"], kd["differs"]) == (70.66, 70.0, "")

@@ -1,0 +1,262 @@
+"""What compare.py's tables say beyond means: against kd, over several pairs, costs, marks, and which epoch counts."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import compare
+from reporting.layout import BEST, SECOND, arrange, ranked
+from reporting.render import markdown
+from reporting.statistics import NO_SPREAD, TESTED, TOO_FEW, holm
+from tests.test_compare import TEACHER, build, row_of, write_run, write_suite
+
+
+def write_pairs(root):
+    """kd, crd and std on two pairs, std on a third as well; returns the figures by (teacher, method)."""
+    figures = {
+        ("a", "none"): 60.0,
+        ("a", "kd"): 62.0,
+        ("a", "crd"): 64.0,
+        ("a", "std"): 63.0,
+        ("b", "none"): 60.0,
+        ("b", "kd"): 61.0,
+        ("b", "crd"): 60.5,
+        ("b", "std"): 63.0,
+        ("c", "none"): 60.0,
+        ("c", "std"): 70.0,
+    }
+    for (teacher, method), top1 in figures.items():
+        taught = [{**TEACHER, "model": teacher, "sha256": teacher}]
+        if method == "none":
+            write_run(root, f"{teacher}-{method}", top1, method=method, run_id="alone", trial=1)
+        else:
+            write_run(root, f"{teacher}-{method}", top1, method=method, teachers=taught)
+    return figures
+
+
+def tables(report):
+    return {shown.title: shown for shown in arrange(report.table)}
+
+
+# --- against the student alone, the teacher and kd ---
+
+
+def test_gains_gap_and_tests_against_kd(tmp_path):
+    lasts = write_suite(tmp_path)
+    table = build(tmp_path).table
+    std, crd, kd = (row_of(table, method) for method in ("std", "crd alpha=1", "kd"))
+    assert std.gain_over_kd == pytest.approx(np.mean(lasts["std"]) - np.mean(lasts["kd"]))
+    gap = (np.mean(lasts["std"]) - np.mean(lasts["none"])) / (72.63 - np.mean(lasts["none"]))
+    assert std.gap_recovered == pytest.approx(100 * gap)
+    p = stats.ttest_ind(lasts["std"], lasts["kd"], equal_var=False).pvalue
+    assert (std.kd_test, crd.kd_test) == (TESTED, TOO_FEW)
+    assert std.kd_p == pytest.approx(p)
+    assert std.kd_p_holm == pytest.approx(p)  # the only test of the table
+    assert std.kd_low < std.gain_over_kd < std.kd_high
+    assert pd.isna(kd.kd_test)
+    assert kd[["gain_over_kd", "kd_p"]].isna().all()
+    assert row_of(table, "none")[["gain_over_kd", "gap_recovered"]].isna().all()
+
+
+def test_holm_is_over_the_methods_of_one_table(tmp_path):
+    rng = np.random.default_rng(1)
+    for teacher in ("a", "b"):
+        for method, mean in {"kd": 60.0, "crd": 60.5, "std": 61.0, "pkt": 60.1}.items():
+            for trial in (1, 2, 3):
+                taught = [{**TEACHER, "model": teacher, "sha256": teacher}]
+                top1 = round(mean + rng.normal(0, 0.3), 2)
+                write_run(tmp_path, f"{teacher}{method}{trial}", top1, method=method, trial=trial, teachers=taught)
+    table = build(tmp_path).table
+    for teacher in ("a", "b"):
+        tested = table[(table.teacher == teacher) & (table.kd_test == TESTED)]
+        assert len(tested) == 3
+        np.testing.assert_allclose(tested.kd_p_holm.astype(float), holm(tested.kd_p.astype(float)))
+
+
+def test_only_plain_kd_is_what_others_are_tested_against(tmp_path):
+    write_run(tmp_path, "a", 60.0, label="kd kd_T=2")
+    write_run(tmp_path, "b", 61.0, method="std")
+    report = build(tmp_path)
+    assert report.table.gain_over_kd.isna().all()
+    assert "vs kd" not in markdown(report)
+
+
+def test_trials_without_any_spread_have_no_p_value(tmp_path):
+    for method in ("kd", "std"):
+        for trial in (1, 2):
+            write_run(tmp_path, f"{method}{trial}", 60.0 + (method == "std"), method=method, trial=trial)
+    report = build(tmp_path)
+    assert row_of(report.table, "std").kd_test == NO_SPREAD
+    page = markdown(report)
+    assert "no spread" in page
+    assert "†" not in page
+
+
+def test_the_page_says_when_there_are_too_few_trials_and_marks_what_is_significant(tmp_path):
+    write_run(tmp_path / "few", "kd1", 60.0)
+    write_run(tmp_path / "few", "std1", 63.0, method="std")
+    page = markdown(build(tmp_path / "few"))
+    assert "n too small" in page
+    assert "difference to kd |" not in page
+    write_suite(tmp_path / "many")
+    page = markdown(build(tmp_path / "many"))
+    assert "### resnet56 → mixer_nano: difference to kd" in page
+    row = next(line for line in page.splitlines() if line.startswith("| crd") and "n too small" in line)
+    assert "+0.50" in row
+    assert "+2.03 †" in page
+    assert "Welch" in page
+
+
+# --- several pairs ---
+
+
+def test_ranks_and_ari_are_over_the_pairs_that_all_methods_have(tmp_path):
+    figures = write_pairs(tmp_path)
+    table = build(tmp_path).table
+    methods = table[table.role == "method"]
+    assert set(methods.common_pairs) == {2}
+    means = {name: methods[methods.method == name].average_rank.unique().tolist() for name in ("kd", "crd", "std")}
+    assert means == {"kd": [2.5], "crd": [2.0], "std": [1.5]}
+    for name in ("crd", "std"):
+        shares = [(figures[t, name] - figures[t, "kd"]) / (figures[t, "kd"] - figures[t, "none"]) for t in ("a", "b")]
+        found = methods[methods.method == name].ari.unique()
+        assert found == pytest.approx([100 * np.mean(shares)])
+    assert methods[methods.method == "kd"].ari.isna().all()
+
+
+def test_the_summary_has_a_column_per_pair(tmp_path):
+    write_pairs(tmp_path)
+    shown = tables(build(tmp_path))["all pairs"]
+    cells = shown.cells.set_index("method")
+    assert list(cells.columns) == [*(f"{t} → mixer_nano" for t in "abc"), "rank", "ARI over kd %"]
+    assert list(cells.index) == ["teacher", "student alone", "std", "crd", "kd"]
+    assert list(cells.loc["std"]) == ["63.00", "63.00", "70.00", "1.50", "+125.00"]
+    assert list(cells.loc["kd"]) == ["62.00", "61.00", "", "2.50", ""]
+    best = {(cells.index[row], column) for (row, column), mark in shown.marks.items() if mark == BEST}
+    assert best == {("crd", 1), ("std", 2), ("std", 4), ("std", 5)}
+    assert "2 of 3 pairs" in shown.note
+
+
+def test_without_a_common_pair_there_are_no_averages(tmp_path):
+    for teacher, method in (("a", "crd"), ("b", "std")):
+        taught = [{**TEACHER, "model": teacher, "sha256": teacher}]
+        write_run(tmp_path, method, 60.0, method=method, teachers=taught)
+    report = build(tmp_path)
+    assert report.table.average_rank.isna().all()
+    shown = tables(report)["all pairs"]
+    assert "rank" not in shown.cells
+    assert "No pair has all methods" in shown.note
+
+
+def test_one_pair_has_no_summary(tmp_path):
+    write_suite(tmp_path)
+    report = build(tmp_path)
+    assert "all pairs" not in tables(report)
+    assert report.table.common_pairs.isna().all()
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        ([70.0], {}),
+        ([70.0, 71.0], {1: BEST}),
+        ([70.0, 71.0, 69.0], {1: BEST, 0: SECOND}),
+        ([70.001, 69.999, 69.0, np.nan], {0: BEST, 1: BEST, 2: SECOND}),
+        ([70.0, 70.0, 70.0], {0: BEST, 1: BEST, 2: BEST}),
+        ([np.nan, np.nan], {}),
+    ],
+)
+def test_best_and_second_best(figures, expected):
+    assert ranked(pd.Series(figures, dtype=float)) == expected
+
+
+# --- costs ---
+
+
+def test_costs_are_means_over_runs_and_the_highest_memory(tmp_path):
+    environment = {"device": "cpu", "processor": "Some CPU", "threads": 2}
+    for trial, memory in ((1, 100.0), (2, 300.0)):
+        result = {"peak_memory_mib": memory, "images_per_second": 1000.0 * trial}
+        write_run(tmp_path, str(trial), trial=trial, result=result, environment=environment)
+    report = build(tmp_path)
+    row = row_of(report.table, "kd")
+    assert (row.seconds_per_epoch, row.images_per_second, row.peak_memory_mib) == (2.0, 1500.0, 300.0)
+    assert row.hardware == "Some CPU, 2 threads"
+    shown = tables(report)["resnet56 → mixer_nano: cost"]
+    assert list(shown.cells.iloc[0]) == ["kd", "2.00", "1,500", "300", "12,345"]
+    assert shown.note == "Measured on Some CPU, 2 threads."
+    assert report.notes == []
+
+
+def test_costs_of_different_machines_are_remarked_on(tmp_path):
+    write_run(tmp_path, "a", environment={"device": "cpu", "processor": "CPU", "threads": 2})
+    write_run(tmp_path, "b", trial=2, environment={"device": "GPU of a kind"})
+    write_run(tmp_path, "c", trial=3, environment=["rubbish"])
+    (note,) = build(tmp_path).notes
+    assert note.endswith("costs were measured on different hardware: CPU, 2 threads; GPU of a kind")
+
+
+# --- which epoch counts ---
+
+
+def with_validation(folder, accuracies, tests=(40.0, 41.0)):
+    """metrics.jsonl with these accuracies on held-out images, an epoch each; None leaves an epoch without."""
+    lines = []
+    for epoch, (accuracy, test) in enumerate(zip(accuracies, tests, strict=True), 1):
+        line = {"epoch": epoch, "test": {"top1": test, "top5": test + 10}, "seconds": 1.0}
+        lines.append(line | ({} if accuracy is None else {"validation": {"top1": accuracy}}))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_best_epoch_says_that_it_was_chosen_on_the_test_set(tmp_path):
+    write_run(tmp_path, "none", 50.0, 51.0, method="none")
+    write_run(tmp_path, "kd", 60.0, 63.0)
+    report = compare.build_report([str(tmp_path)], select="best")
+    row = row_of(report.table, "kd")
+    assert (row.selection, row.top1_mean, row.last_mean, row.gain) == ("best", 63.0, 60.0, 12.0)
+    page = markdown(report)
+    heading = next(line for line in page.splitlines() if line.startswith("## "))
+    assert heading.endswith("; the best epoch, chosen on the test set")
+    assert "best top-1 (n)" in page
+    assert "last epoch's" not in page
+
+
+def test_validation_takes_the_epoch_that_is_best_on_held_out_images(tmp_path):
+    with_validation(write_run(tmp_path, "kd", 41.0), [70.0, 69.0])
+    with_validation(write_run(tmp_path, "tie", 41.0, trial=2), [70.0, 70.0], (40.5, 41.0))
+    report = compare.build_report([str(tmp_path)], select="validation")
+    row = row_of(report.table, "kd")
+    assert (row.n, row["values"], row.top5_mean) == (2, [40.0, 40.5], 50.25)
+    assert "held-out training images" in markdown(report)
+
+
+def test_runs_without_held_out_images_are_left_out_and_listed(tmp_path):
+    write_run(tmp_path, "plain", 60.0)
+    with_validation(write_run(tmp_path, "partly", trial=2), [70.0, None])
+    with_validation(write_run(tmp_path, "odd", trial=3), ["high", 200.0])
+    report = compare.build_report([str(tmp_path)], select="validation")
+    assert report.table.empty
+    reasons = {entry.path.rsplit("/", 1)[-1]: (entry.state, entry.reason) for entry in report.skipped}
+    assert set(reasons) == {"plain", "partly", "odd"}
+    assert {state for state, _ in reasons.values()} == {"left out"}
+    assert "--validation" in reasons["plain"][1]
+    assert reasons["partly"][1].startswith("some epochs")
+    assert "No finished run has such a figure" in markdown(report)
+
+
+# --- what a page of another kind can ask a report ---
+
+
+def test_a_report_knows_its_runs_their_folders_and_their_epochs(tmp_path):
+    folder = write_run(tmp_path, "kd", 60.0)
+    report = compare.build_report([str(tmp_path)])
+    (run,) = report.runs
+    assert run.folder == folder
+    assert json.loads(run.config_path.read_text()) == run.config
+    assert [line["epoch"] for line in run.metrics()] == [1, 2]
+    assert row_of(report.table, "kd").paths == [run.path]
+    (folder / "metrics.jsonl").unlink()
+    assert run.metrics() == []  # read when asked for, not before
