@@ -18,35 +18,49 @@ EPOCH = 1000  # past every warm-up
 SEED = 1
 
 
-class MethodCost:
-    """A method on a pair with random weights, at CIFAR-100's sizes.
+class PreparedPair:
+    """Teacher and student with random weights, and their features of random images, which all methods share.
 
     Args:
-        batch_size: images a step; a method with two views sees twice as many rows.
+        batch_size: images a step; there are features of twice as many, for methods with two views.
+    """
+
+    def __init__(self, teacher: str, student: str, batch_size: int, device: torch.device):
+        with isolated_seed(derive_seed(SEED, "networks")):
+            self.student, self.teacher = (create_model(name, CLASSES, PIXELS) for name in (student, teacher))
+            images = torch.randn(2 * batch_size, 3, PIXELS, PIXELS)
+            index = torch.randperm(IMAGES)[:batch_size].repeat(2)
+        self.shapes = [network.to(device).feature_shapes() for network in (self.student, self.teacher)]
+        # In training mode: of deep networks without statistics the features would grow until they overflow.
+        with torch.no_grad():
+            self.features = [network.features(images.to(device)) for network in (self.student, self.teacher)]
+        self.student.eval()
+        self.teacher.eval()
+        labels = (index % CLASSES).to(device)
+        self.batch = Batch(images.to(device), labels, index.to(device), None, EPOCH, 0, SEED)
+        self.batch_size, self.device = batch_size, device
+
+
+class MethodCost:
+    """A method on a pair, at CIFAR-100's sizes.
 
     Raises:
         RequestError: the method refuses the pair.
     """
 
-    def __init__(self, name: str, teacher: str, student: str, batch_size: int, device: torch.device):
+    def __init__(self, name: str, pair: PreparedPair):
+        taught = METHODS[name].max_teachers > 0
+        student, *teachers = pair.shapes if taught else pair.shapes[:1]
         with isolated_seed(derive_seed(SEED, name)):
-            networks = [create_model(model, CLASSES, PIXELS).eval() for model in (student, teacher)]
-            taught = METHODS[name].max_teachers > 0
-            shapes = [network.feature_shapes() for network in networks]
-            self.method: Method = create_method(name, Pair(shapes[0], tuple(shapes[1:] if taught else ()), IMAGES))
-            self.method.meet(networks[0], tuple(networks[1:] if taught else ()))
-            rows = batch_size * self.method.views
-            images = torch.randn(rows, 3, PIXELS, PIXELS)
-            for network in networks:
-                network.to(device)
-            self.method.to(device)
-            self.method.prepare((torch.arange(IMAGES) % CLASSES).to(device))
-            index = torch.randperm(IMAGES)[:batch_size].repeat(self.method.views)
-        with torch.no_grad():
-            seen = [network.features(images.to(device)) for network in networks]
+            self.method: Method = create_method(name, Pair(student, tuple(teachers), IMAGES))
+            self.method.meet(pair.student, (pair.teacher,) if taught else ())
+            self.method.to(pair.device)
+            self.method.prepare((torch.arange(IMAGES) % CLASSES).to(pair.device))
+        rows = pair.batch_size * self.method.views
+        seen = [features.first(rows) for features in pair.features]
         self.student, self.teachers = _leaves(seen[0], True), (_leaves(seen[1], False),) if taught else ()
-        self.networks = networks  # some methods look into them at each step
-        self.batch = Batch(images.to(device), (index % CLASSES).to(device), index.to(device), None, EPOCH, 0, SEED)
+        self.networks = (pair.student, pair.teacher)  # some methods look into them at each step
+        self.batch = pair.batch.first(rows)
 
     def step(self, initial: bool = False) -> None:
         """Heads, losses, their gradients, and what comes after the optimizer."""

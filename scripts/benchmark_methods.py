@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarking.method_cost import MethodCost
+from benchmarking.method_cost import MethodCost, PreparedPair
 from benchmarking.options import add_timing_arguments, check_timing, resolve_settings
 from benchmarking.report import heading, table
 from benchmarking.timing import Subject, Timer
@@ -40,9 +40,9 @@ def parse(argv: list[str] | None):
     return parser.parse_args(argv)
 
 
-def measure(name: str, teacher: str, student: str, batch_size: int, timer: Timer, steps: int) -> list[dict[str, Any]]:
+def measure(name: str, pair: PreparedPair, timer: Timer, steps: int) -> list[dict[str, Any]]:
     """The figures of a method, one record for each of its stages; raises RequestError where it refuses the pair."""
-    cost = MethodCost(name, teacher, student, batch_size, timer.memory.device)
+    cost = MethodCost(name, pair)
     records = []
     for stage, step in cost.steps().items():
         step()  # sizes that it finds out once, and caches
@@ -80,10 +80,11 @@ def main(argv: list[str] | None = None) -> int:
         raise RequestError(
             f"--json {arguments.json}: there is no folder {arguments.json.parent}; make it or name another"
         )
+    prepared = PreparedPair(teacher, student, arguments.batch_size, compute.device)
     records, refused = [], {}
     for name in sorted(set(names)):
         try:
-            records += measure(name, teacher, student, arguments.batch_size, timer, settings.steps)
+            records += measure(name, prepared, timer, settings.steps)
         except RequestError as refusal:
             refused[name] = str(refusal)
     environment = describe_environment(compute.device)

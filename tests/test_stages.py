@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from distiller_zoo import METHODS, Method, Weights, register_method
+from distiller_zoo import METHODS, Method, Pair, Weights, create_method, register_method
+from models import create_model
 from tests.helpers import (
     STEPS,
     assert_same,
@@ -158,6 +159,70 @@ def test_hints_first_as_in_the_paper(teacher, tmp_path, monkeypatch):
              and not torch.allclose(start[key], state["student"][key], atol=1e-6)}  # fmt: skip
     assert any(key.startswith("layer2") for key in moved)
     assert not any(key.startswith(("layer3", "fc")) for key in moved)  # behind the guided layer
+
+
+# --- AB: the batch norm behind the last stage of a wide ResNet ------------------------------------
+
+
+def boundary_losses_of(form, student, seen, teacher):
+    """The initial loss of AB on the student's features of a pass in training mode."""
+    pair = Pair(student.feature_shapes(), (teacher.feature_shapes(),), 100)
+    torch.manual_seed(3)  # connectors alike
+    method = create_method("abound", pair, {"ab_bn": form})
+    method.meet(student, (teacher,))
+    with torch.no_grad():
+        taught = teacher.features(images())
+    return method.initial_losses(seen.only(method.reads_of_student()), (taught,), None)["abound"]
+
+
+def images():
+    return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+def networks(student, teacher="wrn_16_1"):
+    torch.manual_seed(1)
+    return create_model(student, 10, 8).train(), create_model(teacher, 10, 8).eval()
+
+
+@pytest.mark.parametrize("teacher_model", ["wrn_16_1", "wrn_16_2"])
+def test_abound_freezes_the_last_batch_norm_of_a_wide_resnet(teacher_model):
+    """As if it alone were in evaluation mode, at whatever step; and it learns nothing. Else as all others."""
+    student, teacher = networks("wrn_16_1", teacher_model)
+    student.bn1.eval()
+    expected = boundary_losses_of("trained", student, student.features(images()), teacher)
+    student.train()
+    for _ in range(3):  # its running statistics move
+        seen = student.features(images())
+    frozen = boundary_losses_of("frozen", student, seen, teacher)
+    trained = boundary_losses_of("trained", student, seen, teacher)
+    assert frozen.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert trained.item() != pytest.approx(expected.item(), rel=1e-4)
+    frozen.backward(retain_graph=True)
+    assert student.bn1.weight.grad is None
+    assert all(p.grad is not None for p in student.block3.parameters())
+    trained.backward()
+    assert student.bn1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("model", ["resnet8", "vgg8", "ShuffleV2", "mixer_pico"])
+def test_abound_is_the_same_in_both_forms_for_other_students(model):
+    student, teacher = networks(model, "resnet8")
+    seen = student.features(images())
+    frozen, trained = (boundary_losses_of(form, student, seen, teacher) for form in ("frozen", "trained"))
+    assert torch.equal(frozen, trained)
+
+
+@pytest.mark.parametrize(("form", "learns"), [("frozen", False), ("trained", True)])
+def test_abound_trains_all_of_a_wide_resnet_in_the_main_stage(form, learns, teacher, tmp_path, monkeypatch):
+    options = {"output": tmp_path, "student": "wrn_16_1", "teacher": teacher}
+    extra = ["--ab_bn", form, "--epochs", "1"]
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 0, STEPS - 1)
+        assert train("abound", **options, extra=extra) == 130
+    weight = load(folder_of(tmp_path) / "checkpoint.pth")["student"]["bn1.weight"]
+    assert torch.equal(weight, torch.ones(64)) is not learns
+    assert train("abound", **options, extra=extra) == 0
+    assert not torch.equal(load(folder_of(tmp_path) / "wrn_16_1_last.pth")["model"]["bn1.weight"], weight)
 
 
 def test_without_an_initial_stage(teacher, tmp_path):

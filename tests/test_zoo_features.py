@@ -547,7 +547,7 @@ PUBLISHED = {
     ),
     "kdsvd": (Weights(1, 0, 1), {}, ()),
     "fsp": (Weights(1, 0, 50), {"init_epochs": 30, "fsp_main": False}, ()),
-    "abound": (Weights(1, 0, 1), {"init_epochs": 30}, ("ab",)),
+    "abound": (Weights(1, 0, 1), {"init_epochs": 30, "ab_bn": "frozen"}, ("ab",)),
     "factor": (Weights(1, 0, 200), {"init_epochs": 30, "ft_rate": 0.5, "ft_form": "repdistiller"}, ("ft",)),
 }  # fmt: skip
 
