@@ -22,6 +22,7 @@ from engine.plan import RunPlan, TeacherFile
 from engine.recipes import resolve_recipe
 from engine.run import Teacher, run_plans
 from models import MODELS, Features, FeatureShapes, create_model
+from tests.helpers import assert_same
 
 ENTRY = DATASETS["digits"]
 COMPUTE = Compute(torch.device("cpu"), "fp32")
@@ -110,11 +111,18 @@ def teach(teachers, images, method):
     return tuple(features.only(method.reads_of_teacher()) for features in seen)
 
 
-def take_step(folder, plan, teachers, batch_size=12):
-    """One optimizer step; returns the member and the student's parameters before it."""
+def make_member(folder, plan, teachers, batch_size=12):
+    """A run at its start, or at its checkpoint where there is one."""
     member = Member(plan, ENTRY, tuple(teacher_of(teacher).network.network for teacher in teachers), folder)
     source = stream(batch_size)
+    member.read_saved()
     member.start(COMPUTE, source.labels, source.steps_per_epoch)
+    return member
+
+
+def take_step(folder, plan, teachers, batch_size=12):
+    """One optimizer step; returns the member and the student's parameters before it."""
+    member, source = make_member(folder, plan, teachers, batch_size), stream(batch_size)
     if member.initial:  # tests/test_stages.py is about that
         member.position = (1, 0)
         member._begin_main_stage()
@@ -148,11 +156,13 @@ def teachers_for(name, teacher):
 
 
 @pytest.mark.parametrize(("name", "teacher", "student"), CASES)
-def test_one_step(name, teacher, student, tmp_path):
+def test_one_step_one_save_one_resume(name, teacher, student, tmp_path):
+    """A run that is read back from its checkpoint takes the next step as the one that wrote it, to the bit."""
     teachers = teachers_for(name, teacher)
     # With the KL term beside its own loss, as published for CRD+KD: every part of the sum is computed.
     weights = Weights(1, 1 if teachers else 0, METHODS[name].weights.beta)
-    member, before = take_step(tmp_path, make_plan(name, teachers, student, weights, warmup_lr=1e-3), teachers)
+    plan = make_plan(name, teachers, student, weights, warmup_lr=1e-3)
+    member, before = take_step(tmp_path, plan, teachers)
     means = member.meters.means()
     assert all(torch.tensor(value).isfinite() for value in means.values()), means
     assert {"loss", "ce", "top1"} | ({"kl"} if teachers else set()) <= set(means)
@@ -162,6 +172,15 @@ def test_one_step(name, teacher, student, tmp_path):
     assert without == []
     assert all(p.grad.isfinite().all() for p in member.student.parameters() if p.grad is not None)
     assert member.position == (1, 1)
+    member.folder.path.mkdir(parents=True, exist_ok=True)
+    member.save()
+    resumed = make_member(tmp_path, plan, teachers)
+    assert resumed.position == (1, 1)
+    batch = next(iter(stream(12).epoch(1, 1)))
+    for one in (member, resumed):
+        one.step(batch, teach(teachers, batch.images, one.method), 0.0)
+    for found, expected in ((resumed.student, member.student), (resumed.method, member.method)):
+        assert_same(found.state_dict(), expected.state_dict())
 
 
 @every_method
