@@ -29,7 +29,7 @@ from tests.helpers import (
 )
 from tests.test_engine_records import events_of
 
-NOT_COMPARED = ("seconds_per_epoch", "paths")  # they differ by nature
+NOT_COMPARED = ("seconds_per_epoch", "images_per_second", "peak_memory_mib", "paths")  # they differ by nature
 KILLED = -signal.SIGKILL
 SEED = 7
 
