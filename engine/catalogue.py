@@ -38,8 +38,8 @@ Written by `python -m engine.catalogue > docs/methods.md` from the methods thems
 A run minimises γ·CE + α·KL_T + β·(the method's own losses). *γ, α, β* are the defaults, those of the authors' CIFAR-100
 tables (`-r -a -b`). *Parameters* are the method's own on resnet32x4 → resnet8x4 with CIFAR-100; they are trained and
 thrown away, unless the method extends the deployed student. *Refused* counts pairs out of RepDistiller's 13, resnet56 →
-mixer_nano, mixer_nano → mixer_pico and resnet56 → deit_nano_distilled; the sections below say why. Any methods can be combined: `--distill crd+kd`,
-`--distill crd*0.5+hint+kd`.
+mixer_nano, mixer_nano → mixer_pico and resnet56 → deit_nano_distilled; the sections below say why. Any methods can be
+combined: `--distill crd+kd`, `--distill crd*0.5+hint+kd`.
 """
 
 # Rather no method than a wrong one.
