@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
 from reporting.runs import read_runs
 from reporting.selection import SELECTIONS, select_epochs
 from reporting.table import tabulate
+from reporting.web import web
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -44,6 +46,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "held out of the training set (default: last)",
     )
     parser.add_argument("--published", action="store_true", help="published figures beside ours, and what differs")
+    parser.add_argument(
+        "--analysis", type=Path, metavar="FOLDER", help="html only: with what scripts/analyse.py has written there"
+    )
     arguments = parser.parse_intermixed_args(argv)
     arguments.roots = arguments.roots or ["save"]
     return arguments
@@ -126,8 +131,15 @@ def show(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     name = chosen_format(arguments.format, arguments.out)
+    if arguments.analysis and name != "html":
+        raise RequestError("--analysis is for a page only: say --format html, or end --out in .html")
     report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
-    text = FORMATS[name](report)
+    if name == "html":
+        words = sys.argv[1:] if argv is None else argv
+        command = shlex.join(["python", "compare.py", *words])
+        text = web(report, out=arguments.out, analysis=arguments.analysis, command=command)
+    else:
+        text = FORMATS[name](report)
     if arguments.out is None:
         show(text)
     else:

@@ -1,6 +1,5 @@
 """A report in one of the formats. Markdown, LaTeX and HTML are for reading; CSV and JSON hold the tidy table."""
 
-import html
 import re
 import textwrap
 import unicodedata
@@ -13,16 +12,12 @@ from reporting.layout import BEST, SECOND, Shown
 from reporting.report import Report
 from reporting.table import LISTS
 from reporting.terminal import TEXTS, terminal
+from reporting.web import web
 from reporting.width import split, stacked
 
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
 WIDTH = 100  # of running text
 LATEX_WIDTH = 92  # characters of a table in footnotesize on a page of text
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse}th,td{padding:.2em .8em;text-align:right;border-bottom:1px solid #ccc}"
-    "th:first-child,td:first-child{text-align:left}"
-)
 TEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -100,22 +95,6 @@ def latex(report: Report) -> str:
 def _tex_head(name: str) -> str:
     lines = [tex(line) for line in stacked(name)]
     return r"\shortstack[r]{" + r" \\ ".join(lines) + "}" if len(lines) > 1 else lines[0]
-
-
-def web(report: Report) -> str:
-    """One page that needs nothing else."""
-    parts = []
-    for shown, new in report.tables():
-        parts += [f"<h2>{html.escape(shown.heading)}</h2>"] * new + [f"<h3>{html.escape(shown.title)}</h3>"]
-        cells = _escaped(shown, html.escape, {BEST: "<b>{}</b>", SECOND: "<u>{}</u>"})
-        parts.append(cells.to_html(index=False, escape=False, border=0))
-        parts += [f"<p>{html.escape(shown.note)}</p>"] if shown.note else []
-    parts.append(f"<p>{html.escape(report.legend())}</p>")
-    remarks = [f"<li>{html.escape(line)}</li>" for line in report.remarks()]
-    parts += ["<ul>", *remarks, "</ul>"] if remarks else []
-    head = f'<meta charset="utf-8"><title>Comparison of runs</title><style>{STYLE}</style>'
-    body = "\n".join(parts)
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{body}\n</body>\n</html>\n'
 
 
 def csv(report: Report) -> str:
