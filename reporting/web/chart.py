@@ -1,0 +1,159 @@
+"""Where things stand in a chart: numbers in, SVG coordinates out. The template draws them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 480, 320  # user units; letters are 13 high
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 46
+LETTER = 8.4  # width of a letter of a label on average, where they are largest: on a phone
+COLOURS, DASHES = 8, 4
+MOST_TICKS = 6
+
+
+@dataclass(frozen=True)
+class Tick:
+    position: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """Attributes:
+    colour, dash: which of the style sheet's.
+    points, band: of a polyline and a polygon; "" where there is no band.
+    dots: (x, y) where a line has one point only.
+    told: what the tooltip says.
+    """
+
+    label: str
+    colour: int
+    dash: int
+    points: str
+    band: str
+    dots: tuple[tuple[float, float], ...]
+    told: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point with its name at `anchor`; `x_label` is None where the name would cover another one."""
+
+    label: str
+    colour: int
+    x: float
+    y: float
+    x_label: float | None
+    y_label: float
+    anchor: str
+    told: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str
+    told: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """All that is drawn of one chart.
+
+    Attributes:
+        identity: unique on the page.
+        place: below the title: the protocol.
+        description: the chart in words, for who cannot see it.
+        level, named: the height of a dotted line across the chart, and its name.
+    """
+
+    identity: str
+    title: str
+    place: str
+    description: str
+    x_name: str
+    y_name: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...] = ()
+    dots: tuple[Dot, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    level: float | None = None
+    named: str = ""
+    note: str = ""
+
+    width, height, left, right, top, bottom = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM  # of all
+
+
+class Scale:
+    """A linear map from values to coordinates, with round ticks within."""
+
+    def __init__(self, values: Iterable[float], start: float, stop: float, whole: bool = False, margin: float = 0.06):
+        values = list(values)
+        low, high = min(values), max(values)
+        room = margin * (high - low) if high > low else (0.5 if whole else max(1.0, 0.05 * abs(high)))
+        self.low, self.high, self.start, self.stop = low - room, high + room, start, stop
+        self.step = _step(self.high - self.low, whole)
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.stop - self.start), 1)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
+        numbers = range(math.ceil(self.low / self.step - 1e-9), math.floor(self.high / self.step + 1e-9) + 1)
+        return tuple(Tick(self(n * self.step), f"{n * self.step:,.{decimals}f}") for n in numbers)
+
+
+def _step(span: float, whole: bool) -> float:
+    """1, 2 or 5 times a power of ten, so that there are at most MOST_TICKS."""
+    power = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * MOST_TICKS >= span)
+    return max(1.0, step) if whole else step
+
+
+def horizontal(values: Iterable[float], whole: bool = False, margin: float = 0.06) -> Scale:
+    return Scale(values, LEFT, WIDTH - RIGHT, whole, margin)
+
+
+def vertical(values: Iterable[float]) -> Scale:
+    return Scale(values, HEIGHT - BOTTOM, TOP)
+
+
+def path(xs: Sequence[float], ys: Sequence[float]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in zip(xs, ys, strict=True))
+
+
+def place_names(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str] | None]:
+    """Where the name of each point can stand without covering a point or another name; None where nowhere.
+
+    Returns:
+        x, y and text-anchor, tried to the right, to the left, above and below.
+    """
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in points]
+    places = []
+    for x, y, name in points:
+        wide = LETTER * len(name)
+        tried = [
+            (x + 8, y + 4, "start", x + 8),
+            (x - 8, y + 4, "end", x - 8 - wide),
+            (x, y - 9, "middle", x - wide / 2),
+            (x, y + 18, "middle", x - wide / 2),
+        ]
+        found = None
+        for at_x, at_y, anchor, begin in tried:
+            box = (begin, at_y - 11, begin + wide, at_y + 3)
+            inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
+            if inside and not any(_overlap(box, other) for other in taken):
+                found = round(at_x, 1), round(at_y, 1), anchor
+                taken.append(box)
+                break
+        places.append(found)
+    return places
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

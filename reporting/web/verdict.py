@@ -1,0 +1,109 @@
+"""What the table says in a sentence: which method won on each pair, by how much, and how surely."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from reporting.layout import ALPHA, number, signed
+from reporting.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, compare_means
+from reporting.table import GROUP, PAIR
+
+HOW_SURE = (
+    f"p is by Welch's t-test, multiplied by the number of methods or rivals that the winner was picked from "
+    f"(Bonferroni); the interval is the {CONFIDENCE:.0%} bootstrap interval of one comparison."
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence about a pair or about all pairs of a protocol: where, who (with the figure), and what of it."""
+
+    where: str
+    winner: str
+    text: str
+    tested: bool = False
+
+
+def verdicts(table: pd.DataFrame) -> Iterator[Verdict]:
+    """One for each pair that has a method, and one for each group of several pairs that all methods share."""
+    for _, group in table[table.role.isin(["student", "method"])].groupby(GROUP, sort=False):
+        for _, pair in group.groupby(PAIR, sort=False):
+            methods = pair[pair.role == "method"]
+            if not methods.empty:
+                yield _of_pair(pair[pair.role == "student"], methods)
+        ranks = group[group.role == "method"].groupby("method", sort=False)[["average_rank", "common_pairs"]].first()
+        ranks = ranks.dropna().sort_values("average_rank", kind="stable")
+        if len(ranks) > 1:
+            yield _of_group(group.iloc[0], ranks)
+
+
+def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
+    shown = methods.top1_mean.round(2)
+    best, others = methods[shown == shown.max()], methods[shown < shown.max()]
+    first = best.iloc[0]
+    where = f"{_place(first)}, {f'{first.teacher} → ' if first.teacher else ''}{first.student}"
+    if len(best) > 1:
+        gain = f"{signed(first.gain)} over the student alone" if pd.notna(first.gain) else "the best of all"
+        return Verdict(where, f"{_listed(best.method)} {number(first.top1_mean)}", f"share the best mean: {gain}.")
+    comparisons = []
+    if not alone.empty:
+        difference = compare_means(first["values"], alone["values"].iloc[0])
+        what = "over the student alone" if first.gain >= 0 else "below the student alone"
+        comparisons.append((f"{signed(first.gain)}, {what}" if first.gain < 0 else f"{signed(first.gain)} {what}",
+                            difference, len(methods)))  # fmt: skip
+    if not others.empty:
+        rival = others.iloc[0]
+        lead = signed(first.top1_mean - rival.top1_mean)
+        difference = compare_means(first["values"], rival["values"])
+        comparisons.append((f"{lead} over the next, {rival.method}", difference, len(others)))
+    winner = f"{first.method} {number(first.top1_mean)} ± {number(first.top1_std) or '–'} ({_trials(first.n)})"
+    if not comparisons:
+        return Verdict(where, winner, "the only figure, with nothing to compare it with.")
+    tested = any(difference.verdict == TESTED for _, difference, _ in comparisons)
+    if first.gain < 0:
+        winner = f"No method is above the student alone; the best is {winner}"
+    return Verdict(where, winner, _joined(comparisons), tested)
+
+
+def _joined(comparisons: list[tuple[str, Difference, int]]) -> str:
+    """Each difference with how sure it is; said once where none of them can be tested."""
+    if all(difference.verdict == TOO_FEW for _, difference, _ in comparisons):
+        return " and ".join(text for text, _, _ in comparisons) + f"; {TOO_FEW} for a test."
+    return "; ".join(f"{text} ({how_sure(difference, times)})" for text, difference, times in comparisons) + "."
+
+
+def how_sure(difference: Difference, times: int) -> str:
+    """In words; `times` is how many such comparisons the winner was picked from."""
+    if difference.verdict == TOO_FEW:
+        return f"{TOO_FEW} for a test"
+    if difference.verdict != TESTED:
+        return f"{difference.verdict} between trials, so no test"
+    p = min(1.0, times * difference.p)
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    sure = "significant" if p < ALPHA else "not significant"
+    return f"{sure}, {shown}, interval {signed(difference.low)} … {signed(difference.high)}"
+
+
+def _of_group(row: pd.Series, ranks: pd.DataFrame) -> Verdict:
+    """All pairs: by average rank, which no test stands behind."""
+    leaders = ranks[np.isclose(ranks.average_rank, ranks.average_rank.iloc[0])]
+    rest = ranks.drop(leaders.index)
+    text = f"best average rank over the {int(ranks.common_pairs.iloc[0])} pairs that all methods have"
+    following = f"; next {rest.index[0]} {number(rest.average_rank.iloc[0])}" if len(rest) else ""
+    winner = f"{_listed(leaders.index)} {number(leaders.average_rank.iloc[0])}"
+    return Verdict(f"{_place(row)}, all pairs", winner, f"{text}{following}.")
+
+
+def _place(row: pd.Series) -> str:
+    return f"{row.dataset} ({row.protocol}{f', {row.group}' if row.group else ''})"
+
+
+def _listed(names: pd.Series | pd.Index) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _trials(n: int) -> str:
+    return f"{n} trial{'s' if n > 1 else ''}"
