@@ -19,7 +19,8 @@ from distiller_zoo.method import Pair
 from distiller_zoo.pkt import neighbour_probabilities, pkt_loss
 from distiller_zoo.rkd import RKD, angle_loss, angles, distance_loss, relative_distances
 from distiller_zoo.similarity import similarity_loss, similarity_matrix
-from distiller_zoo.std import confidence_weights, hard_label_losses
+from distiller_zoo.std import hard_label_losses
+from distiller_zoo.teachers import confidence_weights
 from distiller_zoo.vid import VID, VariationalRegressor, gaussian_nll
 from models import Features, FeatureShapes
 
