@@ -1,6 +1,8 @@
 """What README promises: its example of a new method works as it stands, and its commands exist."""
 
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from types import ModuleType
@@ -9,9 +11,10 @@ import pytest
 
 import train_student
 from distiller_zoo import METHODS
-from tests.helpers import ROOT, SMALL, folder_of, read_json, read_metrics, save_network
+from tests.helpers import ROOT, SMALL, environment, folder_of, read_json, read_metrics, save_network
 
 README = (ROOT / "README.md").read_text()
+PARTS = ("common", "models", "distiller_zoo", "dataset", "engine", "reporting", "presets")  # what training takes
 
 
 @pytest.fixture
@@ -35,6 +38,39 @@ def test_the_example_method_is_listed_trains_and_takes_its_option(readme_method,
     assert read_json(folder / "config.json")["label"] == "logits logit_power=1.0"
     first, last = read_metrics(folder)
     assert last["train"]["logits"] < first["train"]["logits"]
+
+
+def test_the_example_method_is_one_file_and_nothing_else(tmp_path):
+    """Put into a copy of the repository: listed, trained, stopped, continued and tabulated as a user would do it."""
+    copy = tmp_path / "repository"
+    for part in (*PARTS, *(path.name for path in ROOT.glob("*.py"))):
+        place = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy.mkdir(exist_ok=True)
+        place(ROOT / part, copy / part)
+    source = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    (copy / "distiller_zoo" / "logits.py").write_text(source)
+    save_network(tmp_path / "teacher.pth")
+
+    def run(*argv):
+        command = [sys.executable, *map(str, argv)]
+        return subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment(), timeout=120)
+
+    assert re.search(r"^  logits .*Ba & Caruana", run("train_student.py", "--list").stdout, re.MULTILINE)
+    command = ["--distill", "none", "logits", "--model_s", "resnet8", "--path_t", tmp_path / "teacher.pth", *SMALL]
+    words = [sys.executable, "train_student.py", *map(str, command)]
+    with subprocess.Popen(words, cwd=copy, stdout=subprocess.PIPE, text=True, env=environment(), bufsize=1) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 1/2") and "logits" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+    assert process.returncode == 130
+    again = run("train_student.py", *command)
+    assert again.returncode == 0, again.stderr
+    assert re.search(r"^logits: .*\(continues at epoch [12], step \d+\)$", again.stdout, re.MULTILINE)
+    table = run("compare.py").stdout
+    assert re.search(r"^\| \**logits\** ", table, re.MULTILINE)
+    assert re.search(r"^\| student alone ", table, re.MULTILINE)
 
 
 def test_scripts_and_files_that_it_names_exist():
