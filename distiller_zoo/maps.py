@@ -32,6 +32,19 @@ def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.avg_pool2d(x, (height // rows, width // columns))  # whose gradient is deterministic on GPUs too
 
 
+def bottleneck(channels_s: int, width: int, channels_t: int) -> nn.Sequential:
+    """B×C_s×H×W to B×C_t×H×W by 1×1, 3×3 and 1×1 convolutions, `width` wide, with batch norm and ReLU between."""
+    return nn.Sequential(
+        nn.Conv2d(channels_s, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, channels_t, 1, bias=False),
+    )
+
+
 class Regressor(nn.Module):
     """Maps of shape `source` to maps of shape `target` (C, H, W): convolution, batch norm, ReLU.
 

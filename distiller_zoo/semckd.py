@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from distiller_zoo.maps import to_common_size
+from distiller_zoo.maps import bottleneck, to_common_size
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
@@ -57,20 +57,6 @@ class SimilarityEmbed(nn.Sequential):
         return F.normalize(super().forward(similarities))
 
 
-def make_projection(channels_s: int, channels_t: int) -> nn.Sequential:
-    """B×C_s×H×W to B×C_t×H×W."""
-    width = 2 * channels_t
-    return nn.Sequential(
-        nn.Conv2d(channels_s, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.Conv2d(width, channels_t, 1, bias=False),
-    )
-
-
 @register_method("semckd")
 class SemCKD(Method):
     """Match each stage of the student with all stages of the teacher, by weights that are learned.
@@ -94,7 +80,9 @@ class SemCKD(Method):
         shapes_s, shapes_t = pair.student.stages, pair.teacher.stages
         self.query = nn.ModuleList(SimilarityEmbed(semckd_group) for _ in shapes_s)
         self.key = nn.ModuleList(SimilarityEmbed(semckd_group) for _ in shapes_t)
-        self.projections = nn.ModuleList(nn.ModuleList(make_projection(s[0], t[0]) for t in shapes_t) for s in shapes_s)
+        self.projections = nn.ModuleList(
+            nn.ModuleList(bottleneck(s[0], 2 * t[0], t[0]) for t in shapes_t) for s in shapes_s
+        )
 
     def loss(self, student, teacher, batch):
         queries, keys = self._embed(self.query, student.stages), self._embed(self.key, teacher.stages)

@@ -16,23 +16,9 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.classifier import TeacherClassifier, rectifier_of
+from distiller_zoo.maps import bottleneck
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
-
-
-def make_projector(channels_s: int, channels_t: int, width: int, last: nn.Module) -> nn.Sequential:
-    """B×C_s×H×W to B×C_t×H×W."""
-    return nn.Sequential(
-        nn.Conv2d(channels_s, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.Conv2d(width, channels_t, 1, bias=False),
-        nn.BatchNorm2d(channels_t),
-        last,
-    )
 
 
 @register_method("simkd")
@@ -56,7 +42,8 @@ class SimKD(Method):
             )
         self.size = tuple(map(min, size_s, size_t))
         last = rectifier_of(pair.teacher)
-        self.projector = make_projector(channels_s, channels_t, channels_t // simkd_factor, last)
+        self.projector = bottleneck(channels_s, channels_t // simkd_factor, channels_t)
+        self.projector.extend([nn.BatchNorm2d(channels_t), last])
         self.classifier = TeacherClassifier(pair.teacher)
 
     def meet(self, student, teachers):

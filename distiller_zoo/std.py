@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.mine import Marginal
+from distiller_zoo.predictions import check_positive, kl_of_each
 from distiller_zoo.registry import register_method
 from distiller_zoo.std_mine import TokenInformation
 from distiller_zoo.std_module import Kinds, SpatialChannelModule
@@ -41,7 +42,7 @@ def hard_label_losses(logits_s: Tensor, logits_t: Tensor) -> Tensor:
 def soft_label_losses(logits_s: Tensor, logits_t: Tensor, T: float) -> Tensor:
     """T² times the B divergences KL(teacher ‖ head) of predictions softened by T; both inputs B×K."""
     log_s, log_t = (logits_s / T).log_softmax(dim=1), (logits_t / T).log_softmax(dim=1)
-    return T**2 * F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(dim=1)
+    return T**2 * kl_of_each(log_s, log_t)
 
 
 def reweighted(logits_t: list[Tensor], by: Reweighting) -> Tensor:
@@ -169,8 +170,7 @@ class STD(Method):
         shapes = [blocks[tap] for tap in self.taps]
         taught = _taught_by(len(pair.teachers), len(shapes), std_teachers, std_heads)
         _check_tokens(shapes, std_tokens, std_layers, std_propagate, std_heads)
-        if std_T <= 0:
-            raise RequestError(f"--std_T is {std_T}; it must be positive")
+        check_positive(std_T=std_T)
         self.taught_by = [teacher for module in taught for teacher in module]  # of each head its teacher
         self.propagate, self.predicts_by = std_propagate, std_predict
         self.labels, self.T, self.reweighting = std_labels, std_T, std_reweighting

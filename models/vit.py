@@ -18,10 +18,9 @@ from common.errors import RequestError
 from models.features import Features
 from models.network import Network
 from models.registry import register_model
-from models.tokens import NUM_STAGES, Stem
+from models.tokens import LINEAR_STD, NUM_STAGES, Stem, init_linear
 
 EPS = 1e-6
-INITIAL_STD = 0.02
 
 
 class Attention(nn.Module):
@@ -123,10 +122,10 @@ class VisionTransformer(Network):
         self.head = nn.Linear(width, num_classes)
         self.head_dist = nn.Linear(width, num_classes) if distilled else None
         self.stage_ends = sorted({(i + 1) * depth // NUM_STAGES - 1 for i in range(NUM_STAGES)} - {-1})
-        self.apply(_initialise)
+        self.apply(init_linear)
         for parameter in (self.cls_token, self.dist_token, self.pos_embed):
             if parameter is not None:
-                nn.init.trunc_normal_(parameter, std=INITIAL_STD)
+                nn.init.trunc_normal_(parameter, std=LINEAR_STD)
 
     def features(self, x: Tensor) -> Features:
         stem = self.patch_embed(x)
@@ -149,12 +148,6 @@ class VisionTransformer(Network):
             heads=tuple(self.head_dist(token) for token in further),
             tokens=tuple(further),
         )
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=INITIAL_STD)
-        nn.init.zeros_(module.bias)
 
 
 def _register(name: str, summary: str, *sizes: int, **given) -> None:

@@ -76,6 +76,14 @@ def save_network(path, arch="resnet8", entry=DIGITS, seed=0, **options):
     return network.eval()
 
 
+@torch.no_grad()
+def disturb(module):
+    """Move every parameter away from its first value, so that each counts."""
+    for parameter in module.parameters():
+        parameter += 0.2 * torch.randn_like(parameter)
+    return module
+
+
 def folders_of(output):
     """The folders of all runs below an output root."""
     return sorted(path.parent for path in Path(output).glob("*/*/config.json"))

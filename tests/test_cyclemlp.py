@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from distiller_zoo import Pair, create_method
+from engine.cost import count_parameters
 from models import MODELS, FeatureShapes, create_model
 from models.cyclemlp import HEIGHT, WIDTH, CycleBlock, CycleFC, CycleMixing, CycleMLP, cycle_shift
+from tests.helpers import disturb
 
 SIZES = {  # name, classes, image size: parameters
     ("cyclemlp_nano", 10, 8): 927_506,
@@ -18,18 +20,6 @@ SIZES = {  # name, classes, image size: parameters
     ("cyclemlp_b2", 1000, 224): 26_802_504,
 }
 every_network = pytest.mark.parametrize(("name", "classes", "size"), SIZES)
-
-
-def parameters_of(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-@torch.no_grad()
-def disturb(module):
-    """Move every parameter away from its first value, so that each counts."""
-    for parameter in module.parameters():
-        parameter += 0.2 * torch.randn_like(parameter)
-    return module
 
 
 def small_network(image_size=16):
@@ -49,7 +39,7 @@ def test_every_network_is_tested():
 @every_network
 def test_parameter_count(name, classes, size):
     with torch.device("meta"):
-        assert parameters_of(create_model(name, classes, size)) == SIZES[name, classes, size]
+        assert count_parameters(create_model(name, classes, size)) == SIZES[name, classes, size]
 
 
 # --- Cycle FC --------------------------------------------------------------------------------------
@@ -220,4 +210,4 @@ def test_std_attaches(name, classes, size):
         assert [head.shape for head in features.heads] == [(2, classes)] * 2
         assert method.predict(features).shape == (2, classes)
     if (name, size) == ("cyclemlp_b2", 224):  # 30.1 M in the paper; a module a stage earlier would give 29.7 M
-        assert parameters_of(network) + parameters_of(method) == pytest.approx(30.07e6, abs=0.01e6)
+        assert count_parameters(network) + count_parameters(method) == pytest.approx(30.07e6, abs=0.01e6)

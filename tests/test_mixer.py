@@ -8,6 +8,7 @@ import torch
 from common.errors import RequestError
 from models import MODELS, create_model
 from models.mixer import MlpMixer
+from tests.helpers import disturb
 
 SIZES = {  # name: classes, image size, parameters
     "mixer_nano": (100, 32, 1_143_780),
@@ -21,10 +22,7 @@ def small_mixer(width=16, depth=3, patch=2, classes=5, size=6):
     """A Mixer in double precision in which every parameter counts."""
     torch.manual_seed(0)
     mixer = MlpMixer(width, depth, patch, classes, size).double().eval()
-    with torch.no_grad():
-        for parameter in mixer.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
-    return mixer
+    return disturb(mixer)
 
 
 def images(batch, size):

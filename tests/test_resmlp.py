@@ -9,8 +9,10 @@ import torch
 
 from common.errors import RequestError
 from distiller_zoo import Pair, create_method
+from engine.cost import count_parameters
 from models import MODELS, FeatureShapes, create_model
 from models.resmlp import Affine, ResBlock, ResMLP
+from tests.helpers import disturb
 
 SIZES = {  # name: classes, image size, parameters
     "resmlp_pico": (10, 8, 136_586),
@@ -21,18 +23,6 @@ SIZES = {  # name: classes, image size, parameters
     "resmlp_b24": (1000, 224, 115_736_776),
 }
 every_network = pytest.mark.parametrize("name", SIZES)
-
-
-def parameters_of(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-@torch.no_grad()
-def disturb(module):
-    """Move every parameter away from its first value, so that each counts."""
-    for parameter in module.parameters():
-        parameter += 0.2 * torch.randn_like(parameter)
-    return module
 
 
 def images(batch, size, dtype=torch.float32):
@@ -48,7 +38,7 @@ def test_every_network_is_tested():
 def test_parameter_count(name):
     classes, size, parameters = SIZES[name]
     with torch.device("meta"):
-        assert parameters_of(create_model(name, classes, size)) == parameters
+        assert count_parameters(create_model(name, classes, size)) == parameters
 
 
 @torch.no_grad()
@@ -164,4 +154,4 @@ def test_std_attaches(name):
         assert [head.shape for head in features.heads] == [(2, classes)] * 2
         assert method.predict(features).shape == (2, classes)
     if name == "resmlp_b24":  # 122.6 M in the paper; with N/2 and 4N hidden channels it is 122.56 M
-        assert parameters + parameters_of(method) == pytest.approx(122.56e6, abs=0.01e6)
+        assert parameters + count_parameters(method) == pytest.approx(122.56e6, abs=0.01e6)

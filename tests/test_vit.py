@@ -11,6 +11,7 @@ from dataset import DATASETS
 from engine.weights import load_network
 from models import MODELS, create_model
 from models.vit import VisionTransformer
+from tests.helpers import disturb
 
 SIZES = {  # name: classes, image size, parameters (of deit_* as published)
     "vit_pico": (10, 8, 202_698),
@@ -30,10 +31,7 @@ def small_vit(width=12, depth=2, heads=3, patch=2, classes=5, size=6, **given):
     """A ViT in double precision in which every parameter counts."""
     torch.manual_seed(0)
     vit = VisionTransformer(width, depth, heads, patch, classes, size, **given).double().eval()
-    with torch.no_grad():
-        for parameter in vit.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
-    return vit
+    return disturb(vit)
 
 
 def images(batch, size):
