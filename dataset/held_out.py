@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from common.errors import RequestError
 from dataset.registry import Arrays, DatasetEntry
@@ -33,6 +32,8 @@ def hold_out(data: Arrays, images: int) -> tuple[Arrays, Arrays]:
     Returns:
         Two records with the same training set; the test set of the second is what is held out.
     """
+    from sklearn.model_selection import train_test_split  # takes long to import, and few runs hold anything out
+
     kept, held = train_test_split(
         np.arange(len(data.train_labels)), test_size=images, stratify=data.train_labels, random_state=SPLIT_SEED
     )

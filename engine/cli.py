@@ -60,14 +60,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_compilation_arguments(parser)
     parser.add_argument("-t", "--trial", type=int, default=1, help="which repetition")
     parser.add_argument("--seed", type=int, help="default: the trial's number")
-    add_validation_argument(parser)
-    add_output_arguments(parser)
-
-
-def add_validation_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation", type=int, default=0, metavar="N", help="hold out N training images and measure on them too"
     )
+    add_output_arguments(parser)
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
