@@ -14,6 +14,7 @@ from dataset import DATASETS
 from distiller_zoo import METHODS, Weights, canonical_method, method_class
 from distiller_zoo.teachers import Weighting
 from engine import cli
+from engine.options import resolve_options
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.presets import preset_names, with_preset
 from engine.recipes import resolve_recipe
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     methods = list(dict.fromkeys(canonical_method(name) for name in named))
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS[arguments.dataset]
-    options = cli.given_method_options(arguments, methods)
+    given_options = cli.given_method_options(arguments, methods)
     given = cli.given_recipe_values(arguments)
     recipes = {model: resolve_recipe(arguments.recipe, MODELS[model], given) for model in models}
     retrospection = cli.retrospection_of(arguments, recipes.values())
@@ -110,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             dataset=entry.name,
             model=model,
             method=method,
-            options=options[method],
+            options=resolve_options(method, recipes[model], given_options),
             weights=weights,
             kd_T=arguments.kd_T,
             teachers=tuple(teacher.file for teacher in teachers) if method_class(method).max_teachers else (),

@@ -13,9 +13,10 @@ from torch import nn
 from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Augmentation, DatasetEntry, load_arrays
-from distiller_zoo import METHODS, canonical_method, method_class, options_of
+from distiller_zoo import METHODS, canonical_method, method_class
 from engine.deployed import Deployed
 from engine.member import Member
+from engine.options import default_options
 from engine.plan import DEFAULT_KD_T, RunPlan, TeacherFile
 from engine.recipes import Recipe, resolve_recipe
 from engine.weights import load_network
@@ -122,7 +123,7 @@ def _make_member(
         dataset=entry.name,
         model=student,
         method=method,
-        options={name: parameter.default for name, parameter in options_of(method).items()},
+        options=default_options(method, recipe),
         weights=method_class(method).weights,
         kd_T=DEFAULT_KD_T,
         teachers=(file,) if taught else (),

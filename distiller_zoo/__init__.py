@@ -2,13 +2,14 @@
 
 from common.registry import import_all_modules
 from distiller_zoo.building import canonical_method, create_method, method_class, options_of
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.registry import METHODS, register_method
 
 import_all_modules(__name__, __path__)
 
 __all__ = [
     "METHODS",
+    "Epochs",
     "Method",
     "Pair",
     "Weights",

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.maps import Regressor, pair_stages
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
 from models.wrn import WideResNet
 
@@ -65,7 +65,7 @@ class ActivationBoundaries(Method):
     teacher_needs = ("preacts",)
     initial_trains_student = True
 
-    def __init__(self, pair: Pair, *, init_epochs: int = 30, ab_bn: Literal["frozen", "trained"] = "frozen"):
+    def __init__(self, pair: Pair, *, init_epochs: Epochs = 30, ab_bn: Literal["frozen", "trained"] = "frozen"):
         super().__init__(pair)
         if init_epochs < 1:
             raise RequestError(f"--init_epochs is {init_epochs}; abound teaches in its initial stage, give 1 or more")

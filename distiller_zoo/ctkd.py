@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from distiller_zoo.kd import kd_loss
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.predictions import check_positive
 from distiller_zoo.registry import register_method
 
@@ -44,7 +44,7 @@ class CTKD(Method):
     paper = "Li et al., Curriculum Temperature for Knowledge Distillation, AAAI 2023"
     weights = Weights(gamma=0.1, alpha=0, beta=0.9)
 
-    def __init__(self, pair: Pair, *, ctkd_T_start: float = 1.0, ctkd_T_range: float = 20.0, ctkd_loops: int = 10):
+    def __init__(self, pair: Pair, *, ctkd_T_start: float = 1.0, ctkd_T_range: float = 20.0, ctkd_loops: Epochs = 10):
         super().__init__(pair)
         check_positive(ctkd_T_start=ctkd_T_start, ctkd_T_range=ctkd_T_range, ctkd_loops=ctkd_loops)
         self.start, self.range, self.loops = ctkd_T_start, ctkd_T_range, ctkd_loops

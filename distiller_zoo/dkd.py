@@ -12,7 +12,7 @@ wrn_40_2 → wrn_16_2 or wrn_40_1 and vgg13 → vgg8 or MobileNetV2, 2 for resne
 
 from torch import Tensor
 
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.predictions import (
     check_not_negative,
     check_positive,
@@ -58,7 +58,7 @@ class DKD(Method):
         dkd_alpha: float = 1.0,
         dkd_beta: float = 8.0,
         dkd_T: float = 4.0,
-        dkd_warmup: int = 20,
+        dkd_warmup: Epochs = 20,
     ):
         super().__init__(pair)
         check_positive(dkd_T=dkd_T)

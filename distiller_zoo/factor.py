@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from distiller_zoo.attention import attention_map
 from distiller_zoo.maps import to_common_size
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
 SLOPE = 0.1
@@ -80,7 +80,7 @@ class FactorTransfer(Method):
         self,
         pair: Pair,
         *,
-        init_epochs: int = 30,
+        init_epochs: Epochs = 30,
         ft_rate: float = 0.5,
         ft_form: Literal["repdistiller", "paper"] = "repdistiller",
     ):

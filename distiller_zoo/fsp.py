@@ -16,7 +16,7 @@ from torch import Tensor
 
 from common.errors import RequestError
 from distiller_zoo.maps import to_common_size
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
 
@@ -46,7 +46,7 @@ class FSP(Method):
     needs = ("stem", "stages")
     initial_trains_student = True
 
-    def __init__(self, pair: Pair, *, init_epochs: int = 30, fsp_main: bool = False):
+    def __init__(self, pair: Pair, *, init_epochs: Epochs = 30, fsp_main: bool = False):
         super().__init__(pair)
         if init_epochs < 0 or (init_epochs == 0 and not fsp_main):
             raise RequestError(

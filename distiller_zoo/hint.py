@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from common.errors import RequestError
 from distiller_zoo.maps import Regressor
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
 
@@ -29,7 +29,7 @@ class Hint(Method):
     needs = ("stem", "stages")
     initial_trains_student = True
 
-    def __init__(self, pair: Pair, *, hint_layer: int = 2, hint_epochs: int = 0):
+    def __init__(self, pair: Pair, *, hint_layer: int = 2, hint_epochs: Epochs = 0):
         super().__init__(pair)
         if hint_epochs < 0:
             raise RequestError(f"--hint_epochs is {hint_epochs}; it must be 0 or more")

@@ -6,13 +6,17 @@ protocol and are computed by the engine; a method returns only its own losses, u
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from distiller_zoo.teachers import MANY, Weighting, mixture
 from models import Features, FeatureShapes, Network
+
+# The annotation of an option that counts epochs: its default is meant for a run of full length, and a shorter run
+# takes a share of it in proportion (`engine.options.default_options`).
+Epochs = Annotated[int, "epochs"]
 
 
 @dataclass(frozen=True)

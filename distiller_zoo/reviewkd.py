@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.maps import pair_stages
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
 MAX_WIDTH = 512
@@ -86,7 +86,7 @@ class ReviewKD(Method):
     student_needs = ("stages", "embedding")
     teacher_needs = ("preacts", "embedding")
 
-    def __init__(self, pair: Pair, *, reviewkd_warmup: int = 20):
+    def __init__(self, pair: Pair, *, reviewkd_warmup: Epochs = 20):
         super().__init__(pair)
         if reviewkd_warmup < 0:
             raise RequestError(f"--reviewkd_warmup is {reviewkd_warmup}; it must be 0 or more epochs")

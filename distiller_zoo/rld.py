@@ -13,7 +13,7 @@ for SCD; their training command sets it to T, as here.
 
 from torch import Tensor
 
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.predictions import (
     check_not_negative,
     check_positive,
@@ -61,7 +61,7 @@ class RLD(Method):
         rld_alpha: float = 1.0,
         rld_beta: float = 8.0,
         rld_T: float = 4.0,
-        rld_warmup: int = 20,
+        rld_warmup: Epochs = 20,
     ):
         super().__init__(pair)
         check_positive(rld_T=rld_T)

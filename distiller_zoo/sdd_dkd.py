@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from distiller_zoo.dkd import nckd_of_each, tckd_of_each
-from distiller_zoo.method import Pair, Weights
+from distiller_zoo.method import Epochs, Pair, Weights
 from distiller_zoo.predictions import check_not_negative, check_positive, warm_up
 from distiller_zoo.registry import register_method
 from distiller_zoo.sdd import SDD, region_weights
@@ -46,7 +46,7 @@ class SDDWithDKD(SDD):
         dkd_alpha: float = 1.0,
         dkd_beta: float = 8.0,
         dkd_T: float = 4.0,
-        dkd_warmup: int = 20,
+        dkd_warmup: Epochs = 20,
     ):
         check_positive(dkd_T=dkd_T)
         check_not_negative(dkd_alpha=dkd_alpha, dkd_beta=dkd_beta, dkd_warmup=dkd_warmup)

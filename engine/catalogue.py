@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from common.errors import RequestError
-from distiller_zoo import METHODS, Method, Pair, create_method, options_of
+from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, options_of
 from distiller_zoo.published import published_pairs
 from engine.cost import count_parameters
 from models import FeatureShapes, Network, create_model
@@ -91,7 +91,8 @@ def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], st
     yield inspect.getdoc(method).splitlines()[0]
     yield ""
     for option, parameter in options_of(name).items():
-        yield f"- `--{option}` {parameter.default}"
+        share = " epochs, fewer in a short run" if parameter.annotation is Epochs and parameter.default else ""
+        yield f"- `--{option}` {parameter.default}{share}"
     most = method.most_teachers()
     if most > 1:
         yield f"- up to {most} teachers"

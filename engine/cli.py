@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from common.command import DONE, FAILED
 from common.errors import RequestError
 from dataset import DATASETS, Augmentation
-from distiller_zoo import METHODS, options_of
+from distiller_zoo import METHODS, Epochs, options_of
 from engine.compute import Compute, resolve_compute
 from engine.presets import preset_names, read_preset
 from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
@@ -142,6 +142,8 @@ def _add_flag(group, name: str, hint: Any, text: str | None = None) -> None:
         arguments |= {"type": _integers, "metavar": "N,N,..."}
     elif hint is float:
         arguments |= {"type": finite, "metavar": "FLOAT"}
+    elif hint is Epochs:
+        arguments |= {"type": int, "metavar": "EPOCHS"}
     else:
         arguments |= {"type": hint, "metavar": hint.__name__.upper()}
     group.add_argument(f"--{name}", **arguments)
@@ -163,8 +165,8 @@ def given_recipe_values(arguments: argparse.Namespace) -> dict[str, Any]:
     return {key: value for key, value in vars(arguments).items() if key in RECIPE_FIELDS | AUGMENTATION_FIELDS}
 
 
-def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> dict[str, dict[str, Any]]:
-    """For each method its options: what the user gave, else the defaults.
+def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> dict[str, Any]:
+    """The options that the user gave, by name.
 
     Raises:
         RequestError: an option that none of the methods has.
@@ -175,18 +177,7 @@ def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> d
         if not any(option in {name.split(".")[-1] for name in options_of(method)} for method in methods):
             owners = ", ".join(method for method in METHODS if option in options_of(method))
             raise RequestError(f"--{option} is an option of {owners}, not of {', '.join(methods)}; leave it out")
-    return {
-        method: {
-            name: _given_or(parameter.default, given.get(name.split(".")[-1]))  # of a combination METHOD.OPTION
-            for name, parameter in options_of(method).items()
-        }
-        for method in methods
-    }
-
-
-def _given_or(default: Any, given: Any) -> Any:
-    # 1.0 in place of a default 1 would make another run of the same thing.
-    return default if given is None or given == default else given
+    return given
 
 
 def listing() -> str:

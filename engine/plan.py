@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dataset import DATASETS
-from distiller_zoo import Weights, method_class, options_of
+from distiller_zoo import Weights, method_class
 from distiller_zoo.published import published_for
 from distiller_zoo.teachers import Weighting
+from engine.options import default_options
 from engine.recipes import Recipe
 from engine.retrospection import RetrospectionPlan
 from models.registry import file_name_of
@@ -49,7 +50,7 @@ class RunPlan:
     Attributes:
         kind: "teacher" for a network trained alone by train_teacher.py, "probe" for a new classifier on a frozen
             backbone, "student" for all else.
-        options: all options of the method, defaults included.
+        options: all options of the method, defaults included (see `engine.options`).
         trial, seed: which repetition, and what all its random numbers derive from.
         backbone: weights that are kept and frozen; only the classifier is trained.
         logit_standardization: whether losses on logits see standardised ones.
@@ -131,8 +132,8 @@ class RunPlan:
                 parts.append(f"{key}={value:g}")
         if self.weights.alpha and self.kd_T != DEFAULT_KD_T:
             parts.append(f"kd_T={self.kd_T:g}")
-        for key, parameter in options_of(self.method).items():
-            if self.options[key] != parameter.default:
+        for key, default in default_options(self.method, self.recipe).items():
+            if self.options[key] != default:
                 parts.append(f"{key}={self.options[key]}")
         if self.logit_standardization:
             parts.append("standardised")

@@ -49,6 +49,11 @@ class Recipe:
         """One line for people: what two runs must share to be compared."""
         return f"{self.name}, {self.epochs} epochs, batch {self.batch_size}"
 
+    @property
+    def share(self) -> float:
+        """The run's length as a share of the preset's, at most 1."""
+        return min(self.epochs / RECIPES[self.name].epochs, 1.0)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
-from distiller_zoo import METHODS, options_of
+from distiller_zoo import METHODS
 from engine import cli
+from engine.options import default_options
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.recipes import Recipe, resolve_recipe
 from engine.run import Teacher, load_teachers, run_plans
@@ -88,7 +89,7 @@ def make_plan(
     row: Row, dataset: str, model: str, taught: Sequence[Teacher], recipe: Recipe, precision: str, trial: int
 ) -> RunPlan:
     """The run of a row; `taught` are its own teachers."""
-    options = {name: parameter.default for name, parameter in options_of(row.method).items()} | row.options
+    options = default_options(row.method, recipe) | row.options
     return RunPlan(
         kind="student",
         dataset=dataset,

@@ -7,6 +7,9 @@ import torch
 
 from common.errors import RequestError
 from distiller_zoo import METHODS, Method, Weights, canonical_method, method_class, options_of, register_method
+from engine.cli import given_method_options
+from engine.options import resolve_options
+from engine.recipes import RECIPES
 from tests.helpers import assert_same, folder_of, load, outcome_of, read_json, read_metrics, stop_at_step, train
 
 
@@ -149,10 +152,8 @@ def test_two_that_answer_for_the_student_do_not_go_together(extra_methods):
 def test_options_of_one_name_with_different_defaults(extra_methods, teacher, tmp_path):
     options = {name: parameter.default for name, parameter in options_of("left+right").items()}
     assert options == {"left.power": 2.0, "left_only": 3, "right.power": 1.0}
-    from engine.cli import given_method_options
-
-    given = argparse.Namespace(power=4.0)
-    assert given_method_options(given, ["left+right"])["left+right"] == {
+    given = given_method_options(argparse.Namespace(power=4.0), ["left+right"])
+    assert resolve_options("left+right", RECIPES["repdistiller"], given) == {
         "left.power": 4.0, "left_only": 3, "right.power": 4.0,
     }  # fmt: skip
 

@@ -9,8 +9,10 @@ from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import Pair, create_method, method_class
 from engine import cli
+from engine.options import default_options, resolve_options
 from engine.presets import FOLDER, preset_names, read_preset, with_preset
-from models import create_model
+from engine.recipes import RECIPES, resolve_recipe
+from models import MODELS, create_model
 from models.published import PUBLISHED
 from tests.helpers import folder_of, read_json, run_script, save_network
 
@@ -26,7 +28,9 @@ def test_each_is_a_command_line_that_works(name):
     """All flags are known, the method takes them for this student and these teachers, which are published ones."""
     arguments = train_student.parse(["--preset", name])
     (method,) = arguments.distill
-    options = cli.given_method_options(arguments, [method])[method]
+    given = cli.given_recipe_values(arguments)
+    recipe = resolve_recipe(arguments.recipe, MODELS[arguments.model_s[0]], given)
+    options = resolve_options(method, recipe, cli.given_method_options(arguments, [method]))
     entry = DATASETS[arguments.dataset]
     teachers = arguments.model_t or []
     assert set(teachers) <= {teacher.model for teacher in PUBLISHED}
@@ -35,7 +39,6 @@ def test_each_is_a_command_line_that_works(name):
         create_model(n, entry.num_classes, entry.image_size).feature_shapes() for n in (*arguments.model_s, *teachers)
     ]
     create_method(method, Pair(shapes[0], tuple(shapes[1:]), 100), options)
-    given = cli.given_recipe_values(arguments)
     assert (given["epochs"], given["batch_size"], arguments.recipe) == (300, 128, "deit")
 
 
@@ -59,7 +62,8 @@ def test_each_value_says_where_it_is_known_from(name):
     ],
 )
 def test_what_sets_them_apart(name, options):
-    found = cli.given_method_options(train_student.parse(["--preset", name]), ["std"])["std"]
+    given = cli.given_method_options(train_student.parse(["--preset", name]), ["std"])
+    found = default_options("std", RECIPES["deit"]) | given
     assert {key: found[key] for key in options} == options
     assert found["std_mine"]
 
