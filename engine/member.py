@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -416,6 +417,7 @@ class Member:
         last, best = self.history[-1], self.best()
         result = {
             "status": "finished",
+            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "epochs": len(self.history),
             "last": {"epoch": last["epoch"], **last["test"]},
             "best": {"epoch": best["epoch"], **best["test"]},

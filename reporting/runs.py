@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Run:
         seconds_per_epoch, images_per_second: means over the epochs on record.
         peak_memory_mib: of the process on the CPU, of the allocator on a GPU; runs of one command share it.
         method_parameters: what the method trains beside the student.
-        finished_at: when the result was written, in ns.
+        finished_at: when the run ended, in seconds since 1970.
         backbone: SHA-256 of the weights that a probe froze.
         data: SHA-256 of the data set; "" where the record does not say.
         hardware: what it ran on, in words; "" where the record does not say.
@@ -78,7 +79,7 @@ class Run:
     seconds_per_epoch: float | None
     parameters: int
     method_parameters: int | None
-    finished_at: int
+    finished_at: float
     backbone: str = ""
     data: str = ""
     best_top5: float | None = None
@@ -199,7 +200,7 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         method_parameters=(
             integer(result, "method_parameters", RESULT) if result.get("method_parameters") is not None else None
         ),
-        finished_at=(folder / RESULT).stat().st_mtime_ns,
+        finished_at=_finished_at(result, folder / RESULT),
         backbone=text(backbone, "sha256", f"{CONFIG} backbone") if backbone else "",
         data=text(config, "data_sha256", CONFIG) if "data_sha256" in config else "",
         best_top5=number_or_none(best.get("top5")),
@@ -213,6 +214,15 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
     if method == "none" and run.teachers:
         raise BrokenError(f"{CONFIG}: method none with a teacher")
     return run
+
+
+def _finished_at(result: dict, file: Path) -> float:
+    """What the record says; older ones say nothing, and the time of their file may be that of a copy."""
+    try:
+        moment = datetime.fromisoformat(result["finished"])
+    except (KeyError, TypeError, ValueError):
+        return file.stat().st_mtime
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _trained_by(backbone: dict | None) -> str:

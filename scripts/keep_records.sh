@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy the records of finished runs (config.json, metrics.jsonl, result.json; no weights) for keeping:
+# Copy the records of finished runs (config.json, metrics of each stage, result.json; no weights) for keeping:
 #   bash scripts/keep_records.sh FROM TO          for instance: save results/my_table
 # A folder that is there already is left as it is.
 set -euo pipefail
@@ -14,6 +14,8 @@ find "$1" -name result.json -printf '%h\0' | while IFS= read -r -d '' run; do
         continue
     fi
     mkdir -p "$target"
-    cp "$run/config.json" "$run/metrics.jsonl" "$run/result.json" "$target/"
+    for record in config.json initial_metrics.jsonl metrics.jsonl result.json; do
+        if [ -e "$run/$record" ]; then cp -p "$run/$record" "$target/"; fi
+    done
     echo "$target"
 done

@@ -247,9 +247,26 @@ def test_a_copied_run_counts_once(tmp_path):
     assert report.notes == []
 
 
-def test_of_two_runs_of_one_trial_the_last_to_finish_counts(tmp_path):
-    write_run(tmp_path, "x", 70.0, mtime=2000)
-    write_run(tmp_path, "y", 60.0, mtime=1000)
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param([{"mtime": 2000}, {"mtime": 1000}], id="by the file's time, in records that say nothing"),
+        pytest.param(
+            [
+                {"mtime": 1000, "result": {"finished": "2026-11-21T10:00:00.002+00:00"}},
+                {"mtime": 2000, "result": {"finished": "2026-11-21T11:00:00.001+01:00"}},
+            ],
+            id="by the record, whenever it was copied",
+        ),
+        pytest.param(
+            [{"mtime": 2000, "result": {"finished": "soon"}}, {"mtime": 1000, "result": {"finished": 3}}],
+            id="by the file's time, where the record makes no sense",
+        ),
+    ],
+)
+def test_of_two_runs_of_one_trial_the_last_to_finish_counts(tmp_path, times):
+    write_run(tmp_path, "x", 70.0, **times[0])
+    write_run(tmp_path, "y", 60.0, **times[1])
     report = build(tmp_path)
     assert (row_of(report.table, "kd").n, row_of(report.table, "kd").last_mean) == (1, 70.0)
     (note,) = report.notes

@@ -62,9 +62,8 @@ def skipped_grid(skipped: Iterable[Skipped]) -> Grid:
 
 
 def moment(run: Run) -> str:
-    """When the result was written, in UTC to the minute; it sorts as text."""
-    seconds = run.finished_at // 10**9
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    """When the run ended, in UTC to the minute; it sorts as text."""
+    return datetime.fromtimestamp(run.finished_at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def newest(runs: Sequence[Run]) -> str:
