@@ -28,7 +28,7 @@ def parse(argv: list[str] | None):
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    entry = DATASETS[arguments.dataset]
+    entry = DATASETS.find(arguments.dataset, arguments.data_folder)
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
     loaded = load_network(arguments.path, entry, arch=arguments.model, allow_namespace=arguments.allow_namespace)
     compute.place(loaded.network)

@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     named = METHODS if arguments.distill == ["all"] else arguments.distill
     methods = list(dict.fromkeys(canonical_method(name) for name in named))
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
-    entry = DATASETS[arguments.dataset]
+    entry = DATASETS.find(arguments.dataset, arguments.data_folder)
     given_options = cli.given_method_options(arguments, methods)
     given = cli.given_recipe_values(arguments)
     recipes = {model: resolve_recipe(arguments.recipe, MODELS[model], given) for model in models}

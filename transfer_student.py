@@ -36,7 +36,7 @@ def parse(argv: list[str] | None):
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    dataset, method = DATASETS.canonical(arguments.dataset), METHODS["none"]
+    dataset, method = DATASETS.find(arguments.dataset, arguments.data_folder).name, METHODS["none"]
     compute = cli.compute_of(arguments)
     backbone = read_backbone(arguments.path_s, arch=arguments.model_s, allow_namespace=arguments.allow_namespace)
     # What suits the training of the whole network says nothing about one linear layer.

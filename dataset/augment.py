@@ -25,7 +25,8 @@ class Augmentation:
     """What is done to training images.
 
     Attributes:
-        crop, flip: random crop from the zero-padded image, mirror image at even odds; where the data set allows.
+        crop, flip: random crop from the zero-padded image, of files a random part; mirror image at even odds; where the
+            data set allows.
         rand_augment: timm's notation, such as "rand-m9-mstd0.5-inc1", or "" for none.
         erasing: probability that a box of an image is filled with normal noise (Zhong et al., 2020).
         mixup, cutmix: α of the Beta(α, α) that weighs two images (Zhang et al., 2018) or sizes the box pasted from

@@ -9,16 +9,20 @@ from typing import NamedTuple
 import numpy as np
 
 from common.registry import Registry
+from dataset.image_files import ImageFiles
 
 Colour = tuple[float, float, float]
 
 
 class Arrays(NamedTuple):
-    """A data set in memory, or memory-mapped: images uint8 N×H×W×3 (RGB), labels int64 N, in the official order."""
+    """A data set in memory, or memory-mapped: images uint8 N×H×W×3 (RGB), labels int64 N, in the official order.
 
-    train_images: np.ndarray
+    Images may also be files that are decoded as they are asked for.
+    """
+
+    train_images: np.ndarray | ImageFiles
     train_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: np.ndarray | ImageFiles
     test_labels: np.ndarray
 
 
@@ -51,7 +55,39 @@ class DatasetEntry:
     at_hand: Callable[[Path], bool] = lambda folder: True
 
 
-DATASETS: Registry[DatasetEntry] = Registry("data set")
+class DatasetRegistry(Registry[DatasetEntry]):
+    """The named data sets, and behind prefixes what lies in a data folder: PREFIX:NAME, known once it was found."""
+
+    def __init__(self):
+        super().__init__("data set")
+        self._libraries: dict[str, Callable[[str, Path], DatasetEntry]] = {}
+        self._found: dict[str, DatasetEntry] = {}
+
+    def add_library(self, prefix: str, open_named: Callable[[str, Path], DatasetEntry]) -> None:
+        """Open all names that begin with `prefix` and a colon; called with the rest and the data folder."""
+        self._libraries[prefix] = open_named
+
+    def find(self, name: str, data_folder: Path) -> DatasetEntry:
+        """The data set `name`, looked for in the data folder where that is what its prefix says.
+
+        Raises:
+            RequestError: there is none.
+        """
+        prefix, _, rest = name.partition(":")
+        if prefix not in self._libraries:
+            return self[name]
+        entry = self._libraries[prefix](rest, data_folder)
+        self._found[entry.name] = entry
+        return entry
+
+    def canonical(self, name: str) -> str:
+        return name if name in self._found else super().canonical(name)
+
+    def __getitem__(self, name: str) -> DatasetEntry:
+        return self._found[name] if name in self._found else super().__getitem__(name)
+
+
+DATASETS = DatasetRegistry()
 
 
 def register_dataset(entry: DatasetEntry, aliases=()) -> DatasetEntry:
@@ -70,8 +106,8 @@ def load_arrays(name: str, data_folder: Path | str) -> Arrays:
 
 
 def digest(arrays: Arrays) -> str:
-    """SHA-256 of all bytes of a data set, 64 hexadecimal digits."""
+    """SHA-256 of all bytes of a data set, 64 hexadecimal digits; of files their names and sizes count."""
     total = hashlib.sha256()
     for array in arrays:
-        total.update(np.ascontiguousarray(array))
+        total.update(array.listing() if isinstance(array, ImageFiles) else np.ascontiguousarray(array))
     return total.hexdigest()

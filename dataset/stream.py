@@ -1,6 +1,6 @@
 """The batches of a run: which samples, in what order, how augmented, all of it from (seed, epoch, step)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from common.errors import RequestError
-from common.seeds import make_generator
+from common.seeds import derive_seed, make_generator
 from dataset.augment import Augmentation, augment, normalise
+from dataset.image_files import ImageFiles, decoded
 from dataset.registry import DatasetEntry
 from dataset.transfer import resident, to_device
 
@@ -48,10 +49,10 @@ class Batch:
 
 
 class BatchStream:
-    """Batches of a training set that stays on the device as uint8.
+    """Batches of a training set that stays on the device as uint8, or of files that are decoded ahead of each step.
 
     Args:
-        images: uint8 N×H×W×3, an array or a tensor (a tensor on `device` is shared, not copied).
+        images: uint8 N×H×W×3, an array or a tensor (a tensor on `device` is shared, not copied), or files.
         labels: int64 N.
         batch_size: B; the last batch of an epoch is smaller, or dropped with `drop_last`.
         channels_last: memory format of the images handed out.
@@ -64,7 +65,7 @@ class BatchStream:
 
     def __init__(
         self,
-        images: np.ndarray | torch.Tensor,
+        images: np.ndarray | torch.Tensor | ImageFiles,
         labels: np.ndarray | torch.Tensor,
         entry: DatasetEntry,
         augmentation: Augmentation,
@@ -103,23 +104,38 @@ class BatchStream:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch (from 1), those before `first_step` left out; none depends on those before it."""
         order = torch.randperm(len(self.images), generator=make_generator(self.seed, "order", epoch))
-        for step in range(first_step, self.steps_per_epoch):
-            yield self._batch(order[step * self.batch_size : (step + 1) * self.batch_size], epoch, step)
+        chosen = order.split(self.batch_size)[first_step : self.steps_per_epoch]
+        indices = (to_device(rows, self.device) for rows in chosen)
+        if isinstance(self.images, ImageFiles):
+            seen = decoded(self.images, chosen, self._crop_seeds(epoch, first_step), self.device)
+            seen = (views.expand(self.views, *views.shape[1:]) for views in seen)
+            indexed = zip(indices, seen, strict=True)
+        else:
+            indexed = ((index, [self.images[index]] * self.views) for index in indices)
+        for step, (index, views) in enumerate(indexed, first_step):
+            yield self._batch(index, views, epoch, step)
 
-    def _batch(self, chosen: torch.Tensor, epoch: int, step: int) -> Batch:
-        index = to_device(chosen, self.device)
+    def _crop_seeds(self, epoch: int, first_step: int) -> list[list[int]] | None:
+        if not self.augmentation.crop:
+            return None
+        return [
+            [derive_seed(self.seed, "resized crop", epoch, step, view) for view in range(self.views)]
+            for step in range(first_step, self.steps_per_epoch)
+        ]
+
+    def _batch(self, index: torch.Tensor, views: Sequence[torch.Tensor], epoch: int, step: int) -> Batch:
         labels = self.labels[index]
-        seen = [self._view(number, index, labels, epoch, step) for number in range(self.views)]
+        seen = [self._view(number, pixels, labels, epoch, step) for number, pixels in enumerate(views)]
         images, targets = seen[0] if self.views == 1 else self._joined(seen, labels)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return Batch(images, labels.repeat(self.views), index.repeat(self.views), targets, epoch, step, self.seed)
 
-    def _view(self, number: int, index: torch.Tensor, labels: torch.Tensor, epoch: int, step: int):
+    def _view(self, number: int, pixels: torch.Tensor, labels: torch.Tensor, epoch: int, step: int):
         """The first view is that of a stream with one: methods with and without further views see it alike."""
         purpose = f"augment {number}" if number else "augment"
         generator = make_generator(self.seed, purpose, epoch, step)
-        return augment(self.images[index], labels, self.entry, self.augmentation, generator)
+        return augment(pixels, labels, self.entry, self.augmentation, generator)
 
     def _joined(self, seen: list, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         images = torch.cat([images for images, _ in seen])
@@ -130,7 +146,7 @@ class BatchStream:
 
 
 def evaluation_batches(
-    images: np.ndarray | torch.Tensor,
+    images: np.ndarray | torch.Tensor | ImageFiles,
     labels: np.ndarray | torch.Tensor,
     entry: DatasetEntry,
     batch_size: int,
@@ -142,6 +158,9 @@ def evaluation_batches(
     """
     device = torch.device(device)
     images, labels = resident(images, device), resident(labels, device)
-    for start in range(0, len(images), batch_size):
-        piece = images[start : start + batch_size].permute(0, 3, 1, 2).contiguous()
-        yield normalise(piece, entry.mean, entry.std), labels[start : start + batch_size]
+    if isinstance(images, ImageFiles):
+        pieces = (views[0] for views in decoded(images, torch.arange(len(images)).split(batch_size), None, device))
+    else:
+        pieces = images.split(batch_size)
+    for piece, answers in zip(pieces, labels.split(batch_size), strict=True):
+        yield normalise(piece.permute(0, 3, 1, 2).contiguous(), entry.mean, entry.std), answers

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from dataset.image_files import ImageFiles
+
 
 def to_device(values: torch.Tensor | np.ndarray, device: torch.device) -> torch.Tensor:
     """A copy of small host values on `device`, queued behind the work that is under way there."""
@@ -12,8 +14,13 @@ def to_device(values: torch.Tensor | np.ndarray, device: torch.device) -> torch.
     return values.to(device)
 
 
-def resident(images: torch.Tensor | np.ndarray, device: torch.device | str) -> torch.Tensor:
-    """A whole array as a tensor on `device`. On the CPU, memory-mapped arrays stay where they are: no copy."""
+def resident(images: torch.Tensor | np.ndarray | ImageFiles, device: torch.device | str) -> torch.Tensor | ImageFiles:
+    """A whole array as a tensor on `device`. On the CPU, memory-mapped arrays stay where they are: no copy.
+
+    Files stay files.
+    """
+    if isinstance(images, ImageFiles):
+        return images
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(images if images.flags.writeable else images.copy())
     return images.to(device)

@@ -28,7 +28,7 @@ def exit_code(outcome: Outcome) -> int:
 
 def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DEFAULT_DATASET) -> None:
     """Which data set, and where it lies; without a default it must be named."""
-    names = f"one of {', '.join(DATASETS)}"
+    names = f"one of {', '.join(DATASETS)}, or folder:NAME[@SIZE] for images in folders, such as ImageNet"
     parser.add_argument("--dataset", default=default, required=default is None, metavar="NAME", help=names)
     parser.add_argument("--data_folder", type=Path, default=Path("data"), help="where data sets lie or are put")
 
@@ -191,6 +191,7 @@ def listing() -> str:
     lines += [f"  {name:<24} {entry.summary}" for name, entry in MODELS.items()]
     lines.append("data sets (--dataset)")
     lines += [f"  {name:<24} {entry.summary}" for name, entry in DATASETS.items()]
+    lines.append(f"  {'folder:NAME[@SIZE]':<24} photographs in DATA_FOLDER/NAME/train/CLASS/ and val/CLASS/; 224 px")
     lines.append("recipes (--recipe)")
     lines += [f"  {name:<24} {recipe.summary}" for name, recipe in RECIPES.items()]
     lines.append("presets (--preset)")

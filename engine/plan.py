@@ -104,16 +104,16 @@ class RunPlan:
     @property
     def name(self) -> str:
         """The run's folder: readable, safe on every file system, distinct for distinct runs."""
-        model = file_name_of(self.model)
+        model, dataset = file_name_of(self.model), file_name_of(self.dataset)
         rates = f"lr_{self.recipe.learning_rate:g}_decay_{self.recipe.weight_decay:g}"
         if self.kind == "teacher":
-            text = f"{model}_{self.dataset}_{rates}"
+            text = f"{model}_{dataset}_{rates}"
         elif self.kind == "probe":
-            text = f"{model}_to_{self.dataset}_{rates}"
+            text = f"{model}_to_{dataset}_{rates}"
         else:
             teachers = "+".join(file_name_of(teacher.model) for teacher in self.teachers) or "none"
             w = self.weights
-            text = f"S_{model}_T_{teachers}_{self.dataset}_{self.method.replace('*', 'x')}"
+            text = f"S_{model}_T_{teachers}_{dataset}_{self.method.replace('*', 'x')}"
             text += f"_r_{w.gamma:g}_a_{w.alpha:g}_b_{w.beta:g}"
         return f"{text}_trial_{self.trial}_{self.run_id}"
 

@@ -95,6 +95,6 @@ def create_model(name: str, num_classes: int = 100, image_size: int = 32) -> Net
     return MODELS[name].build(num_classes=num_classes, image_size=image_size)
 
 
-def file_name_of(model: str) -> str:
-    """A network's name as a part of file names, safe on every file system: timm:NAME@224 gives timm_NAME_224."""
-    return model.replace(":", "_").replace("@", "_")
+def file_name_of(name: str) -> str:
+    """The name of a network or data set as a part of file names, safe everywhere: timm:NAME@224 gives timm_NAME_224."""
+    return name.replace(":", "_").replace("@", "_")

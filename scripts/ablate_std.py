@@ -110,7 +110,7 @@ def make_plan(
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    entry, model = DATASETS[arguments.dataset], MODELS.canonical(arguments.model_s)
+    entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
     recipe = resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments))
     compute = cli.compute_of(arguments)
     files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)

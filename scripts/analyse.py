@@ -127,7 +127,7 @@ def described(subject: Subject) -> dict:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     check(arguments)
-    entry = DATASETS[arguments.dataset]
+    entry = DATASETS.find(arguments.dataset, arguments.data_folder)
     chosen_classes(arguments.classes, entry)
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off", deterministic=True)
     teacher, students = None, []

@@ -134,16 +134,21 @@ def assert_same(found, expected, where=""):
         assert found == expected, where
 
 
-def stop_at_step(monkeypatch, epoch, step):
-    """Ask this process to stop, as Ctrl-C does, when the batch of this step is made; the step is still done."""
+def at_step(monkeypatch, epoch, step, action):
+    """Do something when the batch of this step is made, in the midst of training."""
     original = BatchStream._batch
 
-    def batch(self, chosen, at_epoch, at_step):
-        if (at_epoch, at_step) == (epoch, step):
-            signal.raise_signal(signal.SIGINT)
-        return original(self, chosen, at_epoch, at_step)
+    def batch(self, *content):
+        if content[-2:] == (epoch, step):
+            action()
+        return original(self, *content)
 
     monkeypatch.setattr(BatchStream, "_batch", batch)
+
+
+def stop_at_step(monkeypatch, epoch, step):
+    """Ask this process to stop, as Ctrl-C does, when the batch of this step is made; the step is still done."""
+    at_step(monkeypatch, epoch, step, lambda: signal.raise_signal(signal.SIGINT))
 
 
 def stop_after_epoch(monkeypatch, epoch):

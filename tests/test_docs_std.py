@@ -166,8 +166,12 @@ def test_presets():
             assert modules.split(",")[0] == f"`{flags['std_modules']}`"
             assert ("propagated" in modules) is flags.get("std_propagate", False)
             assert ("head at the last" in modules) is (flags.get("std_heads") == "last")
-        assert (flags["model_s"], flags["dataset"], flags["recipe"]) == ("mixer_s4", "cifar100", "deit")
-        assert (flags["epochs"], flags["batch_size"]) == (300, 128)
+        of_cifar = (flags["model_s"], flags["dataset"], flags["batch_size"]) == ("mixer_s4", "cifar100", 128)
+        of_imagenet = (flags["model_s"], flags["dataset"], flags["batch_size"]) == (
+            "mixer_s16", "folder:imagenet@224", 1024,
+        )  # fmt: skip
+        assert of_imagenet if name == "std-imagenet" else of_cifar
+        assert (flags["recipe"], flags["epochs"]) == ("deit", 300)
     assert "300 epochs, batch 128" in PROSE
 
 
@@ -187,7 +191,7 @@ def test_commands_are_understood(script, words):
 
 
 def test_commands_are_found():
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 9
 
 
 def test_links_lead_somewhere():

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from common.errors import RequestError
 from common.lock import LOCK, sole_user_of
-from dataset import DATASETS, Arrays, BatchStream
+from dataset import DATASETS, Arrays
 from dataset.arrays import all_there, array_paths, read_arrays, write_arrays
 from dataset.cifar import CIFAR100, load_cifar, raw_digest
 from dataset.registry import register_dataset
@@ -38,6 +38,7 @@ from tests.helpers import (
     ROOT,
     arguments,
     assert_same,
+    at_step,
     environment,
     folder_of,
     load,
@@ -319,18 +320,6 @@ def test_a_checkpoint_cannot_run_code(make, unfinished, teacher, alone, tmp_path
 
 
 # --- two processes -----------------------------------------------------------------------------------
-
-
-def at_step(monkeypatch, epoch, step, action):
-    """Do something when the batch of this step is made, in the midst of training."""
-    original = BatchStream._batch
-
-    def batch(self, chosen, at_epoch, at_step):
-        if (at_epoch, at_step) == (epoch, step):
-            action()
-        return original(self, chosen, at_epoch, at_step)
-
-    monkeypatch.setattr(BatchStream, "_batch", batch)
 
 
 def test_a_second_process_is_refused_and_disturbs_nothing(server, tmp_path, monkeypatch, capsys):

@@ -4,19 +4,23 @@ import copy
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 import evaluate as evaluate_script
 import train_student
 from common.errors import RequestError
 from engine.recipes import resolve_recipe
+from engine.weights import load_network
 from models import MODELS, create_model
 from models.registry import file_name_of
 from tests.helpers import (
+    DIGITS,
     ROOT,
     arguments,
     assert_same,
@@ -349,3 +353,16 @@ def test_weights_of_another_network_are_refused(state_dict, tmp_path, capsys):
     argv = arguments("kd", output=tmp_path, teacher=state_dict, extra=["--model_t", "timm:test_resnet"])
     assert train_student.main(argv) == 2
     assert "does not hold a timm:test_resnet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_torchvisions_resnets_load(name, tmp_path):
+    """So do the checkpoints that it publishes, with which STD's paper teaches."""
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, name)(num_classes=10).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(theirs.state_dict(), path)
+    ours = load_network(path, replace(DIGITS, image_size=64), arch=f"timm:{name}").network.eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images).logits, theirs(images), rtol=1e-4, atol=1e-4)

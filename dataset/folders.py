@@ -1,0 +1,108 @@
+"""Any folder of photographs as a data set, ImageNet among them: `--dataset folder:NAME[@SIZE]`.
+
+    DATA_FOLDER/NAME/train/CLASS/IMAGE ...        DATA_FOLDER/NAME/val/CLASS/IMAGE ...
+
+Files are decoded during training (see `dataset.image_files`): nothing is converted or copied, and nothing has to fit
+into memory.
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import RequestError
+from dataset.image_files import ImageFiles
+from dataset.registry import DATASETS, Arrays, DatasetEntry
+
+PREFIX = "folder"
+DEFAULT_SIZE = 224
+TRAIN, TEST = ("train",), ("val", "validation", "valid", "test")
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+# Of ImageNet, with which most networks for photographs are trained.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def open_folder(name: str, data_folder: Path) -> DatasetEntry:
+    """The data set in DATA_FOLDER/NAME, for NAME or NAME@SIZE; its file names are read, not the files.
+
+    Raises:
+        RequestError: there is no such folder, or it is not laid out as above; says what is missing.
+    """
+    name, size = _parse(name)
+    folder = data_folder / name
+    arrays = _read(folder, size)
+    classes = int(arrays.train_labels.max()) + 1
+    return DatasetEntry(
+        name=f"{PREFIX}:{name}@{size}",
+        num_classes=classes,
+        image_size=size,
+        train_size=len(arrays.train_labels),
+        test_size=len(arrays.test_labels),
+        mean=MEAN,
+        std=STD,
+        crop_padding=0,
+        horizontal_flip=True,
+        summary=f"{folder}: {len(arrays.train_labels)} + {len(arrays.test_labels)} images in {classes} classes",
+        load=partial(_again, arrays),
+    )
+
+
+def _parse(name: str) -> tuple[str, int]:
+    name, at, size = name.partition("@")
+    if at and not (size.isascii() and size.isdigit() and int(size)):
+        raise RequestError(f"--dataset {PREFIX}:{name}@{size}: the size is a number of pixels, as in {name}@224")
+    if not name or name != Path(name).name:
+        raise RequestError(
+            f"--dataset {PREFIX}:{name}: name a folder in the data folder, and where that lies with --data_folder"
+        )
+    return name, int(size) if at else DEFAULT_SIZE
+
+
+def _again(arrays: Arrays, data_folder: Path) -> Arrays:
+    return arrays  # the names were read where the classes were counted
+
+
+def _read(folder: Path, size: int) -> Arrays:
+    train, test = _part(folder, TRAIN), _part(folder, TEST)
+    classes = sorted(entry.name for entry in os.scandir(train) if entry.is_dir())
+    if len(classes) < 2:
+        raise RequestError(f"{train} holds {len(classes)} folders of images; a folder for each of 2 classes or more")
+    others = {entry.name for entry in os.scandir(test) if entry.is_dir()} - set(classes)
+    if others:
+        raise RequestError(f"{test / min(others)}: there is no such class in {train}")
+    return Arrays(*_images(train, classes, size, every=True), *_images(test, classes, size, every=False))
+
+
+def _part(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    raise RequestError(
+        f"there is no folder {folder / names[0]};\n"
+        f"images are looked for in DATA_FOLDER/NAME/train/CLASS/ and DATA_FOLDER/NAME/val/CLASS/"
+    )
+
+
+def _images(part: Path, classes: list[str], size: int, every: bool) -> tuple[ImageFiles, np.ndarray]:
+    """Names sorted by class and name, and labels; with `every`, each class must have an image."""
+    names, labels = [], []
+    for label, name in enumerate(classes):
+        found = _names(part / name)
+        if every and not found:
+            raise RequestError(f"{part / name} holds no image ({', '.join(ENDINGS)})")
+        names += [os.fsencode(os.path.join(name, file)) for file in found]
+        labels += [label] * len(found)
+    if not names:
+        raise RequestError(f"{part} holds no image of the classes {', '.join(classes[:3])}, ...")
+    return ImageFiles(part, np.array(names), size), np.array(labels, dtype=np.int64)
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(ENDINGS))
+
+
+DATASETS.add_library(PREFIX, open_folder)

@@ -1,0 +1,399 @@
+"""Folders of photographs: what is found there, how they are cut and scaled, and runs on them."""
+
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import functional
+
+import evaluate
+import train_student
+from common.errors import RequestError, RunError
+from dataset import DATASETS, Augmentation, BatchStream, digest, evaluation_batches
+from dataset.augment import normalise
+from dataset.image_files import CROP_AREA, CROP_ASPECT, CROP_ATTEMPTS, middle, part, random_box
+from tests.helpers import ROOT, assert_same, environment, folder_of, outcome_of, read_json, run_script, stop_at_step
+
+NAME = "folder:pets@16"
+CLASSES = ("cats", "dogs", "eels")
+
+
+def photograph(path, seed, size, colour):
+    """A noisy picture of one colour."""
+    noise = np.random.default_rng(seed).integers(0, 60, (size[1], size[0], 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((noise + np.array(colour)).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """24 + 9 pictures of three classes, of many shapes, in three formats, and files that are none."""
+    root = tmp_path_factory.mktemp("pictures")
+    colours = {"cats": (190, 0, 0), "dogs": (0, 190, 0), "eels": (0, 0, 190)}
+    rng = np.random.default_rng(0)
+    for part_name, count in (("train", 8), ("val", 3)):
+        for label, name in enumerate(CLASSES):
+            for number in range(count):
+                ending = ("png", "JPEG", "jpg")[number % 3]
+                place = root / "pets" / part_name / name / f"{number}.{ending}"
+                photograph(place, 100 * label + number, rng.integers(20, 60, 2), colours[name])
+    (root / "pets/train/cats/notes.txt").write_text("no picture")
+    (root / "pets/readme.md").write_text("no folder")
+    return root
+
+
+@pytest.fixture
+def pictures(original, tmp_path):
+    shutil.copytree(original, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def stream(folder, batch_size=5, seed=1, augmentation=None, views=1):
+    entry = DATASETS.find(NAME, folder)
+    data = entry.load(folder)
+    return BatchStream(
+        data.train_images,
+        data.train_labels,
+        entry,
+        augmentation or Augmentation(),
+        batch_size,
+        seed,
+        False,
+        "cpu",
+        views=views,
+    )
+
+
+# --- what is found -------------------------------------------------------------------------------
+
+
+def test_what_is_there(pictures):
+    entry = DATASETS.find(NAME, pictures)
+    assert (entry.name, entry.num_classes, entry.image_size) == (NAME, 3, 16)
+    assert (entry.train_size, entry.test_size) == (24, 9)
+    data = entry.load(pictures)
+    assert data.train_labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    paths = [data.test_images.path(row) for row in range(len(data.test_images))]
+    assert paths == sorted(pictures.glob("pets/val/*/*"))
+    assert DATASETS[NAME] is entry
+    assert NAME not in list(DATASETS)  # the list names what needs no folder
+
+
+def test_the_size_is_224_by_default(pictures):
+    assert DATASETS.find("folder:pets", pictures).name == "folder:pets@224"
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "valid", "test"])
+def test_ways_to_call_the_test_set(pictures, name):
+    (pictures / "pets/val").rename(pictures / "pets" / name)
+    assert DATASETS.find(NAME, pictures).test_size == 9
+
+
+def test_a_class_may_have_no_test_image(pictures):
+    shutil.rmtree(pictures / "pets/val/dogs")
+    labels = DATASETS.find(NAME, pictures).load(pictures).test_labels
+    assert labels.tolist() == [0] * 3 + [2] * 3
+
+
+def test_names_that_are_no_text(pictures):
+    name = os.fsencode(pictures / "pets/train/cats") + b"/\xff.png"
+    shutil.copy(pictures / "pets/train/cats/0.png", name)
+    data = DATASETS.find(NAME, pictures).load(pictures)
+    assert os.fsencode(data.train_images.path(8)) == name
+    assert data.train_images.decode(8).size == data.train_images.decode(0).size
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("folder:lions", lambda pets: None, "there is no folder .*lions/train"),
+        ("folder:pets", lambda pets: shutil.rmtree(pets / "val"), "there is no folder .*pets/val"),
+        ("folder:pets", lambda pets: (pets / "val/fish").mkdir(), "val/fish: there is no such class"),
+        ("folder:pets", lambda pets: (pets / "train/apes").mkdir(), "train/apes holds no image"),
+        (
+            "folder:pets",
+            lambda pets: [shutil.rmtree(pets / "train" / name) for name in CLASSES[1:]],
+            "train holds 1 folders of images",
+        ),
+        (
+            "folder:pets",
+            lambda pets: [shutil.rmtree(pets / "val" / name) for name in CLASSES],
+            "val holds no image of the classes cats",
+        ),
+        ("folder:pets@0", lambda pets: None, "the size is a number of pixels"),
+        ("folder:pets@big", lambda pets: None, "the size is a number of pixels"),
+        ("folder:pets@", lambda pets: None, "the size is a number of pixels"),
+        ("folder:", lambda pets: None, "name a folder in the data folder"),
+        ("folder:../data/pets", lambda pets: None, "name a folder in the data folder"),
+        ("folders:pets", lambda pets: None, "unknown data set"),
+    ],
+)
+def test_what_is_wrong_is_said(pictures, name, spoil, message):
+    spoil(pictures / "pets")
+    with pytest.raises(RequestError, match=message):
+        DATASETS.find(name, pictures)
+
+
+def test_other_files_are_other_data(pictures):
+    def identity():
+        return digest(DATASETS.find(NAME, pictures).load(pictures))
+
+    before = identity()
+    assert identity() == before
+    (pictures / "pets/train/eels/0.png").rename(pictures / "pets/train/eels/9.png")
+    renamed = identity()
+    with (pictures / "pets/val/eels/0.png").open("ab") as file:
+        file.write(b" ")
+    assert len({before, renamed, identity()}) == 3
+
+
+# --- pixels --------------------------------------------------------------------------------------
+
+SIDES = st.integers(1, 500)
+NUMBERS = st.floats(0, 1, exclude_max=True, allow_subnormal=False)
+ATTEMPTS = st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=CROP_ATTEMPTS)
+
+
+@given(SIDES, SIDES, ATTEMPTS)
+def test_a_box_lies_within_the_image(width, height, draws):
+    left, top, right, bottom = random_box(width, height, draws)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+
+
+@given(st.integers(50, 500), st.integers(50, 500), NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+def test_a_box_that_fits_has_the_drawn_area_and_aspect(width, height, area, aspect, across, down):
+    draw = (area, aspect, across, down)
+    share = CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * area
+    ratio = CROP_ASPECT[0] * (CROP_ASPECT[1] / CROP_ASPECT[0]) ** aspect
+    wide, tall = math.sqrt(share * width * height * ratio), math.sqrt(share * width * height / ratio)
+    box = random_box(width, height, [draw])
+    if wide > width + 0.5 or tall > height + 0.5:
+        assert box == random_box(width, height, [])
+    elif wide < width - 0.5 and tall < height - 0.5:
+        assert (box[2] - box[0], box[3] - box[1]) == pytest.approx((wide, tall), abs=0.51)
+        assert (box[0], box[1]) == pytest.approx((across * (width - wide), down * (height - tall)), abs=2)
+
+
+@given(SIDES, SIDES)
+def test_where_none_fits_it_is_torchvisions_middle(width, height):
+    """Its own choice after ten attempts, with an area that never fits."""
+    top, left, tall, wide = transforms.RandomResizedCrop.get_params(
+        torch.empty(3, height, width), scale=(4.0, 4.0), ratio=CROP_ASPECT
+    )
+    assert random_box(width, height, []) == (left, top, left + wide, top + tall)
+
+
+def test_boxes_are_spread_as_torchvisions_are():
+    """Mean area, aspect and place of 4,000 boxes of each, within four standard errors."""
+    width, height, count = 60, 40, 4000
+    draws = torch.rand((count, CROP_ATTEMPTS, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours = np.array([random_box(width, height, draw) for draw in draws.tolist()], dtype=float)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        picture = torch.empty(3, height, width)
+        theirs = [
+            transforms.RandomResizedCrop.get_params(picture, list(CROP_AREA), list(CROP_ASPECT)) for _ in range(count)
+        ]
+    theirs = np.array([(left, top, left + wide, top + tall) for top, left, tall, wide in theirs], dtype=float)
+
+    def features(box):
+        left, top, right, bottom = box.T
+        wide, tall = right - left, bottom - top
+        return np.stack([wide * tall, np.log(wide / tall), (left + right) / 2, (top + bottom) / 2, wide, tall])
+
+    mine, reference = features(ours), features(theirs)
+    error = np.sqrt((mine.var(axis=1) + reference.var(axis=1)) / count)
+    assert (np.abs(mine.mean(axis=1) - reference.mean(axis=1)) < 4 * error).all()
+
+
+def test_testing_is_torchvisions_transform(pictures):
+    """Resize to size/0.875, the square in the middle, in the order of the files, normalised."""
+    entry = DATASETS.find("folder:pets@28", pictures)
+    data = entry.load(pictures)
+    resize = transforms.Resize(32, transforms.InterpolationMode.BICUBIC)
+    usual = transforms.Compose([resize, transforms.CenterCrop(28), transforms.ToTensor()])
+    paths = sorted(pictures.glob("pets/val/*/*"))
+    expected = torch.stack([usual(Image.open(path).convert("RGB")) for path in paths])
+    batches = list(evaluation_batches(data.test_images, data.test_labels, entry, 4, "cpu"))
+    assert [len(images) for images, _ in batches] == [4, 4, 1]
+    assert torch.equal(torch.cat([labels for _, labels in batches]), torch.from_numpy(data.test_labels))
+    found = torch.cat([images for images, _ in batches])
+    mean, std = torch.tensor(entry.mean)[:, None, None], torch.tensor(entry.std)[:, None, None]
+    torch.testing.assert_close(found, (expected - mean) / std, rtol=0, atol=1e-5)
+
+
+@given(SIDES, SIDES, st.integers(1, 64), st.randoms(use_true_random=False))
+def test_both_ways_are_torchvisions_for_any_shape(width, height, size, random):
+    """Of a shape whose longer side is at most twenty times the shorter one."""
+    width, height = min(width, 20 * height), min(height, 20 * width)
+    noise = np.random.default_rng(random.randrange(2**32)).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    picture, bicubic = Image.fromarray(noise), transforms.InterpolationMode.BICUBIC
+    resized = functional.resize(picture, round(size / 0.875), bicubic)
+    assert middle(picture, size).tobytes() == functional.center_crop(resized, size).tobytes()
+    draws = [[random.random() for _ in range(4)] for _ in range(3)]
+    left, top, right, bottom = random_box(width, height, draws)
+    cut = functional.resized_crop(picture, top, left, bottom - top, right - left, [size, size], bicubic)
+    assert part(picture, size, draws).tobytes() == cut.tobytes()
+
+
+def test_a_part_is_cut_out_before_it_is_scaled():
+    """No pixel beside the box shows in it."""
+    picture = np.zeros((40, 60, 3), dtype=np.uint8)
+    draw = (0.2, 0.3, 0.6, 0.7)
+    left, top, right, bottom = random_box(60, 40, [draw])
+    picture[top:bottom, left:right] = 200
+    assert (np.asarray(part(Image.fromarray(picture), 16, [draw])) == 200).all()
+    assert np.asarray(middle(Image.fromarray(picture), 16)).shape == (16, 16, 3)
+
+
+def test_grey_and_transparent_pictures_become_rgb(pictures):
+    grey = Image.fromarray(np.full((30, 30), 90, dtype=np.uint8))
+    grey.save(pictures / "pets/val/cats/0.png")
+    Image.merge("LA", [grey, grey]).save(pictures / "pets/val/cats/3.png")
+    data = DATASETS.find(NAME, pictures).load(pictures)
+    for row in (0, 3):
+        assert (np.asarray(middle(data.test_images.decode(row), 16)) == 90).all()
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def test_every_image_once_an_epoch_with_its_label(pictures):
+    source = stream(pictures)
+    batches = list(source.epoch(1))
+    assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == list(range(24))
+    assert [len(batch.index) for batch in batches] == [5, 5, 5, 5, 4]
+    for batch in batches:
+        assert batch.images.shape[1:] == (3, 16, 16)
+        assert batch.images.mean(dim=(2, 3)).argmax(dim=1).tolist() == batch.labels.tolist()  # red, green, blue
+        assert torch.equal(batch.labels, source.labels[batch.index])
+
+
+def test_batches_are_functions_of_seed_epoch_and_step(pictures):
+    whole, again = list(stream(pictures).epoch(3)), list(stream(pictures).epoch(3, first_step=2))
+    assert [batch.step for batch in again] == [2, 3, 4]
+    for one, other in zip(whole[2:], again, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.index, other.index)
+    for other in (stream(pictures).epoch(4), stream(pictures, seed=2).epoch(3)):
+        assert not torch.equal(next(other).images, whole[0].images)
+
+
+def test_the_first_view_is_that_of_a_stream_with_one(pictures):
+    one, two = next(stream(pictures).epoch(1)), next(stream(pictures, views=2).epoch(1))
+    first, second = two.images.chunk(2)
+    assert torch.equal(first, one.images)
+    assert not torch.equal(second, first)
+
+
+def test_without_crop_the_middle_is_seen(pictures):
+    plain = Augmentation(crop=False, flip=False)
+    batch = next(stream(pictures, augmentation=plain, views=2).epoch(1))
+    data = DATASETS[NAME].load(pictures)
+    squares = np.stack([middle(data.train_images.decode(row), 16) for row in batch.index[:5].tolist()])
+    expected = normalise(torch.from_numpy(squares).permute(0, 3, 1, 2), DATASETS[NAME].mean, DATASETS[NAME].std)
+    assert torch.equal(batch.images, torch.cat([expected, expected]))
+
+
+def test_a_batch_of_its_parts_by_hand(pictures):
+    """Crops as `part` makes them of the drawn numbers, then the augmentation that every data set has."""
+    from common.seeds import make_generator
+    from dataset.augment import augment
+
+    source = stream(pictures, augmentation=Augmentation(erasing=0.5))
+    batch = list(source.epoch(2))[1]
+    draws = torch.rand(
+        (5, CROP_ATTEMPTS, 4), generator=make_generator(1, "resized crop", 2, 1, 0), dtype=torch.float64
+    ).tolist()
+    images = [source.images.decode(row) for row in batch.index.tolist()]
+    pixels = torch.from_numpy(np.stack([part(image, 16, draw) for image, draw in zip(images, draws, strict=True)]))
+    generator = make_generator(1, "augment", 2, 1)
+    expected, _ = augment(pixels, batch.labels, source.entry, source.augmentation, generator)
+    assert torch.equal(batch.images, expected)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_a_file_that_is_no_picture_is_named(pictures, content):
+    (pictures / "pets/train/dogs/4.jpg").write_bytes(content)
+    with pytest.raises(RunError, match=r"train/dogs/4\.jpg cannot be decoded"):
+        list(stream(pictures).epoch(1))
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def train(pictures, output, *extra):
+    words = ["--distill", "none", "--model_s", "resnet8", "--dataset", NAME, "--data_folder", str(pictures)]
+    words += ["--recipe", "repdistiller", "--epochs", "2", "--batch_size", "6", "--precision", "fp32"]
+    return train_student.main([*words, "--device", "cpu", "--output", str(output), *extra])
+
+
+def test_a_run_is_stopped_continued_and_measured(pictures, tmp_path, monkeypatch, capsys):
+    assert train(pictures, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 2, 2)
+        assert train(pictures, tmp_path / "cut") == 130
+    assert train(pictures, tmp_path / "cut") == 0
+    assert "continues at epoch 2" in capsys.readouterr().out
+    whole, cut = folder_of(tmp_path / "whole"), folder_of(tmp_path / "cut")
+    assert_same(outcome_of(whole), outcome_of(cut))
+    assert whole.name.startswith("S_resnet8_T_none_folder_pets_16_none_")
+    config = read_json(whole / "config.json")
+    assert (config["dataset"], config["num_classes"], config["image_size"]) == (NAME, 3, 16)
+    words = ["--path", str(whole / "resnet8_last.pth"), "--dataset", NAME, "--data_folder", str(pictures), "--json"]
+    assert evaluate.main(words) == 0
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert f'"top1": {read_json(whole / "result.json")["last"]["top1"]}' in printed
+
+
+def test_a_teacher_trained_there_teaches_there(pictures, tmp_path):
+    shared = ["--dataset", NAME, "--data_folder", pictures, "--epochs", 1, "--batch_size", 6, "--output", tmp_path]
+    done = run_script("train_teacher.py", "--model", "resnet8", *shared)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run_script(
+        "train_student.py", "--distill", "kd", "mlkd", "--model_t", "resnet8", "--model_s", "resnet14",
+        "--recipe", "repdistiller", "--validation", 6, *shared,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for method in ("kd", "mlkd"):
+        assert read_json(folder_of(tmp_path, method) / "result.json")["by_validation"]["epoch"] == 1
+
+
+def test_ctrl_c_saves_and_leaves_no_process(pictures, tmp_path):
+    """As a terminal sends it: to the script and to the processes that decode for it."""
+    words = ["--distill", "none", "--model_s", "resnet8", "--dataset", NAME, "--data_folder", pictures]
+    words += ["--epochs", 10_000, "--batch_size", 6, "--output", tmp_path, "--recipe", "repdistiller"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train_student.py"), *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
+    )  # fmt: skip
+    seen = ""
+    while "epoch 3/" not in seen:
+        seen = process.stdout.readline()
+        assert seen, process.stderr.read()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("some process is still there")
+    assert (folder_of(tmp_path) / "checkpoint.pth").is_file()
