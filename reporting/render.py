@@ -42,6 +42,8 @@ TEX = {
     "ø": r"{\o}",
     "ł": r"{\l}",
 }
+# Shrinks a table that is wider than the text.
+TEX_FIT = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
 ACCENTS = {  # combining characters → the commands of OT1, which every document has
     "\u0300": "`",
     "\u0301": "'",
@@ -74,19 +76,21 @@ def markdown(report: Report) -> str:
 def latex(report: Report) -> str:
     """Booktabs tables to be read in with \\input; the remarks are comments, which no paper prints.
 
-    Plain ASCII. A table too wide for a page of text is broken into several.
+    Plain ASCII. A table of many columns, too wide for a page of text, is broken into several.
     """
-    parts = ["% \\usepackage{booktabs}"]
+    parts = ["% \\usepackage{booktabs,graphicx}"]
     for shown, new in report.tables():
         parts += [f"\\subsection*{{{tex(shown.heading)}}}"] * new
         parts.append(f"\\noindent\\textbf{{{tex(shown.title)}}}\\par\\nopagebreak\\smallskip")
-        # Of many columns only: a table of few runs over by a word or two, and is better whole.
+        # Of many columns only: one of few is too wide by a word or two, and better whole and shrunk a little.
         for part in split(shown, LATEX_WIDTH) if shown.cells.shape[1] > 8 else [shown]:
             cells = _escaped(part, tex, {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"})
             columns = "".join(_alignment(cells, "l", "r"))
             cells.columns = [_tex_head(name) for name in part.cells]
             body = cells.to_latex(index=False, escape=False, column_format=columns)
-            parts.append(f"{{\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\noindent\n{body}}}\\par\\medskip")
+            parts.append(
+                f"{{\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\noindent\n{TEX_FIT}{body}}}}}\\par\\medskip"
+            )
         parts += [f"\\noindent {tex(shown.note)}\\par\\medskip"] if shown.note else []
     parts.append(f"\\noindent {tex(report.legend())}\n")
     return "\n".join([*parts, *(f"% {line}" for line in report.remarks())]).rstrip("\n") + "\n"

@@ -16,7 +16,7 @@ from reporting.render import latex, tex
 from reporting.terminal import terminal
 from tests.test_compare import SCRIPT, TEACHER, build, write_run, write_suite
 
-DOCUMENT = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
+DOCUMENT = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table}\end{document}"
 
 
 def write_many_pairs(root):
@@ -132,3 +132,4 @@ def test_latex_compiles(tmp_path, published):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
     assert b"Output written on page.pdf" in done.stdout
+    assert b"Overfull" not in done.stdout  # nothing reaches over the margin
