@@ -19,8 +19,9 @@ The authors' student has a classifier without bias; here it keeps the bias, whic
 import torch.nn.functional as F
 from torch import Tensor
 
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_positive, classifier_of, pool_to_grid
+from distiller_zoo.predictions import classifier_of, pool_to_grid
 from distiller_zoo.registry import register_method
 
 

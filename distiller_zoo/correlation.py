@@ -17,7 +17,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
@@ -65,9 +65,7 @@ class Correlation(Method):
         cc_order: int = 2,
     ):
         super().__init__(pair)
-        for option, value in (("feat_dim", feat_dim), ("cc_gamma", cc_gamma), ("cc_order", cc_order)):
-            if value <= 0:
-                raise RequestError(f"--{option} is {value}; it must be positive")
+        check_positive(feat_dim=feat_dim, cc_gamma=cc_gamma, cc_order=cc_order)
         self.gamma, self.order = cc_gamma, cc_order
         self.embed_s = self.embed_t = None
         if cc_form == "repdistiller":

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
@@ -133,9 +134,7 @@ class CRD(Method):
         mode: Literal["exact", "relax"] = "exact",
     ):
         super().__init__(pair)
-        for option, value in (("feat_dim", feat_dim), ("nce_k", nce_k), ("nce_t", nce_t)):
-            if value <= 0:
-                raise RequestError(f"--{option} is {value}; it must be positive")
+        check_positive(feat_dim=feat_dim, nce_k=nce_k, nce_t=nce_t)
         self.num_samples, self.nce_k = pair.num_samples, nce_k
         self.temperature, self.momentum, self.relax = nce_t, nce_m, mode == "relax"
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)

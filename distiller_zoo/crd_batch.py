@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
@@ -37,9 +37,7 @@ class CrdBatch(Method):
 
     def __init__(self, pair: Pair, *, feat_dim: int = 128, nce_t: float = 0.07):
         super().__init__(pair)
-        for option, value in (("feat_dim", feat_dim), ("nce_t", nce_t)):
-            if value <= 0:
-                raise RequestError(f"--{option} is {value}; it must be positive")
+        check_positive(feat_dim=feat_dim, nce_t=nce_t)
         self.temperature = nce_t
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.queues import EmbeddingQueue
 from distiller_zoo.registry import register_method
@@ -48,9 +48,7 @@ class CrdQueue(Method):
 
     def __init__(self, pair: Pair, *, feat_dim: int = 128, nce_k: int = 16384, nce_t: float = 0.07):
         super().__init__(pair)
-        for option, value in (("feat_dim", feat_dim), ("nce_k", nce_k), ("nce_t", nce_t)):
-            if value <= 0:
-                raise RequestError(f"--{option} is {value}; it must be positive")
+        check_positive(feat_dim=feat_dim, nce_k=nce_k, nce_t=nce_t)
         self.temperature = nce_t
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)

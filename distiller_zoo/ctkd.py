@@ -16,9 +16,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from distiller_zoo.checks import check_positive
 from distiller_zoo.kd import kd_loss
 from distiller_zoo.method import Epochs, Method, Pair, Weights
-from distiller_zoo.predictions import check_positive
 from distiller_zoo.registry import register_method
 
 

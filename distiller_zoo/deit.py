@@ -18,9 +18,9 @@ from typing import Literal
 import torch.nn.functional as F
 
 from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.kd import kd_loss
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_positive
 from distiller_zoo.registry import register_method
 
 

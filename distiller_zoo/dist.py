@@ -10,8 +10,8 @@ The factor τ² is the code's. β = γ = 2, and τ = 4 on CIFAR-100.
 
 from torch import Tensor
 
+from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_not_negative, check_positive
 from distiller_zoo.registry import register_method
 
 EPS = 1e-8

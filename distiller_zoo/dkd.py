@@ -12,15 +12,9 @@ wrn_40_2 → wrn_16_2 or wrn_40_1 and vgg13 → vgg8 or MobileNetV2, 2 for resne
 
 from torch import Tensor
 
+from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Epochs, Method, Pair, Weights
-from distiller_zoo.predictions import (
-    check_not_negative,
-    check_positive,
-    class_against_rest,
-    kl_of_each,
-    other_classes,
-    warm_up,
-)
+from distiller_zoo.predictions import class_against_rest, kl_of_each, other_classes, warm_up
 from distiller_zoo.registry import register_method
 
 

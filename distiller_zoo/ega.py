@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
+from distiller_zoo.checks import check_not_negative
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
@@ -51,9 +51,7 @@ class EGA(Method):
 
     def __init__(self, pair: Pair, *, ega_node: float = 0.8, ega_edge: float = 0.24):
         super().__init__(pair)
-        for option, value in (("ega_node", ega_node), ("ega_edge", ega_edge)):
-            if value < 0:
-                raise RequestError(f"--{option} is {value}; it must be 0 or more")
+        check_not_negative(ega_node=ega_node, ega_edge=ega_edge)
         width_s, width_t = pair.student.embedding, pair.teacher.embedding
         self.node_weight, self.edge_weight = ega_node, ega_edge
         self.project = nn.Identity() if width_s == width_t else nn.Linear(width_s, width_t)

@@ -10,6 +10,7 @@ run; `--hint_epochs N` gives the paper's, with N epochs of hints (add `-a` for i
 import torch.nn.functional as F
 
 from common.errors import RequestError
+from distiller_zoo.checks import check_not_negative
 from distiller_zoo.maps import Regressor
 from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
@@ -31,8 +32,7 @@ class Hint(Method):
 
     def __init__(self, pair: Pair, *, hint_layer: int = 2, hint_epochs: Epochs = 0):
         super().__init__(pair)
-        if hint_epochs < 0:
-            raise RequestError(f"--hint_epochs is {hint_epochs}; it must be 0 or more")
+        check_not_negative(hint_epochs=hint_epochs)
         self.initial_epochs = hint_epochs
         shapes_s = (pair.student.stem, *pair.student.stages)
         shapes_t = (pair.teacher.stem, *pair.teacher.stages)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
+from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
@@ -48,10 +48,8 @@ class ICD(Method):
 
     def __init__(self, pair: Pair, *, feat_dim: int = 128, icd_alpha: float = 0.5):
         super().__init__(pair)
-        if feat_dim <= 0:
-            raise RequestError(f"--feat_dim is {feat_dim}; it must be positive")
-        if icd_alpha < 0:
-            raise RequestError(f"--icd_alpha is {icd_alpha}; it must be 0 or more")
+        check_positive(feat_dim=feat_dim)
+        check_not_negative(icd_alpha=icd_alpha)
         self.alpha = icd_alpha
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)

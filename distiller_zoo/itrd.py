@@ -15,7 +15,7 @@ Defaults are those of the authors' command line; for wrn_40_2 → wrn_16_2 their
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
+from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
@@ -69,11 +69,8 @@ class ITRD(Method):
 
     def __init__(self, pair: Pair, *, itrd_corr: float = 2.0, itrd_mutual: float = 0.05, itrd_alpha: float = 1.5):
         super().__init__(pair)
-        for option, value in (("itrd_corr", itrd_corr), ("itrd_mutual", itrd_mutual)):
-            if value < 0:
-                raise RequestError(f"--{option} is {value}; it must be 0 or more")
-        if itrd_alpha <= 0:
-            raise RequestError(f"--itrd_alpha is {itrd_alpha}; it must be positive")
+        check_not_negative(itrd_corr=itrd_corr, itrd_mutual=itrd_mutual)
+        check_positive(itrd_alpha=itrd_alpha)
         self.corr_weight, self.mutual_weight, self.alpha = itrd_corr, itrd_mutual, itrd_alpha
         width_s, width_t = pair.student.embedding, pair.teacher.embedding
         self.widths_differ = width_s != width_t

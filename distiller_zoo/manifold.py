@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import RequestError
+from distiller_zoo.checks import check_not_negative
 from distiller_zoo.maps import pair_stages, to_common_size
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
@@ -64,10 +65,9 @@ class Manifold(Method):
         manifold_k: int = 192,
     ):
         super().__init__(pair)
-        given = (("manifold_patch", manifold_patch), ("manifold_sample", manifold_sample))
-        for option, value in (*given, ("manifold_random", manifold_random)):
-            if value < 0:
-                raise RequestError(f"--{option} is {value}; it must be 0 or more")
+        check_not_negative(
+            manifold_patch=manifold_patch, manifold_sample=manifold_sample, manifold_random=manifold_random
+        )
         if manifold_k < 2:
             raise RequestError(f"--manifold_k is {manifold_k}; relations need 2 patches or more")
         self.w_patch, self.w_sample, self.w_random, self.k = (

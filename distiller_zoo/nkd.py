@@ -13,8 +13,9 @@ copies of it, the label slipped into both normalised sets; here it is out, as in
 
 from torch import Tensor
 
+from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_not_negative, check_positive, other_classes
+from distiller_zoo.predictions import other_classes
 from distiller_zoo.registry import register_method
 
 

@@ -9,8 +9,9 @@ The gradient goes through T_s too. KD's weights are γ and β; α is 0, as the K
 
 from torch import Tensor
 
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_positive, kl_of_each
+from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 
 EPS = 1e-7

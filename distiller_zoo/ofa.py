@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
 
@@ -156,13 +156,7 @@ class OFA(Method):
         ofa_form: Literal["code", "paper"] = "code",
     ):
         super().__init__(pair)
-        for option, value in (
-            ("ofa_gamma", ofa_gamma),
-            ("ofa_temperature", ofa_temperature),
-            ("ofa_weight", ofa_weight),
-        ):
-            if value <= 0:
-                raise RequestError(f"--{option} is {value}; it must be positive")
+        check_positive(ofa_gamma=ofa_gamma, ofa_temperature=ofa_temperature, ofa_weight=ofa_weight)
         self.gamma, self.temperature, self.weight = ofa_gamma, ofa_temperature, ofa_weight
         self.as_in_paper = ofa_form == "paper"
         student, stages = pair.student, pair.student.stages

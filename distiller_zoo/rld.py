@@ -13,14 +13,9 @@ for SCD; their training command sets it to T, as here.
 
 from torch import Tensor
 
+from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Epochs, Method, Pair, Weights
-from distiller_zoo.predictions import (
-    check_not_negative,
-    check_positive,
-    class_against_rest,
-    kl_of_each,
-    warm_up,
-)
+from distiller_zoo.predictions import class_against_rest, kl_of_each, warm_up
 from distiller_zoo.registry import register_method
 
 MASKED = -1e9  # a logit of no weight, yet finite: a row of these alone gives zero, not NaN

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.queues import EmbeddingQueue
 from distiller_zoo.registry import register_method
@@ -66,10 +67,7 @@ class RRD(Method):
         nce_m: float = 0.5,
     ):
         super().__init__(pair)
-        given = (("feat_dim", feat_dim), ("nce_k", nce_k), ("nce_t_s", nce_t_s), ("nce_t_t", nce_t_t))
-        for option, value in given:
-            if value <= 0:
-                raise RequestError(f"--{option} is {value}; it must be positive")
+        check_positive(feat_dim=feat_dim, nce_k=nce_k, nce_t_s=nce_t_s, nce_t_t=nce_t_t)
         if not 0 <= nce_m < 1:
             raise RequestError(f"--nce_m is {nce_m}; it must lie in [0, 1)")
         self.student_t, self.teacher_t, self.momentum = nce_t_s, nce_t_t, nce_m

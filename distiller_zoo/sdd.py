@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_not_negative, check_positive, classifier_of, kl_of_each, pool_to_grid
+from distiller_zoo.predictions import classifier_of, kl_of_each, pool_to_grid
 from distiller_zoo.registry import register_method
 
 

@@ -9,9 +9,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.dkd import nckd_of_each, tckd_of_each
 from distiller_zoo.method import Epochs, Pair, Weights
-from distiller_zoo.predictions import check_not_negative, check_positive, warm_up
+from distiller_zoo.predictions import warm_up
 from distiller_zoo.registry import register_method
 from distiller_zoo.sdd import SDD, region_weights
 

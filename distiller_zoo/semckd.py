@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.maps import bottleneck, to_common_size
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
@@ -74,8 +75,7 @@ class SemCKD(Method):
         super().__init__(pair)
         if semckd_group < REDUCTION:
             raise RequestError(f"--semckd_group is {semckd_group}; it must be {REDUCTION} or more, best the batch size")
-        if semckd_temperature <= 0:
-            raise RequestError(f"--semckd_temperature is {semckd_temperature}; it must be positive")
+        check_positive(semckd_temperature=semckd_temperature)
         self.group, self.temperature = semckd_group, semckd_temperature
         shapes_s, shapes_t = pair.student.stages, pair.teacher.stages
         self.query = nn.ModuleList(SimilarityEmbed(semckd_group) for _ in shapes_s)

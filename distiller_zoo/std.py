@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.mine import Marginal
-from distiller_zoo.predictions import check_positive, kl_of_each
+from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 from distiller_zoo.std_mine import TokenInformation
 from distiller_zoo.std_module import Kinds, SpatialChannelModule

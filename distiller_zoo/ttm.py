@@ -11,8 +11,9 @@ learning rate of 0.05, a student learned nothing with it, and learned well with 
 
 from torch import Tensor
 
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_positive, kl_of_each
+from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_positive
 from distiller_zoo.registry import register_method
 
 EPS = 1e-7

@@ -10,8 +10,8 @@ the authors give, WTTM beside CRD for vgg13 → vgg8: γ = 0.2, β = 4.
 
 from torch import Tensor
 
+from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import check_positive
 from distiller_zoo.registry import register_method
 from distiller_zoo.ttm import transformed_kl_of_each
 

@@ -23,26 +23,9 @@ from distiller_zoo.std import hard_label_losses
 from distiller_zoo.teachers import confidence_weights
 from distiller_zoo.vid import VID, VariationalRegressor, gaussian_nll
 from models import Features, FeatureShapes
+from tests.numerics import arrays, assert_near, every_dtype, normal, seeds
 
-DTYPES = [torch.float32, torch.float64]
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 few = partial(settings, deadline=None, max_examples=25)
-seeds = st.integers(0, 2**32 - 1)
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def assert_near(found, expected):
-    """To 1e-9 in float64, to what rounding allows in float32."""
-    tolerance = 1e-9 if found.dtype == torch.float64 else 1e-4
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
-
-
-def arrays(*tensors):
-    """The very same numbers in NumPy, in double precision."""
-    return [tensor.detach().double().numpy() for tensor in tensors]
 
 
 # --- the formulas ---------------------------------------------------------------------------------

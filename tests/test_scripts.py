@@ -57,7 +57,7 @@ def test_a_method_that_fails_keeps_no_other_from_running(tmp_path):
     done = run("run_cifar_distill.sh", "resnet8", "resnet14", ARGS=f"{words} --learning_rate 1e30", **options)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("the run is stopped") == 2
-    assert "| **student alone** |" in done.stdout
+    assert "### resnet14, no teacher" in done.stdout
     done = run("run_cifar_distill.sh", "resnet8", "resnet14", ARGS=f"{words} --epochs 0", **options)
     assert (done.returncode, done.stderr.count("--epochs is 0")) == (2, 1)
 

@@ -22,6 +22,7 @@ from distiller_zoo.projector_ensemble import direction_loss
 from distiller_zoo.token_bridge import bridge_loss, to_size
 from distiller_zoo.vkd import OrthogonalProjection, normalised_loss
 from models import Features, FeatureShapes
+from tests.numerics import arrays, assert_near, every_dtype, normal
 
 WEIGHTS = {
     "ofa": (1, 0, 1),
@@ -42,23 +43,7 @@ OPTIONS = {
     "manifold": {"manifold_patch": 4.0, "manifold_sample": 0.1, "manifold_random": 0.2, "manifold_k": 192},
 }
 NAMES = tuple(WEIGHTS)
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 every_name = pytest.mark.parametrize("name", NAMES)
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def arrays(*tensors):
-    """The very same numbers in NumPy, in double precision."""
-    return [tensor.detach().double().numpy() for tensor in tensors]
-
-
-def assert_near(found, expected, tolerance=1e-4):
-    """To 1e-9 in float64, to what rounding allows in float32."""
-    tolerance = 1e-9 if found.dtype == torch.float64 else tolerance
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
 
 
 CNN = FeatureShapes(4, 6, (3, 8, 8), ((3, 8, 8), (4, 4, 4), (6, 2, 2)), ())
@@ -279,7 +264,7 @@ def test_equal_features_are_at_no_distance():
     assert_near(direction_loss(-e, e), 2)
     assert_near(bridge_loss(f, f, True), 0)
     assert_near(bridge_loss(f, f, False), 0)
-    assert_near(normalised_loss(F.layer_norm(e, (5,)), 2 * e + 1), 0, 1e-3)
+    assert_near(normalised_loss(F.layer_norm(e, (5,)), 2 * e + 1), 0)
 
 
 def test_manifold_sees_no_rotation_of_the_channels():

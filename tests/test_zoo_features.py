@@ -19,25 +19,11 @@ from distiller_zoo.fsp import flow_matrix, fsp_loss
 from distiller_zoo.kdsvd import aligned, kdsvd_loss, singular_vectors
 from distiller_zoo.nst import mean_kernel, nst_loss
 from models import Features, FeatureShapes, create_model
+from tests import numerics
+from tests.numerics import arrays, every_dtype, normal, seeds
 
-DTYPES = [torch.float32, torch.float64]
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 few = partial(settings, deadline=None, max_examples=25)
-seeds = st.integers(0, 2**32 - 1)
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def assert_near(found, expected):
-    """To 1e-8 in float64, to what rounding allows in float32."""
-    tolerance = 1e-8 if found.dtype == torch.float64 else 2e-4
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
-
-
-def arrays(*tensors):
-    return [tensor.detach().double().numpy() for tensor in tensors]
+assert_near = partial(numerics.assert_near, double=1e-8, single=2e-4)
 
 
 def shapes(stages=((3, 4, 4), (5, 2, 2)), stem=(2, 8, 8), embedding=6, preacts=None):

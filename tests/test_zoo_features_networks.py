@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,24 +20,11 @@ from distiller_zoo.srrl import regression_losses
 from engine.deployed import Deployed
 from engine.weights import load_network, save_weights
 from models import Features, FeatureShapes, create_model
+from tests import numerics
+from tests.numerics import arrays, every_dtype, normal
 
-DTYPES = [torch.float32, torch.float64]
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+assert_near = partial(numerics.assert_near, double=1e-8, single=2e-4)
 DIGITS = DATASETS["digits"]
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def assert_near(found, expected):
-    """To 1e-8 in float64, to what rounding allows in float32."""
-    tolerance = 1e-8 if found.dtype == torch.float64 else 2e-4
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
-
-
-def arrays(*tensors):
-    return [tensor.detach().double().numpy() for tensor in tensors]
 
 
 STAGES_S = ((3, 4, 4), (5, 2, 2))

@@ -24,8 +24,8 @@ from distiller_zoo.ttm import transformed_kl_of_each
 from distiller_zoo.wsld import soft_label_weights, weighted_soft_loss
 from distiller_zoo.wttm import power_sum, wttm_loss
 from models import Features, FeatureShapes
+from tests.numerics import every_dtype
 
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 every_shape = pytest.mark.parametrize("shape", [(1, 2), (4, 3), (7, 10), (5, 33)])
 
 

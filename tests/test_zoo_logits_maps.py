@@ -16,8 +16,8 @@ from distiller_zoo.predictions import pool_to_grid
 from distiller_zoo.sdd import region_logits, region_weights, sdd_loss
 from distiller_zoo.sdd_dkd import of_each_region
 from models import Features, create_model
+from tests.numerics import arrays, every_dtype
 
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 # Batch, channels, height, width: cells that divide the map, that overlap, that are smaller than a pixel.
 MAPS = [(2, 3, 4, 4), (3, 4, 8, 8), (2, 3, 7, 5), (1, 2, 1, 1), (2, 5, 2, 6)]
 NAMES = ["sdd", "sdd_dkd", "catkd"]
@@ -30,10 +30,6 @@ def normal(*shape, seed=0, dtype=torch.float64):
 def assert_near(found, expected):
     tolerance = 1e-8 if found.dtype == torch.float64 else 2e-4
     np.testing.assert_allclose(found.detach().double().numpy(), expected, rtol=tolerance, atol=tolerance / 10)
-
-
-def arrays(*tensors):
-    return [tensor.detach().double().numpy() for tensor in tensors]
 
 
 # --- the formulas in loops ------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from distiller_zoo.itrd import channel_correlations, correlation_loss, mutual_lo
 from distiller_zoo.queues import EmbeddingQueue
 from distiller_zoo.rrd import relational_loss
 from models import Features, FeatureShapes
+from tests.numerics import arrays, assert_near, every_dtype, normal
 
 NAMES = ("icd", "rrd", "crd_queue", "crd_batch", "itrd", "ega")
 WEIGHTS = {
@@ -44,28 +45,12 @@ OPTIONS = {
     "itrd": {"itrd_corr": 2.0, "itrd_mutual": 0.05, "itrd_alpha": 1.5},
     "ega": {"ega_node": 0.8, "ega_edge": 0.24},
 }  # fmt: skip
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 every_name = pytest.mark.parametrize("name", NAMES)
 few = partial(settings, deadline=None, max_examples=40)
 
 
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
 def unit(*shape, seed=0, dtype=torch.float64):
     return F.normalize(normal(*shape, seed=seed)).to(dtype)
-
-
-def arrays(*tensors):
-    """The very same numbers in NumPy, in double precision."""
-    return [tensor.detach().double().numpy() for tensor in tensors]
-
-
-def assert_near(found, expected, tolerance=1e-4):
-    """To 1e-9 in float64, to what rounding allows in float32."""
-    tolerance = 1e-9 if found.dtype == torch.float64 else tolerance
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
 
 
 def make(name, width_s=5, width_t=6, num_samples=50, seed=0, **options):
