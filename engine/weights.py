@@ -165,6 +165,7 @@ def _load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: 
             f"{path} was trained for {len(state[head])} classes, but the data set has {len(own[head])}; "
             f"choose its data set with --dataset"
         )
+    state = {key: value for key, value in state.items() if key.rpartition(".")[2] not in network.constants}
     # Checkpoints of PyTorch 0.4.0 have no count of batches; nothing here reads it.
     lacking = {key for key in own.keys() - state.keys() if not key.endswith(".num_batches_tracked")}
     for problem, keys in (("lacks", lacking), ("has, unlike it,", state.keys() - own.keys())):

@@ -7,7 +7,7 @@ A Cycle FC is a linear layer over the channels in which channel c is read one st
 
 The authors compute it as a deformable convolution whose offsets are the constants s; a shift of three groups of
 channels and one linear layer give the same numbers several times faster. Parameter names are the authors'; their
-checkpoints hold those constants as well (`offset`), which nothing here reads.
+checkpoints, which hold those constants as well (`offset`), load unchanged.
 
 Images of 64 px or less get a stem of our own, since the published one (7×7, stride 4) leaves a single position of
 32 px to the last stage: 3×3 with stride 2, or 1 below 16 px, and the last transition keeps its resolution. So 32 px
@@ -109,6 +109,7 @@ class CycleMLP(Network):
     """
 
     classifier_name = "head"
+    constants = ("offset",)
 
     def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], num_classes: int, image_size: int):
         super().__init__()

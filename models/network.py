@@ -11,10 +11,13 @@ class Network(nn.Module):
 
     Attributes:
         classifier_name: attribute that holds the last linear layer, whose input is the embedding.
+        constants: last parts of the names of what its authors' checkpoints hold beside the weights and nothing here
+            reads, since the code computes it.
         image_size: the height and width that it was built for.
     """
 
     classifier_name = "fc"
+    constants: tuple[str, ...] = ()
     image_size: int = 32
 
     def features(self, x: Tensor) -> Features:

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from common.errors import RequestError
 from distiller_zoo import Pair, create_method
 from engine.cost import count_parameters
+from engine.weights import load_network
 from models import MODELS, FeatureShapes, create_model
 from models.cyclemlp import HEIGHT, WIDTH, CycleBlock, CycleFC, CycleMixing, CycleMLP, cycle_shift
-from tests.helpers import disturb
+from tests.helpers import DIGITS, disturb
 
 SIZES = {  # name, classes, image size: parameters
     ("cyclemlp_nano", 10, 8): 927_506,
@@ -189,6 +191,21 @@ def test_every_parameter_gets_a_gradient(size):
     network = small_network(size)
     network(images(2, size)).square().sum().backward()
     assert [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_checkpoints_with_the_authors_offsets_load(tmp_path):
+    """Nothing else that a network does not have does."""
+    network = create_model("cyclemlp_nano", 10, 8).eval()
+    state = network.state_dict()
+    for name, module in network.named_modules():
+        if isinstance(module, CycleFC):
+            state[f"{name}.offset"] = offsets(module.weight.shape[1], module.dim)
+    torch.save(state, tmp_path / "theirs.pth")
+    loaded = load_network(tmp_path / "theirs.pth", DIGITS, arch="cyclemlp_nano").network
+    assert torch.equal(loaded(images(2, 8)), network(images(2, 8)))
+    torch.save(state | {"head.scale": torch.ones(1)}, tmp_path / "other.pth")
+    with pytest.raises(RequestError, match=r"has, unlike it, head\.scale \(1 such"):
+        load_network(tmp_path / "other.pth", DIGITS, arch="cyclemlp_nano")
 
 
 # --- STD -------------------------------------------------------------------------------------------
