@@ -147,12 +147,21 @@ def curves_picture(picture: CurvePicture, band: Band) -> Figure:
         if trials > 1:
             axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
     if picture.teacher is not None:
-        axes.axhline(picture.teacher, color="black", linewidth=0.8, linestyle=":", label="teacher")
+        _teacher_line(axes, picture.teacher)
     axes.set(title=picture.title, xlabel="epoch", ylabel="test top-1 (%)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     legend = f"mean over trials,\n{BANDS[band]}"
     figure.legend(*axes.get_legend_handles_labels(), title=legend, loc="outside right upper", alignment="left")
     return figure
+
+
+def _teacher_line(axes: Axes, top1: float) -> None:
+    """A dotted line; in the legend alone where it lies so far above short runs that it would press them together."""
+    low, high = axes.get_ylim()
+    if top1 <= high + (high - low):
+        axes.axhline(top1, color="black", linewidth=0.8, linestyle=":", label="teacher")
+    else:
+        axes.plot([], [], linestyle="none", label=f"teacher: {top1:.2f}, far above")
 
 
 def _heat_map(

@@ -222,6 +222,17 @@ def test_curves_have_a_band_where_there_are_several_trials():
     assert "least to greatest" in figure.legends[0].get_title().get_text()
 
 
+def test_a_teacher_far_above_the_curves_is_named_and_does_not_press_them_together():
+    top1 = np.array([10.0, 20.0])
+    curve = Curve("kd", np.array([1, 2]), np.array([1, 1]), top1, top1, top1)
+    near, far = (CurvePicture("name", "title", (curve,), teacher=taught) for taught in (30.0, 70.0))
+    near, far = (pictures.curves_picture(picture, "range") for picture in (near, far))
+    assert near.axes[0].get_ylim()[1] > 30
+    assert far.axes[0].get_ylim()[1] < 25
+    (legend,) = far.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["kd (1 trial)", "teacher: 70.00, far above"]
+
+
 def test_tsne_says_how_many_classes_of_how_many():
     labels = np.array([0, 3, 3])
     figure = pictures.tsne_picture([np.ones((3, 2))] * 4, list("abcd"), labels, [0, 3], 100)

@@ -15,8 +15,9 @@ from distiller_zoo import METHODS, Pair, create_method, options_of
 from distiller_zoo.std import module_blocks
 from engine.presets import FOLDER, preset_names, read_preset
 from models import FeatureShapes, create_model
+from reporting.ablation import ablation_table
 from scripts import ablate_std, draw_std
-from tests.helpers import ROOT
+from tests.helpers import ROOT, read_json
 
 PAGE = (ROOT / "docs" / "std.md").read_text()
 PROSE = " ".join(PAGE.split())  # without line breaks
@@ -173,6 +174,22 @@ def test_presets():
         assert of_imagenet if name == "std-imagenet" else of_cifar
         assert (flags["recipe"], flags["epochs"]) == ("deit", 300)
     assert "300 epochs, batch 128" in PROSE
+
+
+# --- the short ablation ---------------------------------------------------------------------------
+
+
+def test_the_ablation_is_that_of_the_records():
+    """The table is what the script prints, computed from the runs that are kept."""
+    runs = [(path.parent, read_json(path)) for path in sorted((ROOT / "results/std_ablation").glob("*/config.json"))]
+    settings = {}
+    for row in ablate_std.ROWS[: ablate_std.MAIN]:
+        options = {name: parameter.default for name, parameter in options_of(row.method).items()} | row.options
+        settings[row.name] = [f for f, run in runs if (run["method"], run["options"]) == (row.method, options)]
+        assert len(settings[row.name]) >= 2
+    assert sum(map(len, settings.values())) == len(runs)
+    assert {run["protocol"] for _, run in runs} == {"light, 3 epochs, batch 128, fp32"}
+    assert ablation_table(settings) in PAGE
 
 
 # --- commands and links ---------------------------------------------------------------------------

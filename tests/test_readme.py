@@ -87,13 +87,14 @@ def test_every_flag_that_it_shows_is_known():
 
 
 @pytest.mark.parametrize(
-    ("heading", "records"), [("Two commands", "digits_demo"), ("A short run on CIFAR-100", "cifar100_short")]
+    ("heading", "records"),
+    [("Two commands", ["digits_demo"]), ("Short runs on CIFAR-100", ["std_ablation", "cifar100_short"])],
 )
 def test_tables_are_those_of_the_records(heading, records):
     """Every table of the section stands in what compare.py prints of the records that lie beside it."""
     (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
     tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
-    command = [sys.executable, str(ROOT / "compare.py"), str(ROOT / "results" / records)]
+    command = [sys.executable, str(ROOT / "compare.py"), *(str(ROOT / "results" / name) for name in records)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert tables
     for table in tables:

@@ -74,7 +74,8 @@ def browser(tmp_path_factory):
 def page(tmp_path_factory):
     """The page of real records and of folders that are half finished, broken, foreign, copied, and badly named."""
     root = tmp_path_factory.mktemp("site")
-    shutil.copytree(ROOT / "results/cifar100_short", root / "runs/short")
+    for records in ("cifar100_short", "std_ablation"):
+        shutil.copytree(ROOT / "results" / records, root / "runs" / records)
     write_suite(root / "runs/made")
     shutil.copytree(root / "runs/made/crd", root / "runs/copy of crd")
     write_run(root / "runs", "second", 58.0, mtime=1)
