@@ -189,7 +189,9 @@ def test_the_ablation_is_that_of_the_records():
         assert len(settings[row.name]) >= 2
     assert sum(map(len, settings.values())) == len(runs)
     assert {run["protocol"] for _, run in runs} == {"light, 3 epochs, batch 128, fp32"}
-    assert ablation_table(settings) in PAGE
+    table = ablation_table(settings)
+    assert table in PAGE
+    assert (ROOT / "results/std_ablation/table.md").read_text() == table + "\n"
 
 
 # --- commands and links ---------------------------------------------------------------------------
