@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from distiller_zoo.maps import pair_stages
 from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.predictions import warm_up
 from distiller_zoo.registry import register_method
 
 MAX_WIDTH = 512
@@ -108,4 +109,4 @@ class ReviewKD(Method):
         for fusion, f_s, f_t in zip(self.fusions, levels_s, levels_t, strict=True):
             fused, deeper = fusion(f_s, deeper)
             total = total + hierarchical_context_loss(fused, f_t)
-        return total * min(batch.epoch / max(self.warmup, 1), 1.0)
+        return total * warm_up(batch.epoch, self.warmup)

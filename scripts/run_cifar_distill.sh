@@ -15,7 +15,10 @@ teacher=${1:-resnet32x4}
 students=("${@:2}")
 [ ${#students[@]} -gt 0 ] || students=(resnet8x4)
 OUTPUT=${OUTPUT:-save}
-METHODS=${METHODS:-$(python -c 'from distiller_zoo import METHODS; print(*METHODS)')}
+METHODS=${METHODS:-all}
+if [ -n "${GROUP:-}" ] && [ "$METHODS" = all ]; then
+    METHODS=$(python -c 'from distiller_zoo import METHODS; print(*METHODS)')
+fi
 failed=0
 for trial in ${TRIALS:-1}; do
     while read -r group; do
