@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from common.command import DONE, guard, make_parser
@@ -44,6 +45,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="last",
         help="whose epoch's test accuracy is the figure: the last one, the best on the test set, or the best on images "
         "held out of the training set (default: last)",
+    )
+    parser.add_argument(
+        "--top", type=int, metavar="N", help="only the N best methods of each table, beside kd and the student alone"
     )
     parser.add_argument("--published", action="store_true", help="published figures beside ours, and what differs")
     parser.add_argument(
@@ -133,7 +137,12 @@ def main(argv: list[str] | None = None) -> int:
     name = chosen_format(arguments.format, arguments.out)
     if arguments.analysis and name != "html":
         raise RequestError("--analysis is for a page only: say --format html, or end --out in .html")
+    if arguments.top is not None and (arguments.top < 1 or arguments.published or name in DATA_FORMATS):
+        raise RequestError(
+            "--top takes a number from 1 on, and shortens tables for people: not --published, not csv or json"
+        )
     report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
+    report = replace(report, top=arguments.top)
     if name == "html":
         words = sys.argv[1:] if argv is None else argv
         command = shlex.join(["python", "compare.py", *words])

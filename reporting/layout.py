@@ -1,7 +1,7 @@
 """The tidy table → the tables that a person reads: by teacher → student pair, over all pairs, and what it cost."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,12 @@ class Shown:
     optional: tuple[str, ...] = ()
     note: str = ""
 
+    def only(self, rows: Sequence[int]) -> "Shown":
+        """The table with these rows, by position, and the marks that they have in the whole one."""
+        place = {row: new for new, row in enumerate(rows)}
+        marks = {(place[row], column): mark for (row, column), mark in self.marks.items() if row in place}
+        return replace(self, cells=self.cells.iloc[list(rows)].reset_index(drop=True), marks=marks)
+
 
 def legend(table: pd.DataFrame) -> str:
     """What the columns mean, as far as they are there."""
@@ -72,13 +78,17 @@ def legend(table: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
-def arrange(table: pd.DataFrame) -> Iterator[Shown]:
-    """The tables in reading order: by data set and protocol, then frozen backbones, then networks trained alone."""
+def arrange(table: pd.DataFrame, top: int | None = None) -> Iterator[Shown]:
+    """The tables in reading order: by data set and protocol, then frozen backbones, then networks trained alone.
+
+    Args:
+        top: how many methods a table of methods shows, the best ones, beside `kd` and the student alone; None: all.
+    """
     for place, of_dataset in table.groupby(GROUP[:4], sort=False):
         dataset = "{}, {} classes, {}×{}".format(*place[:3], place[2]) + (f", {place[3]}" if place[3] else "")
         probes, networks = of_dataset.role == "probe", of_dataset.role == "network"
         for _, of_protocol in of_dataset[~(probes | networks)].groupby("protocol_id", sort=False):
-            yield from _protocol_tables(_heading(dataset, of_protocol), of_protocol)
+            yield from _protocol_tables(_heading(dataset, of_protocol), of_protocol, top)
         for _, frozen in of_dataset[probes].groupby("protocol_id", sort=False):
             yield Shown(_heading(dataset, frozen), "frozen backbones, new classifier", _probe_cells(frozen))
         if networks.any():
@@ -91,14 +101,16 @@ def _heading(dataset: str, rows: pd.DataFrame) -> str:
     return f"{dataset}: {row.protocol} [{row.protocol_id}]{FIGURES[row.selection][2]}"
 
 
-def _protocol_tables(heading: str, rows: pd.DataFrame) -> Iterator[Shown]:
-    pairs = [pair.reset_index(drop=True) for _, pair in rows.groupby(PAIR, sort=False)]
-    for pair in pairs:
-        yield _pair(heading, pair)
+def _protocol_tables(heading: str, rows: pd.DataFrame, top: int | None) -> Iterator[Shown]:
+    pairs = []
+    for _, pair in rows.groupby(PAIR, sort=False):
+        shown, kept = _pair(heading, pair), _leading(pair, top)
+        yield _shortened(shown, kept, top)
+        pairs.append(pair.iloc[kept])
         if (pair.kd_test == TESTED).any() or (pair.kd_test == NO_SPREAD).any():
-            yield Shown(heading, f"{_title(pair)}: difference to {REFERENCE}", _test_cells(pair))
+            yield Shown(heading, f"{_title(pair)}: difference to {REFERENCE}", _test_cells(pair.iloc[kept]))
     if sum((pair.role == "method").any() for pair in pairs) > 1:
-        yield _summary(heading, rows)
+        yield _summary(heading, rows, top)
     for pair in pairs:
         measured = pair[(pair.role != "teacher") & pair[["seconds_per_epoch", "peak_memory_mib"]].notna().any(axis=1)]
         if not measured.empty:
@@ -109,6 +121,25 @@ def _protocol_tables(heading: str, rows: pd.DataFrame) -> Iterator[Shown]:
 def _title(pair: pd.DataFrame) -> str:
     teacher, student = pair.teacher.iloc[0], pair.student.iloc[0]
     return f"{teacher} → {student}" if teacher else f"{student}, no teacher"
+
+
+def _leading(pair: pd.DataFrame, top: int | None) -> list[int]:
+    """The positions of all rows but the methods that stand behind the `top` best ones; the reference always stays."""
+    if top is None:
+        return list(range(len(pair)))
+    place = pair.top1_mean.where(pair.role == "method").rank(method="first", ascending=False)
+    kept = (pair.role != "method") | (place <= top) | (pair.method == REFERENCE)
+    return np.flatnonzero(kept).tolist()
+
+
+def _shortened(shown: Shown, kept: list[int], top: int | None) -> Shown:
+    """With these rows only, and a word on those that are missing. Marks and tests are those of the whole table."""
+    hidden = len(shown.cells) - len(kept)
+    if not hidden:
+        return shown
+    best = "best method" if top == 1 else f"{top} best methods"
+    note = f"The {best} and {REFERENCE}; {hidden} more without --top."
+    return replace(shown.only(kept), note=f"{note} {shown.note}".strip())
 
 
 def _pair(heading: str, pair: pd.DataFrame) -> Shown:
@@ -153,7 +184,7 @@ def _test_cells(pair: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _summary(heading: str, rows: pd.DataFrame) -> Shown:
+def _summary(heading: str, rows: pd.DataFrame, top: int | None) -> Shown:
     """A column per pair, then the averages over the pairs that all methods have."""
     methods = rows[rows.role == "method"]
     figures = across_pairs(methods)
@@ -177,7 +208,9 @@ def _summary(heading: str, rows: pd.DataFrame) -> Shown:
             shown = signed if column == "ari" else number
             marks |= {(skip + row, len(cells.columns)): mark for row, mark in ranked(sign * averages[column]).items()}
             cells[name] = [""] * skip + [shown(value) for value in averages[column]]
-    return Shown(heading, "all pairs", cells, marks, note=_about_averages(methods, len(columns)))
+    shown = Shown(heading, "all pairs", cells, marks, note=_about_averages(methods, len(columns)))
+    kept = [row for row, name in enumerate(cells.method) if top is None or row < skip + top or name == REFERENCE]
+    return _shortened(shown, kept, top)
 
 
 def _about_averages(methods: pd.DataFrame, pairs: int) -> str:

@@ -25,6 +25,7 @@ class Report:
         skipped: what was not counted.
         runs: the finished runs behind the table, each with `folder`, `config_path`, `config` and `metrics()`, which
             reads a run's epochs when it is called.
+        top: how many methods the tables for people show; None: all (see `layout.arrange`).
         published: the rows of `published.compare_with_published`, where those are asked for in place of the table.
     """
 
@@ -33,6 +34,7 @@ class Report:
     skipped: list[Skipped]
     runs: Sequence[Run] = ()
     published: pd.DataFrame | None = None
+    top: int | None = None
 
     @property
     def data(self) -> pd.DataFrame:
@@ -42,7 +44,7 @@ class Report:
     def tables(self) -> Iterator[tuple[Shown, bool]]:
         """Each table for people, and whether its heading differs from the one before."""
         heading = None
-        for shown in arrange(self.table) if self.published is None else arrange_published(self.published):
+        for shown in arrange(self.table, self.top) if self.published is None else arrange_published(self.published):
             yield shown, shown.heading != heading
             heading = shown.heading
 

@@ -173,6 +173,55 @@ def test_best_and_second_best(figures, expected):
     assert ranked(pd.Series(figures, dtype=float)) == expected
 
 
+# --- the best methods only ---
+
+
+def test_top_keeps_the_best_methods_and_kd_with_the_marks_and_tests_of_the_whole_table(tmp_path):
+    rng = np.random.default_rng(2)
+    means = {"none": 60.0, "kd": 58.0, "crd": 61.0, "std": 62.0, "pkt": 61.5}
+    for method, mean in means.items():
+        for trial in (1, 2):
+            write_run(tmp_path, f"{method}{trial}", mean + rng.normal(0, 0.1), method=method, trial=trial)
+    table = build(tmp_path).table
+    whole = {shown.title: shown for shown in arrange(table)}
+    short = {shown.title: shown for shown in arrange(table, top=2)}
+    assert list(short) == list(whole)
+    (pair, test) = list(whole)[:2]
+    assert short[pair].cells.method.tolist() == ["teacher", "student alone", "std", "pkt", "kd"]
+    assert short[test].cells.method.tolist() == ["std", "pkt"]
+    for title, shown in short.items():
+        rows = whole[title].cells.set_index("method").loc[shown.cells.method].reset_index()
+        pd.testing.assert_frame_equal(shown.cells, rows)
+    assert short[pair].marks == {(2, 0): BEST, (2, 1): BEST, (3, 1): SECOND}
+    assert short[pair].note == "The 2 best methods and kd; 1 more without --top."
+    one = next(iter(arrange(table, top=1)))
+    assert SECOND not in one.marks.values()  # the second best of the whole table is not shown
+    assert next(iter(arrange(table, top=4))).note == ""
+
+
+def test_top_of_all_pairs_goes_by_the_average_rank(tmp_path):
+    write_pairs(tmp_path)
+    whole, short = (
+        next(shown for shown in arrange(build(tmp_path).table, top) if shown.title == "all pairs") for top in (None, 1)
+    )
+    assert short.cells.method.tolist() == ["teacher", "student alone", "std", "kd"]
+    assert whole.cells.method.tolist() == ["teacher", "student alone", "std", "crd", "kd"]
+    assert {(short.cells.method[row], column): mark for (row, column), mark in short.marks.items()} == {
+        (whole.cells.method[row], column): mark
+        for (row, column), mark in whole.marks.items()
+        if whole.cells.method[row] != "crd"
+    }
+
+
+@pytest.mark.parametrize("words", [["--top", "0"], ["--top", "2", "--published"], ["--top", "2", "--format", "csv"]])
+def test_top_is_a_number_and_for_tables_that_people_read(tmp_path, capsys, words):
+    write_pairs(tmp_path)
+    assert compare.main([str(tmp_path), *words]) == 2
+    assert "--top takes a number from 1 on" in capsys.readouterr().err
+    assert compare.main([str(tmp_path), "--top", "1"]) == 0
+    assert "1 more without --top" in capsys.readouterr().out
+
+
 # --- costs ---
 
 
