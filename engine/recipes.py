@@ -47,7 +47,8 @@ class Recipe:
 
     def protocol(self) -> str:
         """One line for people: what two runs must share to be compared."""
-        return f"{self.name}, {self.epochs} epochs, batch {self.batch_size}"
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return f"{self.name}, {epochs}, batch {self.batch_size}"
 
     @property
     def share(self) -> float:
