@@ -12,11 +12,12 @@ from distiller_zoo import Weights, method_class
 from distiller_zoo.published import published_for
 from distiller_zoo.teachers import Weighting
 from engine.options import default_options
-from engine.recipes import Recipe
+from engine.recipes import RECIPES, Recipe
 from engine.retrospection import RetrospectionPlan
-from models.registry import file_name_of
+from models.registry import MODELS, file_name_of
 
 DEFAULT_KD_T = 4.0
+NAME_LENGTH = 180  # characters of a folder's name before its trial and hash; file systems take 255 in all
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,15 @@ class RunPlan:
     teacher_weighting: Weighting = "average"
     validation: int = 0
 
+    def __post_init__(self):
+        """What cannot touch this run is no part of it: a student alone is the same beside any method's settings."""
+        if not self.weights.alpha:
+            object.__setattr__(self, "kd_T", DEFAULT_KD_T)
+        if not self.teachers:
+            object.__setattr__(self, "logit_standardization", False)
+        if len(self.teachers) < 2:
+            object.__setattr__(self, "teacher_weighting", "average")
+
     def as_published(self, given: Collection[str]) -> "RunPlan":
         """With the weight and options that a paper gives for this pair, where one does; `given` ones stay."""
         pair = published_for(self.method, (teacher.model for teacher in self.teachers), self.model)
@@ -115,7 +125,7 @@ class RunPlan:
             w = self.weights
             text = f"S_{model}_T_{teachers}_{dataset}_{self.method.replace('*', 'x')}"
             text += f"_r_{w.gamma:g}_a_{w.alpha:g}_b_{w.beta:g}"
-        return f"{text}_trial_{self.trial}_{self.run_id}"
+        return f"{text[:NAME_LENGTH]}_trial_{self.trial}_{self.run_id}"
 
     @property
     def folder(self) -> Path:
@@ -152,9 +162,18 @@ class RunPlan:
 
     @property
     def protocol_id(self) -> str:
-        """Hash of the same."""
+        """Hash of the same.
+
+        A learning rate that the recipe keeps for this network counts as the recipe's: the published tables have
+        MobileNetV2 and ShuffleNets beside ResNets, at another rate, under one protocol.
+        """
+        recipe, own = self.recipe, []
+        usual, preset = MODELS[self.model].learning_rate, RECIPES[recipe.name].learning_rate
+        if recipe.optimizer == "sgd" and usual is not None:
+            own = ["another learning rate"] if recipe.learning_rate != usual else []
+            recipe = recipe if own else replace(recipe, learning_rate=preset)
         held_out = [self.validation] if self.validation else []
-        return _digest([self.recipe.digest(), self.precision, *held_out])
+        return _digest([recipe.digest(), self.precision, *held_out, *own])
 
     def config(self, measured: list[dict[str, float]], environment: dict[str, Any]) -> dict[str, Any]:
         """What config.json holds. `measured` is each teacher's accuracy on the test set."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dataset import load_arrays
@@ -23,7 +23,7 @@ from distiller_zoo import METHODS, Weights, options_of
 from engine import member
 from engine.member import Member
 from engine.plan import RunPlan, TeacherFile
-from engine.recipes import RECIPES
+from engine.recipes import RECIPES, resolve_recipe
 from models import MODELS, create_model
 from tests.helpers import (
     DIGITS,
@@ -279,6 +279,7 @@ CHANGES = {
 @settings(max_examples=100, deadline=None)
 @given(plan=plans(), field=st.sampled_from(sorted(CHANGES)))
 def test_other_settings_have_another_folder(plan, field):
+    assume(field != "kd_T" or plan.weights.alpha)  # without a KL term it is no setting of the run
     other = replace(plan, **{field: CHANGES[field](plan)})
     assert other.run_id != plan.run_id
     assert other.folder != plan.folder
@@ -289,6 +290,47 @@ def test_other_settings_have_another_folder(plan, field):
 def test_where_and_how_often_it_is_saved_makes_no_other_run(plan):
     moved = tuple(replace(teacher, path=Path("elsewhere") / "file.pth") for teacher in plan.teachers)
     assert replace(plan, teachers=moved, save_freq=3).folder == plan.folder
+
+
+@settings(max_examples=50, deadline=None)
+@given(plan=plans())
+def test_what_cannot_touch_a_run_makes_no_other_run(plan):
+    alone = replace(plan, teachers=(), weights=replace(plan.weights, alpha=0.0))
+    modified = replace(alone, kd_T=2.0, logit_standardization=True, teacher_weighting="confidence")
+    assert (modified.run_id, modified.label) == (alone.run_id, alone.label)
+    teacher = TeacherFile("resnet20", Path("t"), "0" * 64)
+    taught = replace(plan, teachers=(teacher,), weights=replace(plan.weights, alpha=0.5), kd_T=4.0)
+    assert replace(taught, teacher_weighting="confidence").run_id == taught.run_id
+    assert replace(taught, logit_standardization=True).run_id != taught.run_id
+    assert replace(taught, kd_T=2.0).run_id != taught.run_id
+
+
+def protocol_of(model, **given):
+    recipe = resolve_recipe("repdistiller", MODELS[model], given)
+    plan = RunPlan("student", "cifar100", model, "none", {}, Weights(1, 0, 0), 4.0, (), recipe, "fp32", 1, 1)
+    return plan.protocol_id
+
+
+def test_networks_of_one_published_table_share_a_protocol_at_their_usual_learning_rates():
+    usual = {protocol_of(model) for model in ("resnet20", "vgg8", "MobileNetV2", "ShuffleV1", "ShuffleV2")}
+    assert len(usual) == 1
+    given = [protocol_of("resnet20", learning_rate=0.01), protocol_of("MobileNetV2", learning_rate=0.05)]
+    given.append(protocol_of("MobileNetV2", learning_rate=0.02))
+    assert len({*usual, *given}) == 4
+    assert protocol_of("MobileNetV2", learning_rate=0.01) in usual
+    assert protocol_of("MobileNetV2", weight_decay=1e-4) not in usual
+
+
+def test_long_names_are_cut_and_stay_distinct():
+    recipe = RECIPES["repdistiller"]
+    plans = [
+        RunPlan("student", "cifar100", "resnet20", "+".join(["crd*0.5"] * n), {}, Weights(1, 0, 1), 4.0, (), recipe,
+                "fp32", 1, 1) for n in (1, 40, 41)
+    ]  # fmt: skip
+    names = [plan.name for plan in plans]
+    assert "crd" in names[0]
+    assert len(set(names)) == 3
+    assert all(len(name) < 220 and name.endswith(f"_trial_1_{p.run_id}") for name, p in zip(names, plans, strict=True))
 
 
 @settings(max_examples=200, deadline=None)
