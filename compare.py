@@ -20,6 +20,8 @@ from reporting.selection import SELECTIONS, select_epochs
 from reporting.table import tabulate
 from reporting.web import web
 
+READING_FORMATS = ("terminal", "markdown", "latex")  # a page sorts and hides rows itself, programs want all
+
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser("Compare runs: one table for each data set, protocol and teacher → student pair.")
@@ -47,7 +49,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "held out of the training set (default: last)",
     )
     parser.add_argument(
-        "--top", type=int, metavar="N", help="only the N best methods of each table, beside kd and the student alone"
+        "--top", type=int, metavar="N", help="only the N best methods of a pair, beside kd and the student alone"
     )
     parser.add_argument("--published", action="store_true", help="published figures beside ours, and what differs")
     parser.add_argument(
@@ -137,10 +139,9 @@ def main(argv: list[str] | None = None) -> int:
     name = chosen_format(arguments.format, arguments.out)
     if arguments.analysis and name != "html":
         raise RequestError("--analysis is for a page only: say --format html, or end --out in .html")
-    if arguments.top is not None and (arguments.top < 1 or arguments.published or name in DATA_FORMATS):
-        raise RequestError(
-            "--top takes a number from 1 on, and shortens tables for people: not --published, not csv or json"
-        )
+    if arguments.top is not None and (arguments.top < 1 or arguments.published or name not in READING_FORMATS):
+        formats = ", ".join(READING_FORMATS)
+        raise RequestError(f"--top takes a number from 1 on, and shortens our own tables in {formats} only")
     report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
     report = replace(report, top=arguments.top)
     if name == "html":

@@ -1,10 +1,12 @@
 """A table of named settings of one method, in the order in which they are given, from the folders of their runs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+
+from reporting.files import percentage_or_none, read_object
+from reporting.runs import RESULT, Run, read_folder
 
 HEADS = ("class", "distillation", "average", "confidence")
 
@@ -13,36 +15,37 @@ def ablation_table(settings: Mapping[str, Sequence[Path]]) -> str:
     """Markdown: for each setting test accuracy in per cent after the last epoch, mean ± standard deviation over trials.
 
     The first setting is what the others' gain is over. Where a run answers in several ways, each has a column. Runs
-    that have not finished are counted out, and said to be.
+    that have not finished, or whose records are broken, are counted out, and said to be.
     """
-    results = {name: [r for r in map(_result, folders) if r is not None] for name, folders in settings.items()}
     rows, reference = [], None
-    for name, finished in results.items():
-        last = pd.Series([result["last"]["top1"] for result in finished], dtype=float)
+    for name, folders in settings.items():
+        finished = [run for run in map(read_folder, folders) if isinstance(run, Run)]
+        last = pd.Series([run.last_top1 for run in finished], dtype=float)
         if reference is None:
             reference = last.mean()
+        gain = last.mean() - reference
         rows.append(
             {
                 "setting": name,
-                "trials": f"{len(finished)} of {len(settings[name])}",
+                "trials": f"{len(finished)} of {len(folders)}",
                 "top-1": _figure(last),
-                "gain": "" if not rows or last.empty else f"{last.mean() - reference:+.2f}",
-                "best epoch": _figure(pd.Series([result["best"]["top1"] for result in finished], dtype=float)),
+                "gain": "" if not rows or pd.isna(gain) else f"{gain:+.2f}",
+                "best epoch": _figure(pd.Series([run.best_top1 for run in finished], dtype=float)),
             }
             | {head: _figure(_answers(finished, head)) for head in HEADS}
         )
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
-def _result(folder: Path) -> dict | None:
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except OSError:
-        return None
+def _answers(finished: Sequence[Run], head: str) -> pd.Series:
+    return pd.Series([top1 for run in finished if (top1 := _answer(run, head)) is not None], dtype=float)
 
 
-def _answers(finished: Sequence[dict], head: str) -> pd.Series:
-    return pd.Series([r["answers"][head]["top1"] for r in finished if head in r.get("answers", {})], dtype=float)
+def _answer(run: Run, head: str) -> float | None:
+    """Top-1 in per cent by one way to answer; None where the record does not say."""
+    answers = read_object(run.folder / RESULT).get("answers")
+    answer = answers.get(head) if isinstance(answers, dict) else None
+    return percentage_or_none(answer.get("top1")) if isinstance(answer, dict) else None
 
 
 def _figure(values: pd.Series) -> str:

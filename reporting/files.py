@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LARGEST_RECORD = 4 << 20  # bytes; a config or a result is a few KiB
+SMALLEST_COST, LARGEST_COST = 1e-9, 1e15  # s, images/s or MiB; no run costs more, and no mean or chart could bear it
 LONGEST_TAIL = 1 << 20  # bytes of metrics that are read, several thousand epochs
 
 
@@ -24,6 +25,8 @@ def regular_file_size(path: Path) -> int:
     """Size in bytes; raises BrokenError for what cannot be opened safely (a pipe would block for ever)."""
     try:
         info = path.stat()
+    except FileNotFoundError as error:
+        raise BrokenError(f"{path.name} is missing") from error
     except OSError as error:
         raise BrokenError(f"{path.name}: {error.strerror}") from error
     if not stat.S_ISREG(info.st_mode):
@@ -97,8 +100,8 @@ def integer(record: dict, name: str, where: str) -> int:
 
 def percentage(record: dict, name: str, where: str) -> float:
     """A finite number from 0 to 100."""
-    value = number_or_none(_field(record, name, where))
-    if value is None or not 0 <= value <= 100:
+    value = percentage_or_none(_field(record, name, where))
+    if value is None:
         raise BrokenError(f"{where}: {name} is not a percentage")
     return value
 
@@ -111,6 +114,18 @@ def number_or_none(value: object) -> float | None:
         return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
+
+
+def percentage_or_none(value: object) -> float | None:
+    """The number from 0 to 100 that `value` is, else None."""
+    number = number_or_none(value)
+    return number if number is not None and 0 <= number <= 100 else None
+
+
+def cost_or_none(value: object) -> float | None:
+    """The time, rate or amount of memory that `value` can be, else None."""
+    number = number_or_none(value)
+    return number if number is not None and SMALLEST_COST < number < LARGEST_COST else None
 
 
 def mapping(record: dict, name: str, where: str) -> dict:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from reporting.statistics import CONFIDENCE, NO_SPREAD, TESTED, TOO_FEW
+from reporting.statistics import BOOTSTRAP_TRIALS, CONFIDENCE, NO_SPREAD, TESTED, TOO_FEW
 from reporting.summary import across_pairs
 from reporting.table import GROUP, PAIR, REFERENCE
 
@@ -70,7 +70,8 @@ def legend(table: pd.DataFrame) -> str:
     if (table.kd_test == TESTED).any():
         parts.append(
             f"† marks a difference to {REFERENCE} with p < {ALPHA} by Welch's t-test after Holm's correction over the "
-            f"methods of a table; it takes 2 trials on both sides."
+            f"methods of a table; it takes 2 trials on both sides. The {CONFIDENCE:.0%} interval is Welch's, of one "
+            f"difference by itself; the bootstrap's takes {BOOTSTRAP_TRIALS} trials on both sides."
         )
     parts.append("Bold marks the best mean, italics or underlining the second best.")
     if table.peak_memory_mib.notna().any():
@@ -127,8 +128,8 @@ def _leading(pair: pd.DataFrame, top: int | None) -> list[int]:
     """The positions of all rows but the methods that stand behind the `top` best ones; the reference always stays."""
     if top is None:
         return list(range(len(pair)))
-    place = pair.top1_mean.where(pair.role == "method").rank(method="first", ascending=False)
-    kept = (pair.role != "method") | (place <= top) | (pair.method == REFERENCE)
+    place = pair.top1_mean.where(pair.role == "method").round(2).rank(method="min", ascending=False)
+    kept = (pair.role != "method") | (place <= min(top, len(pair))) | (pair.method == REFERENCE)
     return np.flatnonzero(kept).tolist()
 
 
@@ -137,8 +138,7 @@ def _shortened(shown: Shown, kept: list[int], top: int | None) -> Shown:
     hidden = len(shown.cells) - len(kept)
     if not hidden:
         return shown
-    best = "best method" if top == 1 else f"{top} best methods"
-    note = f"The {best} and {REFERENCE}; {hidden} more without --top."
+    note = f"{hidden} more without --top {top}."
     return replace(shown.only(kept), note=f"{note} {shown.note}".strip())
 
 
@@ -178,51 +178,63 @@ def _test_cells(pair: pd.DataFrame) -> pd.DataFrame:
             f"{CONFIDENCE:.0%} interval": _interval(row.kd_low, row.kd_high),
             "p (Welch)": _p_value(row.kd_p) if row.kd_test == TESTED else row.kd_test,
             "p (Holm)": _p_value(row.kd_p_holm),
+            "bootstrap": _interval(row.kd_bootstrap_low, row.kd_bootstrap_high),
         }
         for row in pair[pair.kd_test.notna()].itertuples()
     ]
-    return pd.DataFrame(rows)
+    return _without_empty(pd.DataFrame(rows))
 
 
 def _summary(heading: str, rows: pd.DataFrame, top: int | None) -> Shown:
-    """A column per pair, then the averages over the pairs that all methods have."""
+    """A column per pair, then the averages over the pairs that `summary.without_holes` chooses."""
     methods = rows[rows.role == "method"]
-    figures = across_pairs(methods)
+    figures, averages = _by_rank(methods)
     columns = [pair for pair in dict.fromkeys(zip(rows.teacher, rows.student, strict=True)) if pair in figures.columns]
-    averages = methods.groupby("method")[["average_rank", "ari"]].first()
-    order = averages.assign(pairs=-figures.count(axis=1), mean=-figures.mean(axis=1))
-    figures = figures.loc[order.sort_values(["average_rank", "pairs", "mean"]).index, columns]
-    averages = averages.loc[figures.index]
     above = [across_pairs(rows[rows.role == role]).reindex(columns=columns) for role in NAMES]
     above = [part.set_axis([NAMES[role]] * len(part)) for role, part in zip(NAMES, above, strict=True)]
-    whole = pd.concat([*above, figures])
-    cells = pd.DataFrame({"method": whole.index})
-    for pair in columns:
-        cells[" → ".join(filter(None, pair))] = whole[pair].map(number).to_numpy()
+    whole = pd.concat([*above, figures[columns]])
+    cells, marks = pd.DataFrame({"method": whole.index}), {}
     skip = len(whole) - len(figures)
-    marks = {}
+    of_students = np.arange(len(whole)) >= len(above[0])  # all rows below the teachers'
     for position, pair in enumerate(columns, 1):
-        marks |= {(skip + row, position): mark for row, mark in ranked(figures[pair]).items()}
+        cells[" → ".join(filter(None, pair))] = whole[pair].map(number).to_numpy()
+        marks |= {(row, position): mark for row, mark in ranked(whole[pair].where(of_students)).items()}
     for name, column, sign in (("rank", "average_rank", -1), (f"ARI over {REFERENCE} %", "ari", 1)):
         if averages[column].notna().any():
             shown = signed if column == "ari" else number
             marks |= {(skip + row, len(cells.columns)): mark for row, mark in ranked(sign * averages[column]).items()}
             cells[name] = [""] * skip + [shown(value) for value in averages[column]]
-    shown = Shown(heading, "all pairs", cells, marks, note=_about_averages(methods, len(columns)))
     kept = [row for row, name in enumerate(cells.method) if top is None or row < skip + top or name == REFERENCE]
-    return _shortened(shown, kept, top)
+    whole_table = Shown(heading, "all pairs", cells, marks, note=_about_averages(averages, len(columns)))
+    return _shortened(whole_table, kept, top)
 
 
-def _about_averages(methods: pd.DataFrame, pairs: int) -> str:
-    common = int(methods.common_pairs.max())
-    if not common:
-        return "No pair has all methods, so there are no averages; name methods with --where method=…"
-    note = f"Rank is the average over the {common} of {pairs} pairs that all methods have."
-    if methods.ari.notna().any():
+def _by_rank(methods: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean figures, methods × pairs, and the methods' averages, both with the best average rank first."""
+    figures = across_pairs(methods)
+    averages = methods.groupby("method")[["average_rank", "ari", "common_pairs"]].first()
+    order = averages.assign(pairs=-figures.count(axis=1), mean=-figures.mean(axis=1))
+    order = order.sort_values(["average_rank", "pairs", "mean"]).index
+    return figures.loc[order], averages.loc[order]
+
+
+def _about_averages(averages: pd.DataFrame, pairs: int) -> str:
+    ranked_methods = averages[averages.average_rank.notna()]
+    if ranked_methods.empty:
+        return "No 2 methods share 2 pairs, so there are no averages."
+    common, others = int(ranked_methods.common_pairs.iloc[0]), len(averages) - len(ranked_methods)
+    note = f"Rank is the average over {common} of {pairs} pairs" + (
+        f" among the {len(ranked_methods)} methods that have all of these; the others have none."
+        if others
+        else ", which all methods have."
+    )
+    if averages.ari.notna().any():
         note += (
             f" ARI is the average over the same M pairs of the improvement relative to {REFERENCE}'s own: "
             f"100/M · Σ (method − {REFERENCE}) / ({REFERENCE} − student alone)."
         )
+    elif REFERENCE in ranked_methods.index:
+        note += f" ARI takes a gain of {REFERENCE} over the student alone on each of these pairs."
     return note
 
 

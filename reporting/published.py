@@ -1,31 +1,24 @@
 """What others have published beside what was measured here, with a mark wherever the two are not on equal terms."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
+from common.errors import RequestError
 from reporting.layout import NAMES, Shown, number, signed
 from reporting.runs import Run
+from reporting.table import PAIR
 
 FOLDER = Path(__file__).resolve().parents[1] / "results" / "published"
-SELECTIONS = ("last", "best")
-# The recipe of the published CIFAR-100 tables, but for epochs: those have a mark of their own.
-REPDISTILLER = {
-    "batch_size": 64,
-    "optimizer": "sgd",
-    "weight_decay": 5e-4,
-    "momentum": 0.9,
-    "schedule": "step",
-    "lr_decay_rate": 0.1,
-    "label_smoothing": 0,
-}
-LEARNING_RATES = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}  # 0.05 for all others
-DECAY_AT = (150 / 240, 180 / 240, 210 / 240)
-PAIR = ["dataset", "teacher", "student"]
+# By recipe; the code behind the `deit` figures has mixed precision as a switch, and they do not say how it stood.
+PRECISIONS = {"repdistiller": "fp32"}
+# Their sources choose values by the pair that are not held here; `distiller_zoo.published` holds those of others.
+TUNED = {"ttm", "wttm", "standardised"}
 COLUMNS = [
-    *(*PAIR, "protocol_id", "protocol", "group", "method", "ours", "ours_std", "n", "our_epochs", "our_selection"),
+    *(*PAIR, "protocol", "method", "ours", "ours_std", "n", "our_epochs", "our_selection"),
     *("published_method", "published", "published_std", "published_epochs", "published_selection"),
     *(
         "published_recipe",
@@ -64,24 +57,26 @@ def compare_with_published(table: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd
     Of several sources those with a `setting` of their own count last, and the author's own figure counts before what
     others quote; then the one on terms most like ours, and among equals the first of the file. `sources`, `lowest` and
     `highest` tell of those with the same setting. `differs` names what is not equal: epochs, selection (of the epoch),
-    recipe, teacher (its accuracy) and setting, with a question mark where the source is silent.
+    recipe, precision, held-out (images that only we kept from training), image size, teacher (its accuracy) and
+    settings (of the method, or theirs as `setting` says), with a question mark where the source is silent.
     """
-    recipes = {(run.dataset, run.protocol_id): run for run in runs}
+    by_path = {run.path: run for run in runs}
     rows, notes = [], []
-    for names, pair in table[table.role.isin([*NAMES, "method"])].groupby([*PAIR, "group", "protocol_id"], sort=False):
-        dataset, teacher, student = names[:3]
+    for names, pair in table[table.role.isin([*NAMES, "method"])].groupby(PAIR, sort=False):
+        dataset, (teacher, student) = names[0], names[-2:]
         known = published_figures(dataset)
         known = known[(known.teacher == teacher) & (known.student == student)]
         if known.empty:
             notes.append(f"nothing published is known here for {_title(teacher, student)} on {dataset}")
             continue
-        run = recipes[dataset, names[-1]]
-        ours = {"our_epochs": run.epochs, "our_selection": run.selection}
+        paths = [path for of_row in pair.paths for path in of_row]
         taught = pair[pair.role == "teacher"].top1_mean
         for row in pair.itertuples():
             same = known[known.distill == row.method]
             same = known[known.distill == _name(row)] if same.empty else same
-            figures = {name: getattr(row, name) for name in (*PAIR, "protocol_id", "protocol", "group", "n")}
+            run = by_path[(row.paths or paths)[0]]
+            ours = {"our_epochs": run.epochs, "our_selection": run.selection}
+            figures = {name: getattr(row, name) for name in (*PAIR, "protocol", "n")}
             figures |= {"method": NAMES.get(row.role, row.method), "ours": row.top1_mean, "ours_std": row.top1_std}
             candidates = [_beside(each, known, row, run, taught) for each in same.to_dict("records")]
             chosen = min(candidates, key=_distance) if candidates else {}
@@ -101,14 +96,21 @@ def _beside(entry: Mapping, known: pd.DataFrame, row, run: Run, taught: pd.Serie
     if row.role != "teacher":  # a teacher was trained before, by a protocol of its own
         differs += _unequal("epochs", run.epochs, None if pd.isna(entry["epochs"]) else int(entry["epochs"]))
         differs += _unequal("selection", run.selection, entry["selection"] or None)
-        differs += _unequal("recipe", recipe_of(run, row.student), entry["recipe"] or None)
-    if row.role == "method":
+        differs += _unequal("recipe", recipe_of(run), entry["recipe"] or None)
+        differs += _unequal("precision", run.config.get("precision"), PRECISIONS.get(entry["recipe"]))
+        differs += ["held-out"] * bool(run.config.get("validation"))
+        differs += _unequal("image size", run.image_size, _image_size(run.dataset))
+    if row.role != "student":
         theirs = known[(known.distill == "teacher") & (known.source == entry["source"])]
         theirs = known[known.distill == "teacher"] if theirs.empty else theirs
         if theirs.empty or taught.empty:
             differs.append("teacher?")
         elif abs(theirs.top1.iloc[0] - taught.iloc[0]) > TEACHER_TOLERANCE:
             differs.append("teacher")
+    if entry["setting"]:
+        differs.append("settings")
+    elif row.role == "method":
+        differs += _unequal_settings(run, entry["distill"])
     return {
         "published_method": entry["method"],
         "published": entry["top1"],
@@ -121,7 +123,7 @@ def _beside(entry: Mapping, known: pd.DataFrame, row, run: Run, taught: pd.Serie
         "evidence": entry["evidence"],
         "source": entry["source"],
         "difference": row.top1_mean - entry["top1"],
-        "differs": ", ".join([*differs, *["setting"] * bool(entry["setting"])]),
+        "differs": ", ".join(differs),
     }
 
 
@@ -131,26 +133,56 @@ def _unequal(name: str, ours: object, theirs: object) -> list[str]:
 
 def _distance(found: Mapping) -> tuple[bool, bool, int]:
     """Figures of another setting come last, then quoted ones, then those that differ in more."""
-    return bool(found["setting"]), found["origin"] != "own", len(found["differs"].split(", "))
+    marks = [mark for mark in found["differs"].split(", ") if mark]
+    return bool(found["setting"]), found["origin"] != "own", len(marks)
 
 
-def recipe_of(run: Run, student: str) -> str:
-    """The recipe's name, or "changed NAME" where a value is not that of RepDistiller's tables under its name."""
-    recipe = run.config.get("recipe", {})
-    name = recipe.get("name", "")
-    if name != "repdistiller":
-        return name
-    expected = REPDISTILLER | {"learning_rate": LEARNING_RATES.get(student, 0.05)}
-    expected |= {"lr_decay_epochs": [round(share * run.epochs) for share in DECAY_AT]}
-    return name if all(recipe.get(key) == value for key, value in expected.items()) else f"changed {name}"
+def recipe_of(run: Run) -> str:
+    """The recipe's name, or "changed NAME" where a value is not what that name alone gives the student."""
+    from engine.recipes import resolve_recipe  # loads PyTorch, which no other table needs
+    from models import MODELS
+
+    recipe = dict(run.config.get("recipe", {}))
+    name = str(recipe.get("name", ""))
+    try:
+        expected = resolve_recipe(name, MODELS[run.model], {"epochs": run.epochs}).as_dict()
+    except RequestError:
+        return f"changed {name}"
+    same = json.loads(json.dumps(expected)) | {"summary": ""} == recipe | {"summary": ""}
+    return name if same else f"changed {name}"
+
+
+def _image_size(dataset: str) -> int | None:
+    from dataset import DATASETS
+
+    return DATASETS[dataset].image_size if dataset in DATASETS else None
+
+
+def _unequal_settings(run: Run, distill: str) -> list[str]:
+    """Whether the method's weights and options are those of the figure: of the pair where known, or the defaults."""
+    from distiller_zoo.published import published_for, published_pairs
+
+    words = distill.replace("+", " ").split()
+    changed = {word.partition("=")[0] for word in run.label.split() if word not in distill.split()}
+    tuned = TUNED.intersection(words)
+    pair = None if tuned else published_for(run.method, (teacher.model for teacher in run.teachers), run.model)
+    if pair is not None:
+        theirs = pair.options | ({} if pair.beta is None else {"beta": pair.beta})
+        ours = {**run.config.get("options", {}), **run.config.get("weights", {})}
+        equal = all(ours.get(name) == value for name, value in theirs.items())
+        return [] if equal and changed <= set(theirs) else ["settings"]
+    if tuned or any(each.method in words for each in published_pairs()):
+        return ["settings?"]
+    return ["settings"] * bool(changed)
 
 
 def arrange_published(compared: pd.DataFrame) -> Iterator[Shown]:
     """A table per pair and protocol."""
-    for names, pair in compared.groupby([*PAIR, "group", "protocol_id"], sort=False):
-        dataset, teacher, student, group, protocol_id = names
+    for names, pair in compared.groupby(PAIR, sort=False):
+        dataset, classes, size, group, protocol_id, teacher, student = names
         first = pair.iloc[0]
-        heading = f"{dataset}{f', {group}' if group else ''}: published figures beside {first.protocol} [{protocol_id}]"
+        heading = f"{dataset}, {classes} classes, {size}×{size}{f', {group}' if group else ''}: published figures "
+        heading += f"beside {first.protocol} [{protocol_id}]"
         sources = [source for source in dict.fromkeys(pair.source) if isinstance(source, str)]
         cells = [
             {
@@ -164,7 +196,8 @@ def arrange_published(compared: pd.DataFrame) -> Iterator[Shown]:
             }
             for row in pair.itertuples()
         ]
-        title = f"{_title(teacher, student)}: ours {first.our_epochs} epochs, {first.our_selection}"
+        length = "1 epoch" if first.our_epochs == 1 else f"{first.our_epochs} epochs"
+        title = f"{_title(teacher, student)}: ours {length}, {first.our_selection}"
         note = "Sources: " + "; ".join(f"{i} {source}" for i, source in enumerate(sources, 1)) + "."
         disagree = [
             f"{row.method} {number(row.lowest)} to {number(row.highest)} ({row.sources})"
@@ -181,8 +214,9 @@ def arrange_published(compared: pd.DataFrame) -> Iterator[Shown]:
 
 LEGEND = (
     "Test accuracy (top-1, %), ours as mean ± sample standard deviation over (n) trials. Terms: theirs, epochs and "
-    "which epoch is printed. Differs: what is not equal on the two sides, with a question mark where the "
-    "source is silent; only rows without a mark are a reproduction. Sources: results/published/README.md."
+    "which epoch is printed. Differs: what is not equal on the two sides, with a question mark where the source is "
+    "silent; settings are the method's weights and options, which some sources choose by the pair. Only a row with "
+    "both figures and no mark can count as a reproduction. Sources: results/published/README.md."
 )
 
 

@@ -5,15 +5,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median_high, median_low
 from typing import Any
 
+from reporting.curves import history_of
 from reporting.files import (
     BrokenError,
+    cost_or_none,
     integer,
     mapping,
-    number_or_none,
     objects,
     percentage,
+    percentage_or_none,
     printable,
     read_object,
     read_tail,
@@ -24,6 +27,7 @@ from reporting.files import (
 FORMAT = 1
 KINDS = ("student", "teacher", "probe")
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
+ROUNDING = 0.01  # points by which one accuracy may differ from place to place, where records were rounded
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,9 @@ class Run:
         label: the method as tables call it; of a probe, how its backbone was trained.
         last_top1, last_top5, best_top1: test accuracy in per cent after the last epoch and after the best one on the
             test set.
-        seconds_per_epoch, images_per_second: means over the epochs on record.
+        seconds_per_epoch, images_per_second: of the median epoch on record (the faster one of two in the middle), so
+            that neither a first epoch that compiles nor one that the machine was stopped in counts, and that both
+            are of one epoch.
         peak_memory_mib: of the process on the CPU, of the allocator on a GPU; runs of one command share it.
         method_parameters: what the method trains beside the student.
         finished_at: when the run ended, in seconds since 1970.
@@ -136,7 +142,7 @@ def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[Skipped]]:
         unreadable: list[OSError] = []
         for folder, files in walk(Path(root), unreadable):
             real = os.path.realpath(folder)
-            if real in seen or not {CONFIG, METRICS} & set(files):
+            if real in seen or not {CONFIG, METRICS, RESULT} & set(files):
                 continue
             seen.add(real)
             found = read_folder(folder)
@@ -174,9 +180,11 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
     method = text(config, "method", CONFIG) if student else ""
     last, best = mapping(result, "last", RESULT), mapping(result, "best", RESULT)
     epochs = integer(mapping(config, "recipe", CONFIG), "epochs", f"{CONFIG} recipe")
-    if integer(last, "epoch", f"{RESULT} last") < epochs:  # another epoch's figure is not the table's figure
+    if integer(last, "epoch", f"{RESULT} last") != epochs:  # another epoch's figure is not the table's figure
         raise BrokenError(f"its last epoch is {last['epoch']}, its recipe has {epochs}")
+    last_top1, best_top1 = percentage(last, "top1", f"{RESULT} last"), percentage(best, "top1", f"{RESULT} best")
     lines = read_tail(folder / METRICS)
+    _check_agreement(last_top1, best_top1, history_of(lines).get(epochs))
     run = Run(
         path=path,
         kind=config["kind"],
@@ -192,9 +200,9 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         run_id=text(config, "run_id", CONFIG),
         protocol=text(config, "protocol", CONFIG),
         protocol_id=text(config, "protocol_id", CONFIG),
-        last_top1=percentage(last, "top1", f"{RESULT} last"),
-        last_top5=number_or_none(last.get("top5")),
-        best_top1=percentage(best, "top1", f"{RESULT} best"),
+        last_top1=last_top1,
+        last_top5=percentage_or_none(last.get("top5")),
+        best_top1=best_top1,
         seconds_per_epoch=_seconds_per_epoch(lines, result),
         parameters=integer(result, "parameters", RESULT),
         method_parameters=(
@@ -203,9 +211,9 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         finished_at=_finished_at(result, folder / RESULT),
         backbone=text(backbone, "sha256", f"{CONFIG} backbone") if backbone else "",
         data=text(config, "data_sha256", CONFIG) if "data_sha256" in config else "",
-        best_top5=number_or_none(best.get("top5")),
-        images_per_second=_mean(lines, "images_per_second") or number_or_none(result.get("images_per_second")),
-        peak_memory_mib=number_or_none(result.get("peak_memory_mib")),
+        best_top5=percentage_or_none(best.get("top5")),
+        images_per_second=_images_per_second(lines, result),
+        peak_memory_mib=cost_or_none(result.get("peak_memory_mib")),
         hardware=_hardware(config.get("environment")),
         epochs=epochs,
         config=config,
@@ -216,13 +224,21 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
     return run
 
 
+def _check_agreement(last: float, best: float, told: float | None) -> None:
+    """Raises BrokenError where the top-1 of the last epoch is above the best, or other than what the metrics say."""
+    if best < last - ROUNDING:
+        raise BrokenError(f"{RESULT}: top-1 of the best epoch is {best:.2f}, of the last one {last:.2f}")
+    if told is not None and abs(told - last) > ROUNDING:
+        raise BrokenError(f"top-1 of the last epoch is {last:.2f} in {RESULT}, {told:.2f} in {METRICS}")
+
+
 def _finished_at(result: dict, file: Path) -> float:
     """What the record says; older ones say nothing, and the time of their file may be that of a copy."""
     try:
         moment = datetime.fromisoformat(result["finished"])
-    except (KeyError, TypeError, ValueError):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):  # the last: UTC has no such year
         return file.stat().st_mtime
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _trained_by(backbone: dict | None) -> str:
@@ -235,23 +251,27 @@ def _teacher(entry: dict) -> Teacher:
         model=text(entry, "model", where),
         sha256=text(entry, "sha256", where),
         top1=percentage(entry, "top1", where),
-        top5=number_or_none(entry.get("top5")),
+        top5=percentage_or_none(entry.get("top5")),
     )
 
 
-def _mean(lines: list[dict], name: str) -> float | None:
-    values = [number_or_none(line.get(name)) for line in lines]
-    values = [value for value in values if value is not None]
-    return sum(values) / len(values) if values else None
+def _costs(lines: list[dict], name: str) -> list[float]:
+    values = [cost_or_none(line.get(name)) for line in lines]
+    return [value for value in values if value is not None]
 
 
 def _seconds_per_epoch(lines: list[dict], result: dict) -> float | None:
-    """The mean over the epochs on record: a resumed run's wall time may hold pauses or miss the first part."""
-    seconds = _mean(lines, "seconds")
-    if seconds is not None:
-        return seconds
-    wall, epochs = number_or_none(result.get("wall_seconds")), number_or_none(result.get("epochs"))
-    return wall / epochs if wall is not None and epochs else None
+    """The median epoch's; without epochs on record what the wall time says, though it may hold an initial stage."""
+    if seconds := _costs(lines, "seconds"):
+        return median_low(seconds)
+    wall, epochs = cost_or_none(result.get("wall_seconds")), cost_or_none(result.get("epochs"))
+    return cost_or_none(wall / epochs) if wall and epochs else None
+
+
+def _images_per_second(lines: list[dict], result: dict) -> float | None:
+    """The median epoch's; without epochs on record what the result says, which is the fastest epoch's."""
+    rates = _costs(lines, "images_per_second")
+    return median_high(rates) if rates else cost_or_none(result.get("images_per_second"))
 
 
 def _hardware(environment: object) -> str:

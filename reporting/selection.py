@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from reporting.files import number_or_none
+from reporting.files import percentage_or_none
 from reporting.runs import Run, Skipped
 
 SELECTIONS = ("last", "best", "validation")
@@ -43,10 +43,9 @@ def _figure(run: Run, selection: str) -> tuple[tuple[float, float | None] | None
     top1 = _top1({"test": test}, "test")
     if top1 is None:
         return None, "the epoch chosen has no test accuracy on record"
-    return (top1, number_or_none(test.get("top5"))), ""
+    return (top1, percentage_or_none(test.get("top5"))), ""
 
 
 def _top1(line: dict, part: str) -> float | None:
     value = line.get(part)
-    top1 = number_or_none(value.get("top1")) if isinstance(value, dict) else None
-    return top1 if top1 is not None and 0 <= top1 <= 100 else None
+    return percentage_or_none(value.get("top1")) if isinstance(value, dict) else None

@@ -12,6 +12,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+BOOTSTRAP_TRIALS = 5  # fewer give few distinct samples, and with them an interval that is far too narrow
 TOO_FEW, NO_SPREAD, TESTED = "n too small", "no spread", "welch"
 
 
@@ -21,23 +22,40 @@ class Difference(NamedTuple):
     Attributes:
         verdict: TESTED; TOO_FEW where a side has fewer than 2 trials; NO_SPREAD where neither side varies at all.
         p: two-sided p-value, NaN unless TESTED.
-        low, high: bootstrap interval of the difference (CONFIDENCE, percentile method), NaN where TOO_FEW.
+        low, high: Welch's interval of the difference (CONFIDENCE), which excludes 0 where p < 1 − CONFIDENCE; NaN
+            unless TESTED.
+        bootstrap_low, bootstrap_high: bootstrap interval (CONFIDENCE, percentile method); NaN where a side has fewer
+            than BOOTSTRAP_TRIALS.
     """
 
     verdict: str
-    p: float
-    low: float
-    high: float
+    p: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    bootstrap_low: float = np.nan
+    bootstrap_high: float = np.nan
 
 
 def compare_means(one: Sequence[float], other: Sequence[float]) -> Difference:
-    """mean(one) − mean(other) by Welch's t-test (Biometrika 1947: variances may differ) and by the bootstrap.
-
-    The bootstrap resamples each side on its own; of few trials it draws few distinct samples, so that its interval is
-    too narrow rather than too wide for n below about 10. Its random numbers are the same in every call.
-    """
+    """mean(one) − mean(other) by Welch's t-test (Biometrika 1947: variances may differ) and by the bootstrap."""
     if min(len(one), len(other)) < 2:
-        return Difference(TOO_FEW, np.nan, np.nan, np.nan)
+        return Difference(TOO_FEW)
+    # Equal figures differ by rounding alone, and a deviation of 1e-15 would make any difference significant.
+    if max(np.std(one), np.std(other)) < 1e-9:
+        return Difference(NO_SPREAD)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one side without spread is fine: the other has some
+        test = stats.ttest_ind(one, other, equal_var=False)
+    interval = test.confidence_interval(CONFIDENCE)
+    welch = Difference(TESTED, float(test.pvalue), float(interval.low), float(interval.high))
+    if min(len(one), len(other)) < BOOTSTRAP_TRIALS:
+        return welch
+    low, high = bootstrap_interval(one, other)
+    return welch._replace(bootstrap_low=low, bootstrap_high=high)
+
+
+def bootstrap_interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Of mean(one) − mean(other), each side resampled on its own, with the same random numbers in every call."""
     low, high = stats.bootstrap(
         (np.asarray(one, dtype=float), np.asarray(other, dtype=float)),
         _difference,
@@ -47,13 +65,7 @@ def compare_means(one: Sequence[float], other: Sequence[float]) -> Difference:
         confidence_level=CONFIDENCE,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    # Equal figures differ by rounding alone, and a deviation of 1e-15 would make any difference significant.
-    if max(np.std(one), np.std(other)) < 1e-9:
-        return Difference(NO_SPREAD, np.nan, float(low), float(high))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # one side without spread is fine: the other has some
-        p = stats.ttest_ind(one, other, equal_var=False).pvalue
-    return Difference(TESTED, float(p), float(low), float(high))
+    return float(low), float(high)
 
 
 def _difference(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:

@@ -9,9 +9,9 @@ from reporting.statistics import average_ranks, average_relative_improvement
 def add_averages(table: pd.DataFrame, group: list[str], reference: str) -> pd.DataFrame:
     """With the columns `common_pairs`, `average_rank` and `ari` for the methods of groups that have several pairs.
 
-    The averages are over the pairs of a group that all its methods have: a method measured on easy pairs only would
-    otherwise look good. `ari` is over `reference`; it is NaN for the reference itself and where a common pair lacks
-    the student alone.
+    The averages are over pairs that all averaged methods have (see `without_holes`): a method measured on easy pairs
+    only would otherwise look good. A method outside has none. `ari` is over `reference`; it is NaN for the reference
+    itself, and for all where the reference gains nothing over the student alone on one of the pairs.
 
     Args:
         group: the columns within which rows compare.
@@ -23,16 +23,28 @@ def add_averages(table: pd.DataFrame, group: list[str], reference: str) -> pd.Da
         figures = across_pairs(methods)
         if figures.shape[1] < 2:
             continue
-        common = figures.dropna(axis=1)
-        table.loc[methods.index, "common_pairs"] = common.shape[1]
+        common = without_holes(figures)
         if common.empty:
             continue
         alone = across_pairs(rows[rows.role == "student"]).reindex(columns=common.columns)
         averages = pd.DataFrame({"average_rank": average_ranks(common.to_numpy())}, index=common.index)
         averages["ari"] = [_ari(common, alone, method, reference) for method in common.index]
+        averages["common_pairs"] = common.shape[1]
         for name in averages:
             table.loc[methods.index, name] = methods.method.map(averages[name])
     return table
+
+
+def without_holes(figures: pd.DataFrame) -> pd.DataFrame:
+    """The largest part of methods × pairs in which every method has every pair; empty without 2 of each.
+
+    The pairs are those of one of the methods, or those that all have: a single odd row costs the others nothing.
+    """
+    has = figures.notna()
+    candidates = [has.all(axis=0).to_numpy(), *has.drop_duplicates().to_numpy()]
+    parts = [figures.loc[has.loc[:, pairs].all(axis=1), pairs] for pairs in candidates]
+    parts = [part for part in parts if min(part.shape) >= 2]
+    return max(parts, key=lambda part: (part.size, len(part)), default=figures.iloc[:0, :0])
 
 
 def across_pairs(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Finished runs → one tidy table, a row per data set, protocol, teacher, student and method label."""
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -14,7 +15,16 @@ GROUP = ["dataset", "num_classes", "image_size", "group", "protocol_id"]  # runs
 PAIR = [*GROUP, "teacher", "student"]
 CELL = [*PAIR, "role", "method"]
 FIGURES = ["selection", "top1_mean", "top1_std", "top5_mean", "last_mean", "last_std", "best_mean", "best_std", "gain"]
-AGAINST_KD = ["gain_over_kd", "kd_test", "kd_p", "kd_p_holm", "kd_low", "kd_high"]
+AGAINST_KD = [
+    "gain_over_kd",
+    "kd_test",
+    "kd_p",
+    "kd_p_holm",
+    "kd_low",
+    "kd_high",
+    "kd_bootstrap_low",
+    "kd_bootstrap_high",
+]
 ACROSS = ["common_pairs", "average_rank", "ari"]
 COSTS = ["seconds_per_epoch", "images_per_second", "peak_memory_mib", "parameters", "method_parameters", "hardware"]
 HEAD = ["dataset", "num_classes", "image_size", "protocol_id", "group", "protocol", "teacher", "student", "role"]
@@ -38,7 +48,7 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     | `last_*`, `best_*` | test accuracy (%) after the last epoch and after the best one on the test set |
     | `gain`, `gain_over_kd`, `gap_recovered` | over the student alone (points), over `kd` (points), of the gap (%) |
     | `kd_*` | the difference to `kd`: see `statistics.compare_means`; `kd_p_holm` over the methods of the pair |
-    | `common_pairs`, `average_rank`, `ari` | over all pairs of a protocol that all its methods have: see `summary` |
+    | `common_pairs`, `average_rank`, `ari` | over pairs that the averaged methods all have: see `summary` |
     """
     counted, notes = count_once(runs)
     if not counted:
@@ -58,28 +68,42 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
         table[name] = table[name].astype("Int64")
     table["order"] = table.role.map(ROLES.index)
     keys = ["dataset", "num_classes", "image_size", "group", "protocol", "protocol_id", "teacher", "student", "order"]
-    table = table.sort_values([*keys, "top1_mean", "method"], ascending=[True] * len(keys) + [False, True])
+    table = table.sort_values(
+        [*keys, "top1_mean", "method"], ascending=[True] * len(keys) + [False, True], key=_by_number
+    )
+    notes += _alike_protocols(counted)
     notes += _unequal_teachers(counted) + _unequal_data(counted) + _unequal_hardware(counted)
     return table[COLUMNS].reset_index(drop=True), list(dict.fromkeys(notes))
 
 
 def count_once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
-    """Each repetition once: copies of a run silently, competing runs of one trial by which finished last."""
+    """Each repetition once: of copies, or of competing runs of one trial, the last to finish. And notes on it."""
     copies, trials, notes = defaultdict(list), defaultdict(list), []
     for run in sorted(runs, key=lambda run: (run.finished_at, run.path)):
-        copies[run.run_id, run.trial, run.seed, run.group].append(run)
+        copies[(*_cell(run), run.run_id, run.trial, run.seed)].append(run)
     for same in copies.values():
-        if len({(run.last_top1, run.best_top1) for run in same}) > 1:
-            notes.append(f"copies of one run with different results: {_paths(same)}; the last to finish counts")
+        if len(same) > 1:
+            differ = " though their results differ" if len({(run.last_top1, run.best_top1) for run in same}) > 1 else ""
+            notes.append(f"copies of one run{differ}: counted {same[-1].path}, not {_paths(same[:-1])}")
         trials[(*_cell(same[-1]), same[-1].trial, same[-1].seed, same[-1].backbone)].append(same[-1])
     for same in trials.values():
         if len(same) > 1:
             name = f"{_name(same[-1])}, trial {same[-1].trial}, seed {same[-1].seed}"
+            other = len({tuple(teacher.sha256 for teacher in run.teachers) for run in same}) > 1
             notes.append(
-                f"duplicate trial: {name}: counted {same[-1].path}, which finished last, not {_paths(same[:-1])}"
+                f"duplicate trial: {name}{', of other teachers' if other else ''}: "
+                f"counted {same[-1].path}, which finished last, not {_paths(same[:-1])}"
             )
     counted = sorted((same[-1] for same in trials.values()), key=lambda run: (run.trial, run.seed, run.path))
     return counted, sorted(notes) + _shared_seeds(counted)
+
+
+def _by_number(column: pd.Series) -> pd.Series:
+    """Texts of `--by` and of protocols in the order of the numbers in them: 2 epochs before 12."""
+    if column.name not in ("group", "protocol"):
+        return column
+    parts = column.map(lambda text: re.split(r"(\d+(?:\.\d+)?)", text))
+    return parts.map(lambda part: tuple(float(text) if i % 2 else text for i, text in enumerate(part)))
 
 
 def _group(run: Run) -> tuple:
@@ -160,7 +184,7 @@ def _against_reference(table: pd.DataFrame) -> pd.DataFrame:
         found = [compare_means(table.at[row, "values"], reference["values"].iloc[0]) for row in others]
         table.loc[others, "gain_over_kd"] = table.top1_mean[others] - reference.top1_mean.iloc[0]
         table.loc[others, AGAINST_KD[1:]] = [
-            [each.verdict, each.p, corrected, each.low, each.high]
+            [each.verdict, each.p, corrected, each.low, each.high, each.bootstrap_low, each.bootstrap_high]
             for each, corrected in zip(found, holm([each.p for each in found]), strict=True)
         ]
     return table
@@ -223,15 +247,23 @@ def _shared_seeds(runs: list[Run]) -> list[str]:
 
 def _unequal_teachers(runs: list[Run]) -> list[str]:
     """Methods of one pair that learned from different checkpoints are not quite on equal terms."""
-    used = defaultdict(lambda: defaultdict(set))
+    used = defaultdict(lambda: defaultdict(list))
     for run in runs:
         if run.teachers:
-            used[run.dataset, run.protocol, run.teacher, run.model][run.label] |= {t.sha256 for t in run.teachers}
-    return sorted(
-        f"{teacher} → {student} on {dataset} ({protocol}): the methods did not all use the same teacher checkpoints"
-        for (dataset, protocol, teacher, student), labels in used.items()
-        if len(set(map(frozenset, labels.values()))) > 1
-    )
+            used[(*_group(run), run.teacher, run.model)][run.label].append(run)
+    notes = []
+    for labels in used.values():
+        if len({_shares(of_label) for of_label in labels.values()}) > 1:
+            run = next(iter(labels.values()))[0]
+            pair = f"{run.teacher} → {run.model} on {run.dataset} ({run.protocol})"
+            notes.append(f"{pair}: the methods did not all use the same teacher checkpoints")
+    return sorted(notes)
+
+
+def _shares(runs: list[Run]) -> frozenset[tuple[tuple[str, ...], float]]:
+    """Which share of the runs each set of checkpoints taught."""
+    counts = Counter(tuple(sorted(teacher.sha256 for teacher in run.teachers)) for run in runs)
+    return frozenset((hashes, count / len(runs)) for hashes, count in counts.items())
 
 
 def _unequal_data(runs: list[Run]) -> list[str]:
@@ -250,12 +282,31 @@ def _unequal_data(runs: list[Run]) -> list[str]:
 
 def _unequal_hardware(runs: list[Run]) -> list[str]:
     """Seconds and memory compare within one kind of machine only."""
-    used = defaultdict(set)
+    used = defaultdict(lambda: defaultdict(list))
     for run in runs:
         if run.hardware:
-            used[run.dataset, run.protocol].add(run.hardware)
+            used[_group(run)][run.hardware].append(run)
     return sorted(
-        f"{dataset} ({protocol}): costs were measured on different hardware: {'; '.join(sorted(names))}"
-        for (dataset, protocol), names in used.items()
+        f"{run.dataset} ({run.protocol}): costs were measured on different hardware: {'; '.join(sorted(names))}"
+        for names in used.values()
+        for run in next(iter(names.values()))[:1]
         if len(names) > 1
     )
+
+
+def _alike_protocols(runs: list[Run]) -> list[str]:
+    """What tells protocols apart that have one name on the page: the fields of the recipe that differ."""
+    named = defaultdict(dict)
+    for run in runs:
+        recipe = run.config.get("recipe", {})
+        named[run.dataset, run.num_classes, run.image_size, run.protocol].setdefault(run.protocol_id, recipe)
+    notes = []
+    for (dataset, *_, protocol), recipes in named.items():
+        values = pd.json_normalize([recipes[key] for key in sorted(recipes)]).astype(str)
+        differ = [f"{name} {', '.join(values[name])}" for name in values if values[name].nunique() > 1]
+        if len(recipes) > 1:
+            ids = ", ".join(sorted(recipes))
+            notes.append(
+                f"{dataset} ({protocol}): {ids} differ in {'; '.join(differ) or 'what the name does not tell'}"
+            )
+    return sorted(notes)

@@ -56,7 +56,11 @@ def _rich_table(shown: Shown):
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)  # 1 is the box's
     for name in shown.cells:
-        table.add_column(Text("\n".join(stacked(name))), justify="left" if name in TEXTS else "right")
+        words = name in TEXTS
+        # Names may differ in their ends only, so a long one goes on below; a number keeps its line.
+        table.add_column(
+            Text("\n".join(stacked(name))), justify="left" if words else "right", overflow="fold", no_wrap=not words
+        )
     for row, texts in enumerate(shown.cells.to_numpy()):
         styles = [STYLES.get(shown.marks.get((row, column)), "") for column in range(len(texts))]
         table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))

@@ -1,7 +1,5 @@
 """The ablation of STD: its rows are settings that work, its table is right, and the script runs as a user runs it."""
 
-import json
-
 import pytest
 
 from distiller_zoo import Pair, create_method
@@ -9,16 +7,16 @@ from models import create_model
 from reporting.ablation import ablation_table
 from scripts import ablate_std
 from tests.helpers import folders_of, run_script, save_network
+from tests.test_compare import write_run
 
 
 def folder(root, name, last, best=None, **answers):
-    made = root / name
-    made.mkdir(parents=True)
-    result = {"last": {"top1": last}, "best": {"top1": best or last}}
-    if answers:
-        result["answers"] = {head: {"top1": top1} for head, top1 in answers.items()}
-    (made / "result.json").write_text(json.dumps(result))
-    return made
+    result = {"answers": {head: {"top1": top1} for head, top1 in answers.items()}} if answers else {}
+    return write_run(root, name, last, best, result=result)
+
+
+def cells_of(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
 def test_table(tmp_path):
@@ -30,13 +28,38 @@ def test_table(tmp_path):
             "none yet": [tmp_path / "nothing"],
         }
     )
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    rows = cells_of(table)
     heading = ["setting", "trials", "top-1", "gain", "best epoch", "class", "distillation", "average", "confidence"]
     assert rows[0] == heading
     assert rows[2:] == [
         ["alone", "2 of 2", "21.00 ± 1.41", "", "21.75 ± 0.35", "", "", "", ""],
         ["std", "1 of 2", "24.00", "+3.00", "24.00", "22.00", "25.00", "24.00", "23.00"],
         ["none yet", "0 of 1", "", "", "", "", "", "", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", ['{"status": "fini', "[]", '{"status": "running", "last": {"epoch": 2, "top1": 99.0}}'], ids=str
+)
+def test_results_that_are_half_written_or_not_final_do_not_count(tmp_path, content):
+    half = folder(tmp_path, "half", 60.0)
+    (half / "result.json").write_text(content)
+    rows = cells_of(ablation_table({"alone": [half], "std": [half, folder(tmp_path, "whole", 24.0)]}))
+    assert rows[2:] == [["alone", "0 of 1", *[""] * 7], ["std", "1 of 2", "24.00", "", "24.00", *[""] * 4]]
+
+
+def test_answers_that_are_no_accuracy_are_left_empty(tmp_path):
+    odd = [{"class": {"top1": 1e308}, "average": 5}, [1]]
+    runs = [write_run(tmp_path, str(n), 60.0, result={"answers": answers}) for n, answers in enumerate(odd)]
+    runs.append(folder(tmp_path, "good", 60.0, **{"class": 55.0}))
+    assert cells_of(ablation_table({"std": runs}))[2] == [
+        "std",
+        "3 of 3",
+        "60.00 ± 0.00",
+        "",
+        "60.00 ± 0.00",
+        "55.00",
+        *[""] * 3,
     ]
 
 

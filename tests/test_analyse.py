@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,9 +21,11 @@ from common.errors import RunError
 from dataset import evaluation_batches, load_arrays
 from engine.compute import resolve_compute
 from engine.evaluate import evaluate
+from reporting.curves import history_of
 from reporting.runs import read_runs
 from scripts import analyse
 from tests.helpers import DIGITS, folder_of, read_json, run_script, save_network, train, train_alone
+from tests.test_compare import write_run
 
 OF_A_STUDENT = ("correlation", "cka", "confusion", "classes")
 
@@ -259,6 +262,31 @@ def test_unfinished_runs_have_no_curve(runs, tmp_path):
     found, skipped = read_runs([tmp_path])
     assert [one.state for one in skipped] == ["unfinished"]
     assert curve_pictures(found, "range")[0] == []
+
+
+def test_runs_in_folders_of_any_name_have_curves(tmp_path):
+    write_run(tmp_path, "a\nb", 60.0)
+    write_run(tmp_path, os.fsdecode(b"not-utf8-\xff"), 61.0, method="std")
+    (picture,) = curve_pictures(read_runs([tmp_path])[0], "range")[0]
+    assert {curve.label: curve.mean[-1] for curve in picture.curves} == {"kd": 60.0, "std": 61.0}
+
+
+def test_a_curve_has_only_what_can_be_an_epoch_and_an_accuracy():
+    good = [(2, 20.0), (1, 10.0), (2, 30.0), (0, 0.0), (3, 100)]
+    bad = [
+        (True, 5.0),
+        (10**30, 50.0),
+        (-4, 50.0),
+        ("5", 50.0),
+        (5, 1e308),
+        (6, -1.0),
+        (7, 101.0),
+        (8, None),
+        (9, True),
+    ]
+    lines = [{"epoch": epoch, "test": {"top1": top1}} for epoch, top1 in good + bad]
+    lines += [{}, {"epoch": 4}, {"epoch": 4, "test": 50.0}, {"test": {"top1": 50.0}}]
+    assert list(history_of(lines).items()) == [(0, 0.0), (1, 10.0), (2, 30.0), (3, 100.0)]
 
 
 # --- wrong requests --------------------------------------------------------------------------------

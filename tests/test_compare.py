@@ -57,7 +57,7 @@ def write_run(root, name, last=60.0, best=None, mtime=None, result=(), **config)
     }
     best = last if best is None else best
     metrics = [
-        {"epoch": 1, "train": {"loss": 2.0, "top1": 50.0}, "test": {"top1": best}, "seconds": 1.0},
+        {"epoch": 1, "train": {"loss": 2.0, "top1": 50.0}, "test": {"top1": best}, "seconds": 2.0},
         {"epoch": 2, "train": {"loss": 1.0, "top1": 60.0}, "test": {"top1": last}, "seconds": 3.0},
     ]
     (folder / "config.json").write_text(json.dumps(whole))
@@ -244,7 +244,14 @@ def test_a_copied_run_counts_once(tmp_path):
     shutil.copytree(write_run(tmp_path, "a", 60.0), tmp_path / "copy/of/a")
     report = build(tmp_path)
     assert row_of(report.table, "kd").n == 1
-    assert report.notes == []
+    assert report.notes == [f"copies of one run: counted {tmp_path}/copy/of/a, not {tmp_path}/a"]
+
+
+def test_runs_of_one_name_and_different_methods_are_no_copies(tmp_path):
+    for method in ("kd", "crd"):
+        write_run(tmp_path, method, 60.0, method=method, run_id="00000000", trial=1)
+    report = build(tmp_path)
+    assert {row_of(report.table, method).n for method in ("kd", "crd")} == {1}
 
 
 @pytest.mark.parametrize(
@@ -311,6 +318,12 @@ def test_an_unfinished_run_is_listed_with_its_epoch(tmp_path):
         ({"last": {"epoch": 2, "top1": True}}, "not a percentage"),
         ({"last": {"epoch": 2, "top1": 10**400}}, "not a percentage"),
         ({"last": {"epoch": 1, "top1": 50.0}}, "its last epoch is 1, its recipe has 2"),
+        ({"last": {"epoch": 99, "top1": 60.0}}, "its last epoch is 99, its recipe has 2"),
+        ({"best": {"epoch": 1, "top1": 12.0}}, "top-1 of the best epoch is 12.00, of the last one 60.00"),
+        (
+            {"last": {"epoch": 2, "top1": 59.0}},
+            "top-1 of the last epoch is 59.00 in result.json, 60.00 in metrics.jsonl",
+        ),
         ({"best": None}, "best is not an object"),
         ({"parameters": "many"}, "parameters is not a whole number"),
         ({"status": 1}, "status is not a string"),
@@ -322,6 +335,67 @@ def test_a_result_with_bad_fields_is_broken(tmp_path, result, reason):
     assert entry.state == "broken"
     assert reason in entry.reason
     assert "(epoch 2 of 2)" in entry.reason
+
+
+def test_records_may_be_rounded(tmp_path):
+    write_run(tmp_path, "a", result={"last": {"epoch": 2, "top1": 60.004}, "best": {"epoch": 2, "top1": 60.0}})
+    assert [run.top1 for run in read_runs([tmp_path])[0]] == [60.004]
+
+
+ABSURD = [1.7e308, -3, 0, 5000, 1e-320, 10**400, float("nan"), True, "many", None, []]
+
+
+@pytest.mark.parametrize("value", ABSURD, ids="{!r:.9}".format)
+def test_absurd_numbers_of_one_run_are_left_empty_in_every_format(tmp_path, value):
+    """Means of two such runs included; what a table can do without spoils neither it nor the figures beside it."""
+    for trial in (1, 2):
+        last = {"epoch": 2, "top1": 60.0, "top5": -0.5 if value in (0, 1e-320) else value}
+        folder = write_run(
+            tmp_path, f"kd{trial}", trial=trial, teachers=[{**TEACHER, "top5": last["top5"]}],
+            result={"last": last, "best": last, "peak_memory_mib": value, "images_per_second": value, "epochs": value},
+        )  # fmt: skip
+        lines = [
+            {"epoch": 1, "test": {"top1": last["top5"]}, "seconds": value, "images_per_second": value},
+            {"epoch": 2, "test": {"top1": 60.0}},
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_run(tmp_path, "std", 61.0, method="std")
+    report = compare.build_report([str(tmp_path)])
+    row = row_of(report.table, "kd")
+    costs = row[["seconds_per_epoch", "images_per_second", "peak_memory_mib"]].astype(float)
+    if value == 5000:  # for a percentage only
+        assert (row.last_mean, *costs) == (60.0, 5000.0, 5000.0, 5000.0)
+    else:
+        assert row.last_mean == 60.0
+        assert costs.isna().all()
+    assert np.isnan(row.top5_mean)
+    assert np.isnan(row_of(report.table, "teacher").top5_mean)
+    assert row_of(report.table, "std").peak_memory_mib == 100
+    pages = {name: render(report) for name, render in FORMATS.items()}
+    assert "std (1 trial): 61.00 after epoch 2; kd (2 trials): 60.00 after epoch 2" in pages["html"]
+    assert "1.7e+308" not in "".join(pages.values())
+
+
+@pytest.mark.parametrize("finished", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_an_end_that_utc_does_not_know_is_the_time_of_the_file(tmp_path, finished):
+    write_run(tmp_path, "a", mtime=1_700_000_000, result={"finished": finished})
+    report = compare.build_report([str(tmp_path)])
+    assert report.runs[0].finished_at == 1_700_000_000
+    assert "2023-11-14 22:13" in web(report)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "median"),
+    [([3752.0, 459.0, 407.0], 459.0), ([90.0, 20.0], 20.0), ([90.0], 90.0), ([90.0, 20.0, 25.0, 21.0], 21.0)],
+    ids=["a stop", "two epochs, the first of which compiles", "one epoch", "an even number"],
+)
+def test_an_epoch_costs_what_the_median_one_did_and_both_columns_are_of_that_one(tmp_path, seconds, median):
+    folder = write_run(tmp_path, "a")
+    lines = [{"epoch": e, "seconds": s, "images_per_second": 50_000 / s} for e, s in enumerate(seconds, 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run,) = read_runs([tmp_path])[0]
+    assert run.seconds_per_epoch == median
+    assert run.seconds_per_epoch * run.images_per_second == pytest.approx(50_000)
 
 
 @pytest.mark.parametrize("name", ["dataset", "model", "method", "label", "teachers", "trial", "recipe", "run_id"])
@@ -369,6 +443,15 @@ def test_pipes_links_and_missing_configs_are_broken(tmp_path):
     runs, skipped = read_runs([tmp_path])
     assert (runs, {entry.state for entry in skipped}) == ([], {"broken"})
     assert len(skipped) == 3
+
+
+def test_a_result_alone_is_a_broken_run(tmp_path):
+    folder = write_run(tmp_path, "a")
+    for name in ("config.json", "metrics.jsonl"):
+        (folder / name).unlink()
+    runs, (entry,) = read_runs([tmp_path])
+    assert (runs, entry.state) == ([], "broken")
+    assert entry.reason.startswith("config.json is missing")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -463,7 +546,7 @@ def test_latex_is_booktabs_and_escaped(tmp_path):
     page = latex(build(tmp_path))
     body = "\n".join(line for line in page.splitlines() if not line.startswith("%"))
     assert all(rule in body for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
-    assert r"kd\_x 5\% {[}?] {*}" in body
+    assert r"kd\_x 5\% {[}U+03B1] {*}" in body
     assert r"mixer\_nano" in body
     assert r"\textbf{student alone}" in body
     assert "$-$1.50" in body

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate
+from scipy import integrate, stats
 
 from reporting.statistics import (
     NO_SPREAD,
@@ -55,17 +55,29 @@ def test_fewer_than_two_trials_are_too_few_and_equal_ones_have_no_spread():
         assert np.isnan([found.p, found.low, found.high]).all()
     found = compare_means([0.1 + 0.2, 0.3], [70.0, 70.0])
     assert found.verdict == NO_SPREAD
-    assert np.isnan(found.p)
-    assert (found.low, found.high) == pytest.approx((-69.7, -69.7))
+    assert np.isnan(found[1:]).all()
 
 
-def test_the_bootstrap_interval_is_the_one_of_all_resamples():
-    one, other = [75.1, 75.9, 75.3], [73.2, 74.0, 73.1]
-    means = [[np.mean(sample) for sample in itertools.product(values, repeat=3)] for values in (one, other)]
-    differences = np.subtract.outer(*means).ravel()  # all 27 × 27, equally likely
+@pytest.mark.parametrize("shift", [0.0, 0.4, 0.8, 1.2])
+def test_the_interval_excludes_zero_exactly_where_p_is_below_five_per_cent(shift):
+    one, other = np.array([75.1, 75.9, 75.3]) + shift, [75.2, 76.0, 75.1, 75.4]
     found = compare_means(one, other)
-    assert (found.low, found.high) == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.05)
+    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    assert found.low + found.high == pytest.approx(2 * (np.mean(one) - np.mean(other)))
+    a, b = np.var(one, ddof=1) / 3, np.var(other, ddof=1) / 4
+    df = (a + b) ** 2 / (a**2 / 2 + b**2 / 3)
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, df) * math.sqrt(a + b))
+
+
+def test_the_bootstrap_interval_is_the_one_of_all_resamples_and_takes_five_trials():
+    one, other = [75.1, 75.9, 75.3, 75.2, 75.6], [73.2, 74.0, 73.1, 73.5, 73.7]
+    means = [[np.mean(sample) for sample in itertools.product(values, repeat=5)] for values in (one, other)]
+    differences = np.subtract.outer(*means).ravel()  # all 3125 × 3125, equally likely
+    found = compare_means(one, other)
+    expected = pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.05)
+    assert (found.bootstrap_low, found.bootstrap_high) == expected
     assert found == compare_means(one, other)
+    assert np.isnan(compare_means(one, other[:4])[4:]).all()
 
 
 def holm_by_hand(p_values):

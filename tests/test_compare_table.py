@@ -136,8 +136,36 @@ def test_the_summary_has_a_column_per_pair(tmp_path):
     assert list(cells.loc["std"]) == ["63.00", "63.00", "70.00", "1.50", "+125.00"]
     assert list(cells.loc["kd"]) == ["62.00", "61.00", "", "2.50", ""]
     best = {(cells.index[row], column) for (row, column), mark in shown.marks.items() if mark == BEST}
-    assert best == {("crd", 1), ("std", 2), ("std", 4), ("std", 5)}
-    assert "2 of 3 pairs" in shown.note
+    assert best == {("crd", 1), ("std", 2), ("std", 3), ("std", 4), ("std", 5)}
+    assert "over 2 of 3 pairs, which all methods have" in shown.note
+
+
+def test_one_odd_row_costs_the_others_no_rank_and_gets_none(tmp_path):
+    figures = write_pairs(tmp_path)
+    taught = [{**TEACHER, "model": "c", "sha256": "c"}]
+    write_run(tmp_path, "c-dkd", 90.0, method="dkd", teachers=taught)
+    write_run(tmp_path, "c-kd", 61.0, method="kd", teachers=taught)
+    write_run(tmp_path, "c-crd", 62.0, method="crd", teachers=taught)
+    table = build(tmp_path).table
+    assert row_of(table, "dkd")[["average_rank", "ari", "common_pairs"]].isna().all()
+    ranks = table[table.role == "method"].groupby("method").average_rank.first()
+    assert ranks[["std", "crd", "kd"]].tolist() == pytest.approx([4 / 3, 2.0, 8 / 3])
+    assert figures["c", "std"] == 70.0
+    shown, short = (next(shown for shown in arrange(table, top) if shown.title == "all pairs") for top in (None, 1))
+    assert shown.cells.method.tolist()[2:] == ["std", "crd", "kd", "dkd"]
+    assert "over 3 of 3 pairs among the 3 methods that have all of these; the others have none" in shown.note
+    assert short.cells.method.tolist()[2:] == ["std", "kd"]
+
+
+def test_ari_says_what_it_takes(tmp_path):
+    for teacher, figures in {"a": {"none": 60.0, "kd": 59.0, "std": 61.0}, "b": {"kd": 61.0, "std": 62.0}}.items():
+        taught = [{**TEACHER, "model": teacher, "sha256": teacher}]
+        for method, top1 in figures.items():
+            own = {} if method == "none" else {"teachers": taught}
+            write_run(tmp_path, f"{teacher}-{method}", top1, method=method, **own)
+    shown = tables(build(tmp_path))["all pairs"]
+    assert "ARI over kd %" not in shown.cells
+    assert "ARI takes a gain of kd over the student alone on each of these pairs." in shown.note
 
 
 def test_without_a_common_pair_there_are_no_averages(tmp_path):
@@ -148,7 +176,7 @@ def test_without_a_common_pair_there_are_no_averages(tmp_path):
     assert report.table.average_rank.isna().all()
     shown = tables(report)["all pairs"]
     assert "rank" not in shown.cells
-    assert "No pair has all methods" in shown.note
+    assert "No 2 methods share 2 pairs" in shown.note
 
 
 def test_one_pair_has_no_summary(tmp_path):
@@ -193,7 +221,7 @@ def test_top_keeps_the_best_methods_and_kd_with_the_marks_and_tests_of_the_whole
         rows = whole[title].cells.set_index("method").loc[shown.cells.method].reset_index()
         pd.testing.assert_frame_equal(shown.cells, rows)
     assert short[pair].marks == {(2, 0): BEST, (2, 1): BEST, (3, 1): SECOND}
-    assert short[pair].note == "The 2 best methods and kd; 1 more without --top."
+    assert short[pair].note == "1 more without --top 2."
     one = next(iter(arrange(table, top=1)))
     assert SECOND not in one.marks.values()  # the second best of the whole table is not shown
     assert next(iter(arrange(table, top=4))).note == ""
@@ -213,13 +241,53 @@ def test_top_of_all_pairs_goes_by_the_average_rank(tmp_path):
     }
 
 
-@pytest.mark.parametrize("words", [["--top", "0"], ["--top", "2", "--published"], ["--top", "2", "--format", "csv"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--top", "0"],
+        ["--top", "2", "--published"],
+        ["--top", "2", "--format", "csv"],
+        ["--top", "2", "--format", "html"],
+    ],
+)
 def test_top_is_a_number_and_for_tables_that_people_read(tmp_path, capsys, words):
     write_pairs(tmp_path)
     assert compare.main([str(tmp_path), *words]) == 2
     assert "--top takes a number from 1 on" in capsys.readouterr().err
     assert compare.main([str(tmp_path), "--top", "1"]) == 0
-    assert "1 more without --top" in capsys.readouterr().out
+    assert "1 more without --top 1." in capsys.readouterr().out
+
+
+def test_top_cuts_no_tie_and_takes_any_number(tmp_path):
+    for method, top1 in {"kd": 58.0, "crd": 61.004, "std": 61.001, "pkt": 60.999, "nst": 60.0}.items():
+        write_run(tmp_path, method, top1, method=method)
+    table = build(tmp_path).table
+    for top, count in ((1, 4), (3, 4), (4, 5), (10**400, 5)):
+        assert (next(iter(arrange(table, top))).cells.method != "teacher").sum() == count
+
+
+# --- protocols that look alike ---
+
+
+def test_protocols_of_one_name_are_told_apart(tmp_path):
+    for name, rate in (("p1", 0.05), ("p2", 0.1)):
+        recipe = {"name": "deit", "epochs": 2, "learning_rate": rate, "augmentation": {"mixup": 0.8}}
+        write_run(tmp_path, name, 60.0, method="kd", protocol_id=name, recipe=recipe)
+    (note,) = build(tmp_path).notes
+    assert note == "cifar100 (deit, 2 epochs, batch 128, fp32): p1, p2 differ in learning_rate 0.05, 0.1"
+
+
+def test_other_checkpoints_in_the_same_shares_are_equal_terms_and_in_others_not(tmp_path):
+    def write(method, *hashes):
+        for trial, sha256 in enumerate(hashes, 1):
+            taught = [{**TEACHER, "sha256": sha256}]
+            write_run(tmp_path, f"{method}{trial}", 60.0 + trial, method=method, trial=trial, teachers=taught)
+
+    write("kd", "A", "B")
+    write("crd", "B", "A")
+    assert build(tmp_path).notes == []
+    write("std", "A", "A", "B")
+    assert any("did not all use the same teacher checkpoints" in note for note in build(tmp_path).notes)
 
 
 # --- costs ---
@@ -284,8 +352,8 @@ def test_validation_takes_the_epoch_that_is_best_on_held_out_images(tmp_path):
 
 def test_runs_without_held_out_images_are_left_out_and_listed(tmp_path):
     write_run(tmp_path, "plain", 60.0)
-    with_validation(write_run(tmp_path, "partly", trial=2), [70.0, None])
-    with_validation(write_run(tmp_path, "odd", trial=3), ["high", 200.0])
+    with_validation(write_run(tmp_path, "partly", 41.0, trial=2), [70.0, None])
+    with_validation(write_run(tmp_path, "odd", 41.0, trial=3), ["high", 200.0])
     report = compare.build_report([str(tmp_path)], select="validation")
     assert report.table.empty
     reasons = {entry.path.rsplit("/", 1)[-1]: (entry.state, entry.reason) for entry in report.skipped}

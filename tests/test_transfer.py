@@ -349,8 +349,8 @@ def test_in_a_process(tmp_path):
 
 
 def copy_of(folder, target, last, trial, trained_by, sha256):
-    """A probe with another backbone and another result."""
-    shutil.copytree(folder, target)
+    """A probe with another backbone and another result, and so without the epochs that led to the first one's."""
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("metrics.jsonl"))
     config, result = read_json(target / "config.json"), read_json(target / "result.json")
     config |= {"run_id": target.name, "trial": trial, "seed": trial}
     config["backbone"] |= {"trained_by": trained_by, "sha256": sha256}

@@ -1,15 +1,14 @@
 """Charts of a report's runs: test accuracy after each epoch, and accuracy against what it cost."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from reporting.files import number_or_none
+from reporting.curves import Curve, curve_of, history_of
 from reporting.layout import NAMES, number
 from reporting.report import Report
-from reporting.runs import Run
 from reporting.table import GROUP, PAIR
 from reporting.web.chart import COLOURS, DASHES, Chart, Dot, Line, horizontal, path, place_names, vertical
 
@@ -35,27 +34,16 @@ def curve_charts(report: Report) -> Iterator[Chart]:
     table, runs, styles = report.table, {run.path: run for run in report.runs}, style_numbers(report.table)
     number_of = 0
     for where, rows in _groups(table):
-        histories = {}
+        curves = {}
         for label, paths in zip(_labels(rows), rows.paths, strict=True):
-            found = [history for one in paths if one in runs and (history := history_of(runs[one]))]
+            found = [history for one in paths if one in runs and (history := history_of(runs[one].metrics()))]
             if found:
-                histories[label] = found
-        if histories:
+                curves[label] = curve_of(label, found, "range")
+        if curves:
             number_of += 1
             taught = rows[rows.role == "teacher"].top1_mean
             teacher = float(taught.iloc[0]) if len(taught) else None
-            yield _curves(f"curves-{number_of}", where, histories, teacher, styles)
-
-
-def history_of(run: Run) -> dict[int, float]:
-    """{epoch: test top-1 in %}; lines that do not say are passed over, and of an epoch told twice the last counts."""
-    found = {}
-    for line in run.metrics():
-        epoch, test = line.get("epoch"), line.get("test")
-        top1 = number_or_none(test.get("top1")) if isinstance(test, dict) else None
-        if top1 is not None and isinstance(epoch, int) and not isinstance(epoch, bool) and 0 <= epoch < 10**9:
-            found[epoch] = top1
-    return dict(sorted(found.items()))
+            yield _curves(f"curves-{number_of}", where, curves, teacher, styles)
 
 
 def cost_charts(table: pd.DataFrame) -> Iterator[Chart]:
@@ -94,18 +82,18 @@ def _labels(rows: pd.DataFrame) -> np.ndarray:
 def _curves(
     identity: str,
     where: tuple[str, str],
-    histories: dict[str, list[dict[int, float]]],
+    curves: dict[str, Curve],
     teacher: float | None,
     styles: dict,
 ) -> Chart:
-    bands = {label: _band(found) for label, found in histories.items()}
-    epochs = [epoch for epochs, *_ in bands.values() for epoch in epochs]
-    figures = [value for _, _, low, high in bands.values() for value in (*low, *high)]
+    epochs = [epoch for curve in curves.values() for epoch in curve.epochs.tolist()]
+    figures = [value for curve in curves.values() for value in (*curve.low.tolist(), *curve.high.tolist())]
     x = horizontal(epochs, whole=True, margin=0.0)
     y = vertical([*figures, *([] if teacher is None else [teacher])])
     lines = []
-    for label, (at, mean, low, high) in bands.items():
-        xs, ys, trials = [x(e) for e in at], [y(m) for m in mean], len(histories[label])
+    for label, curve in curves.items():
+        at, mean, low, high = (part.tolist() for part in (curve.epochs, curve.mean, curve.low, curve.high))
+        xs, ys, trials = [x(e) for e in at], [y(m) for m in mean], int(curve.n.max())
         around = path([*xs, *xs[::-1]], [*map(y, high), *map(y, low[::-1])]) if trials > 1 and len(at) > 1 else ""
         dots = ((xs[0], ys[0]),) if len(at) == 1 else ()
         told = f"{label} ({trials} trial{'s' if trials > 1 else ''}): {number(mean[-1])} after epoch {at[-1]}"
@@ -115,19 +103,12 @@ def _curves(
     ending = "; ".join(line.told for line in lines)
     level = None if teacher is None else y(teacher)
     named = "" if teacher is None else f"teacher {number(teacher)}"
-    many = any(len(found) > 1 for found in histories.values())
+    many = any(curve.n.max() > 1 for curve in curves.values())
     note = "Lines are means over trials, bands from the least to the greatest." if many else ""
     return Chart(
         identity, *where, f"Test accuracy after each epoch. {ending}.", "epoch", "test top-1 (%)", x.ticks(), y.ticks(),
         tuple(lines), level=level, named=named, note=note,
     )  # fmt: skip
-
-
-def _band(histories: Sequence[dict[int, float]]) -> tuple[list[int], list[float], list[float], list[float]]:
-    """Epochs on record, and over the trials that have them the mean, the least and the greatest top-1 (%)."""
-    epochs = sorted(set().union(*histories))
-    values = [[history[epoch] for history in histories if epoch in history] for epoch in epochs]
-    return epochs, [float(np.mean(v)) for v in values], [min(v) for v in values], [max(v) for v in values]
 
 
 def _scatter(identity: str, where: tuple[str, str], rows: pd.DataFrame, column: str, name: str, styles: dict) -> Chart:

@@ -43,6 +43,7 @@ def web(report: Report, out: Path | None = None, analysis: Path | None = None, c
     """
     place = Path(out).resolve().parent if out else Path.cwd()
     said = list(verdicts(report.table))
+    runs = list({run.folder: run for run in report.runs}.values())  # a reference may stand in several groups
     style, script = (TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(
@@ -55,7 +56,7 @@ def web(report: Report, out: Path | None = None, analysis: Path | None = None, c
         policy=f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:",
         style=Markup(style),
         script=Markup(script),
-        newest=newest(report.runs),
+        newest=newest(runs),
         verdicts=said,
         how_sure=HOW_SURE if any(verdict.tested for verdict in said) else "",
         parts=list(_parts(report)),
@@ -64,8 +65,8 @@ def web(report: Report, out: Path | None = None, analysis: Path | None = None, c
         costs=list(cost_charts(report.table)),
         hardware=sorted({name for names in report.table.hardware for name in names.split("; ") if name}),
         analysis=None if analysis is None else read_analysis(Path(analysis)),
-        runs=run_grid(report.runs, report.table, place) if report.runs else None,
-        commands=commands(report.runs),
+        runs=run_grid(runs, report.table, place) if runs else None,
+        commands=commands(runs),
         notes=report.notes,
         skipped=skipped_grid(report.skipped) if report.skipped else None,
         command=printable(command),

@@ -12,7 +12,7 @@ from reporting.table import GROUP, PAIR
 
 HOW_SURE = (
     f"p is by Welch's t-test, multiplied by the number of methods or rivals that the winner was picked from "
-    f"(Bonferroni); the interval is the {CONFIDENCE:.0%} bootstrap interval of one comparison."
+    f"(Bonferroni); the interval is Welch's {CONFIDENCE:.0%} interval of one comparison."
 )
 
 
@@ -27,7 +27,7 @@ class Verdict:
 
 
 def verdicts(table: pd.DataFrame) -> Iterator[Verdict]:
-    """One for each pair that has a method, and one for each group of several pairs that all methods share."""
+    """One for each pair that has a method, and one for each group of pairs that several methods share."""
     for _, group in table[table.role.isin(["student", "method"])].groupby(GROUP, sort=False):
         for _, pair in group.groupby(PAIR, sort=False):
             methods = pair[pair.role == "method"]
@@ -90,7 +90,7 @@ def _of_group(row: pd.Series, ranks: pd.DataFrame) -> Verdict:
     """All pairs: by average rank, which no test stands behind."""
     leaders = ranks[np.isclose(ranks.average_rank, ranks.average_rank.iloc[0])]
     rest = ranks.drop(leaders.index)
-    text = f"best average rank over the {int(ranks.common_pairs.iloc[0])} pairs that all methods have"
+    text = f"best average rank of {len(ranks)} methods over the {int(ranks.common_pairs.iloc[0])} pairs that they share"
     following = f"; next {rest.index[0]} {number(rest.average_rank.iloc[0])}" if len(rest) else ""
     winner = f"{_listed(leaders.index)} {number(leaders.average_rank.iloc[0])}"
     return Verdict(f"{_place(row)}, all pairs", winner, f"{text}{following}.")
