@@ -11,6 +11,9 @@ from torch import Tensor
 class Features:
     """What one forward pass yields. Maps are B×C×H×W; tokens of MLPs are reshaped to maps.
 
+    Every network gives every field (`models.contract` checks it), of which `blocks`, `heads` and `tokens` may be empty
+    tuples. None stands for what was left out (see `only`): a method is given the fields that it declares.
+
     Attributes:
         logits: B×K.
         embedding: B×D, what the classifier reads.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from models.contract import check_features
 from models.features import Features, FeatureShapes
 
 
@@ -13,12 +14,12 @@ class Network(nn.Module):
         classifier_name: attribute that holds the last linear layer, whose input is the embedding.
         constants: last parts of the names of what its authors' checkpoints hold beside the weights and nothing here
             reads, since the code computes it.
-        image_size: the height and width that it was built for.
+        image_size: the height and width that it was built for; every constructor sets it.
     """
 
     classifier_name = "fc"
     constants: tuple[str, ...] = ()
-    image_size: int = 32
+    image_size: int
 
     def features(self, x: Tensor) -> Features:
         """All features of one forward pass (see `Features`); costs no more than `forward`."""
@@ -35,10 +36,15 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def feature_shapes(self) -> FeatureShapes:
-        """Shapes of all features, found by one pass over a blank image; changes no state."""
+        """Shapes of all features, found by one pass over a blank image; changes no state.
+
+        Raises:
+            RequestError: a field is not as every network must give it (see `models.contract`).
+        """
         was_training = self.training
         reference = next(self.parameters())
         blank = torch.zeros(1, 3, self.image_size, self.image_size, dtype=reference.dtype, device=reference.device)
-        shapes = self.eval().features(blank).shapes()
+        features = self.eval().features(blank)
         self.train(was_training)
-        return shapes
+        check_features(self, features)
+        return features.shapes()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from common.errors import RequestError
 from common.registry import Registry
+from models.contract import check_built
 from models.network import Network
 
 
@@ -90,9 +91,16 @@ def create_model(name: str, num_classes: int = 100, image_size: int = 32) -> Net
     """Build the network `name` with random weights from torch's global generator.
 
     Raises:
-        RequestError: unknown name, or an image size that the network cannot take.
+        RequestError: unknown name, an image size that the network cannot take, or a network that does not say of
+            itself what every one must (see `models.contract`).
     """
-    return MODELS[name].build(num_classes=num_classes, image_size=image_size)
+    network = MODELS[name].build(num_classes=num_classes, image_size=image_size)
+    if not isinstance(network, Network):
+        raise RequestError(
+            f"the builder of {name} returns a {type(network).__name__}; return a subclass of models.network.Network"
+        )
+    check_built(network, num_classes, image_size)
+    return network
 
 
 def file_name_of(name: str) -> str:

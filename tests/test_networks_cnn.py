@@ -175,11 +175,14 @@ def test_preacts_are_what_the_last_relu_reads(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_embedding_is_the_mean_of_the_last_map(name):
+def test_last_map_embedding_and_classifier_belong_together(name):
+    """Of every network, whatever its family; and its shapes pass the checks of the contract."""
     network = create_model(name, 10, 32).eval()
+    nn.init.normal_(network.last_linear.weight)  # some heads start at zero
     seen = network.features(images(1, 32))
     torch.testing.assert_close(seen.last_map.mean(dim=(2, 3)), seen.embedding)
-    assert network.feature_shapes().last_map == tuple(seen.last_map.shape[1:])
+    torch.testing.assert_close(network.last_linear(seen.embedding), seen.logits)
+    assert network.feature_shapes() == seen.shapes()
 
 
 @every_network
