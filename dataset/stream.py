@@ -21,7 +21,7 @@ class Batch:
 
     Attributes:
         images: float32 B×3×H×W, normalised.
-        labels: int64 B, the class of each image before any mixing.
+        labels: int64 B, the class of each image before any mixing. See also `main_labels`.
         index: int64 B, its position in the training set.
         targets: float32 B×K with rows that sum to 1, or None where nothing was mixed.
         epoch: from 1.
@@ -36,6 +36,18 @@ class Batch:
     epoch: int
     step: int
     seed: int
+
+    @property
+    def main_labels(self) -> torch.Tensor:
+        """int64 B, the class with the largest share of each image: the label for losses that know one class alone.
+
+        It differs from `labels` where more than half of an image is of another class; at equal shares `labels` stands.
+        """
+        if self.targets is None:
+            return self.labels
+        largest, main = self.targets.max(dim=1)
+        own = self.targets.gather(1, self.labels[:, None]).squeeze(1)
+        return torch.where(own < largest, main, self.labels)
 
     def first(self, rows: int) -> "Batch":
         """The same of the first rows."""

@@ -59,6 +59,7 @@ def combine(parts: Sequence[Part]) -> type[Method]:
         "min_teachers": max(part.cls.min_teachers for part in parts),
         "max_teachers": min(part.cls.most_teachers() for part in parts),
         "views": max(part.cls.views for part in parts),
+        "max_initial_rate": min(filter(None, (part.cls.max_initial_rate for part in parts)), default=None),
         "initial_trains_student": any(part.cls.initial_trains_student for part in parts),
     }
     if any(part.cls.attach is not Method.attach for part in parts):
@@ -86,6 +87,7 @@ class Combination(Method):
     """Parts that share student, teachers and batches. Built by `combine`."""
 
     parts: ClassVar[tuple[Part, ...]] = ()
+    standardises_itself = True  # each part does what it does alone
 
     def __init__(self, pair: Pair, **options: Any):
         super().__init__(pair)

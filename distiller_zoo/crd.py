@@ -154,6 +154,7 @@ class CRD(Method):
         v_s = F.normalize(self.embed_s(student.embedding))
         v_t = F.normalize(self.embed_t(teacher.embedding))
         generator = batch.generator("crd")
+        # Of a mixed image too the class before mixing: it is the memory's row at `index` that the anchor belongs to.
         candidates, drawn = self.sampler.negatives(batch.labels, generator)
         positive = self.sampler.positives(batch.labels, generator) if self.relax else batch.index
         sides = ((v_s, self.memory_t), (v_t, self.memory_s))

@@ -33,6 +33,7 @@ class CrdBatch(Method):
 
     paper = "Tian et al., Contrastive Representation Distillation, ICLR 2020, with the negatives of van den Oord, 2018"
     weights = Weights(gamma=1, alpha=0, beta=0.8)
+    weights_from = "those of crd; no table has this form"
     needs = ("embedding",)
 
     def __init__(self, pair: Pair, *, feat_dim: int = 128, nce_t: float = 0.07):

@@ -44,6 +44,7 @@ class CrdQueue(Method):
 
     paper = "Tian et al., Contrastive Representation Distillation, ICLR 2020, in the queue form of He et al., CVPR 2020"
     weights = Weights(gamma=1, alpha=0, beta=0.8)
+    weights_from = "those of crd"
     needs = ("embedding",)
 
     def __init__(self, pair: Pair, *, feat_dim: int = 128, nce_k: int = 16384, nce_t: float = 0.07):

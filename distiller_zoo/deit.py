@@ -10,7 +10,8 @@ head learns the label, the distillation head the teacher; the deployed student a
 γ and β are the two factors. Published values: ½ and ½ in the paper's equation 3, hard labels, which its results have;
 for soft labels its section on hyper-parameters takes the usual T = 3 and λ = 0.1 (`-r 0.9 -b 0.1`), while the authors'
 code has T = 1 and λ = 0.5 by default. That code also divides the divergence by the B·K elements of the logits (issue
-61 of facebookresearch/deit); here it is the mean over the batch, K times as large.
+61 of facebookresearch/deit); here it is the mean over the batch, K times as large. --logit_standardization is for soft
+labels, and standardises both sides; hard labels are the same with it.
 """
 
 from typing import Literal
@@ -35,7 +36,9 @@ class DeiT(Method):
 
     paper = "Touvron et al., Training Data-efficient Image Transformers & Distillation through Attention, ICML 2021"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    weights_from = "the paper's for ImageNet"
     student_needs = ("heads",)
+    standardises_itself = True  # the logits of a head
     teacher_needs = ()
 
     def __init__(self, pair: Pair, *, deit_labels: Literal["hard", "soft"] = "hard", deit_T: float = 3.0):
@@ -65,4 +68,4 @@ class DeiT(Method):
         (logits,) = student.heads
         if self.hard:
             return F.cross_entropy(logits, teacher.logits.argmax(dim=1))
-        return kd_loss(logits, teacher.logits, self.temperature)
+        return kd_loss(self.standardise(logits), self.standardise(teacher.logits), self.temperature)

@@ -61,7 +61,7 @@ class DKD(Method):
         self.temperature, self.warmup = dkd_T, dkd_warmup
 
     def losses(self, student, teachers, batch):
-        read = (student.logits, teachers[0].logits, batch.labels, self.temperature)
+        read = (student.logits, teachers[0].logits, batch.main_labels, self.temperature)
         ramp = warm_up(batch.epoch, self.warmup)
         return {
             "dkd_target": ramp * self.target_weight * tckd_of_each(*read).mean(),

@@ -47,6 +47,7 @@ class EGA(Method):
 
     paper = "Ma et al., Distilling Knowledge from Self-Supervised Teacher by Embedding Graph Alignment, BMVC 2022"
     weights = Weights(gamma=1, alpha=0, beta=1)
+    weights_from = "the defaults of the authors' command line, which has CLIP as the teacher"
     needs = ("embedding",)
 
     def __init__(self, pair: Pair, *, ega_node: float = 0.8, ega_edge: float = 0.24):

@@ -53,6 +53,7 @@ class Manifold(Method):
 
     paper = "Hao et al., Learning Efficient Vision Transformers via Fine-Grained Manifold Distillation, NeurIPS 2022"
     weights = Weights(gamma=0, alpha=1, beta=1)
+    weights_from = "the authors' for DeiT-Ti on ImageNet, where KL is at temperature 1: add `--kd_T 1`"
     needs = ("stages",)
 
     def __init__(

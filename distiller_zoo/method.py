@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from distiller_zoo.predictions import standardised, with_standardised_logits
 from distiller_zoo.teachers import MANY, Weighting, mixture
 from models import Features, FeatureShapes, Network
 
@@ -51,8 +52,11 @@ class Pair:
 class Batch(Protocol):
     """What a method may read of a training batch (see dataset.stream.Batch)."""
 
-    labels: Tensor  # B, int64
+    labels: Tensor  # B, int64: the class of each image before any mixing
+    main_labels: Tensor  # B, int64: the class with the largest share of each image as it is
     index: Tensor  # B, int64: position in the training set
+    epoch: int  # from 1
+    step: int  # within the epoch, from 0
 
     generator: Callable[[str], torch.Generator]  # a stream of random numbers of its own for each purpose and step
 
@@ -83,6 +87,7 @@ class Method(nn.Module):
 
     Class attributes:
         weights: published γ, α, β.
+        weights_from: what they are, where they are not those of published CIFAR-100 tables (a phrase, for the docs).
         paper: authors, title, venue and year.
         needs: fields of `Features` read from both student and teacher (logits always are).
         student_needs, teacher_needs: the same for one side only; they default to `needs`.
@@ -91,9 +96,14 @@ class Method(nn.Module):
         views: how many independent augmentations of each image a batch holds, one after the other: with 2, images,
             labels and index have 2B rows, and `chunk(2)` parts them. Cross-entropy and KL see all rows.
         initial_trains_student: whether the initial stage (see `initial_epochs`) trains the student's features too.
+        max_initial_rate: the highest learning rate of that stage; None for the recipe's, whatever it is.
+        standardises_itself: under --logit_standardization a method is given standardised logits. One that compares
+            other logits than those of `Features`, or some of them as they are, is given all as they are, and calls
+            `standardise` where it compares.
     """
 
     weights: ClassVar[Weights] = Weights()
+    weights_from: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()
     student_needs: ClassVar[tuple[str, ...] | None] = None
@@ -102,8 +112,11 @@ class Method(nn.Module):
     max_teachers: ClassVar[int] = 1
     views: ClassVar[int] = 1
     initial_trains_student: ClassVar[bool] = False
+    max_initial_rate: ClassVar[float | None] = None
+    standardises_itself: ClassVar[bool] = False
 
     teacher_weighting: Weighting = "average"  # how several teachers become one; set by the engine
+    logit_standardization: bool = False  # whether losses on logits see standardised ones; set by the engine
     initial_epochs: int = 0  # of a stage before the main one that minimises `initial_losses` alone
 
     name: ClassVar[str]  # set by the registry
@@ -140,10 +153,16 @@ class Method(nn.Module):
         return {}
 
     def own_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
-        """`losses`, with several teachers made one where the method takes one."""
+        """`losses`, with logits standardised where they shall be and several teachers made one where it takes one."""
+        if self.logit_standardization and not self.standardises_itself:
+            student, *teachers = map(with_standardised_logits, (student, *teachers))
         if len(teachers) > self.max_teachers:
             teachers = (mixture(teachers, self.teacher_weighting),)
-        return self.losses(student, teachers, batch)
+        return self.losses(student, tuple(teachers), batch)
+
+    def standardise(self, logits: Tensor) -> Tensor:
+        """Logits ...×K as losses on them shall see them: under --logit_standardization standardised."""
+        return standardised(logits) if self.logit_standardization else logits
 
     def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         """The method's own losses by name: scalars in float32, unweighted."""

@@ -14,10 +14,14 @@ m is the share of samples in whose prediction the teacher is no more confident t
 classes by their summed probability: masks that the code applies after the mean, so that they scale by about ½ and
 select nothing. `--mlkd_form symmetric` is all levels at all temperatures on both views, without masks.
 
+Under --logit_standardization the instance level alone sees standardised logits, as in the code of its authors; batch
+level, class level and masks see them as they are.
+
 Weights: 0.1 for the cross-entropy of each view, whose sum is 0.2 times the mean over both, and 0.9 for the rest. The
 authors train with --learning_rate 0.025.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
@@ -25,6 +29,8 @@ from torch import Tensor
 from distiller_zoo.kd import kd_loss
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import register_method
+
+Level = Callable[[Tensor, Tensor, float], Tensor]  # the loss of B×K logits of student and teacher at a temperature
 
 TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
 STRONG_TEMPERATURES = (3.0, 4.0, 5.0)  # those at which the published form has an instance level of the second view
@@ -47,19 +53,21 @@ def share_up_to_median(values: Tensor) -> Tensor:
     return (values <= values.quantile(0.5)).to(values.dtype).mean()
 
 
-def over_temperatures(level, logits_s: Tensor, logits_t: Tensor, temperatures=TEMPERATURES) -> Tensor:
+def over_temperatures(level: Level, logits_s: Tensor, logits_t: Tensor, temperatures=TEMPERATURES) -> Tensor:
     """The sum of a level's loss over temperatures."""
     return sum(level(logits_s, logits_t, temperature) for temperature in temperatures)
 
 
-def published_losses(weak: tuple[Tensor, Tensor], strong: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+def published_losses(
+    weak: tuple[Tensor, Tensor], strong: tuple[Tensor, Tensor], instance_level: Level = kd_loss
+) -> dict[str, Tensor]:
     """The three levels as the authors' code adds them up; each view is its logits of student and teacher, B×K."""
     p_t = weak[1].detach().softmax(dim=1)
     samples, classes = share_up_to_median(p_t.amax(dim=1)), share_up_to_median(p_t.sum(dim=0))
     repeated = [temperature for temperature in TEMPERATURES if temperature not in STRONG_TEMPERATURES]
-    instance = samples * over_temperatures(kd_loss, *weak)
-    instance = instance + over_temperatures(kd_loss, *strong, STRONG_TEMPERATURES)
-    instance = instance + over_temperatures(kd_loss, *weak, repeated)
+    instance = samples * over_temperatures(instance_level, *weak)
+    instance = instance + over_temperatures(instance_level, *strong, STRONG_TEMPERATURES)
+    instance = instance + over_temperatures(instance_level, *weak, repeated)
     return {
         "mlkd_instance": instance,
         "mlkd_batch": samples * over_temperatures(batch_loss, *weak),
@@ -67,9 +75,9 @@ def published_losses(weak: tuple[Tensor, Tensor], strong: tuple[Tensor, Tensor])
     }
 
 
-def symmetric_losses(*views: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+def symmetric_losses(*views: tuple[Tensor, Tensor], instance_level: Level = kd_loss) -> dict[str, Tensor]:
     """The three levels, each summed over views and temperatures."""
-    levels = {"mlkd_instance": kd_loss, "mlkd_batch": batch_loss, "mlkd_class": class_loss}
+    levels = {"mlkd_instance": instance_level, "mlkd_batch": batch_loss, "mlkd_class": class_loss}
     return {name: sum(over_temperatures(level, *view) for view in views) for name, level in levels.items()}
 
 
@@ -84,10 +92,15 @@ class MLKD(Method):
     paper = "Jin et al., Multi-Level Logit Distillation, CVPR 2023"
     weights = Weights(gamma=0.2, alpha=0, beta=0.9)
     views = 2
+    standardises_itself = True  # one of three levels
 
     def __init__(self, pair: Pair, *, mlkd_form: Literal["published", "symmetric"] = "published"):
         super().__init__(pair)
         self.form = published_losses if mlkd_form == "published" else symmetric_losses
 
     def losses(self, student, teachers, batch):
-        return self.form(*zip(student.logits.chunk(2), teachers[0].logits.chunk(2), strict=True))
+        views = zip(student.logits.chunk(2), teachers[0].logits.chunk(2), strict=True)
+        return self.form(*views, instance_level=self._instance_level)
+
+    def _instance_level(self, logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
+        return kd_loss(self.standardise(logits_s), self.standardise(logits_t), temperature)

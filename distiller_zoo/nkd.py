@@ -52,7 +52,7 @@ class NKD(Method):
         self.others_weight, self.temperature = nkd_gamma, nkd_T
 
     def losses(self, student, teachers, batch):
-        logits_s, logits_t, labels = student.logits, teachers[0].logits, batch.labels
+        logits_s, logits_t, labels = student.logits, teachers[0].logits, batch.main_labels
         return {
             "nkd_target": target_loss(logits_s, logits_t, labels),
             "nkd_others": self.others_weight * others_loss(logits_s, logits_t, labels, self.temperature),

@@ -12,8 +12,10 @@ teacher (y is the label, p are softmax outputs at temperature T):
 With γ = 1 the first is the plain cross-entropy with the teacher's output. Published numbers come from the code, so that
 is the default. Its exits: on a CNN separable convolutions halve the map once for each stage that is still to come; on
 an MLP of one resolution neighbouring patches are merged while 7×7 or more remain, and transformer blocks follow, one
-for each stage to come (the last has one too). The settings that the authors gave for CIFAR-100 rows have γ = 1, T = 1
-and w = 0.1; the code's own default is w = 1. With mixed images the label is that of the first image.
+for each stage to come (the last has one too); the mean of the patches is classified. That is so here for a ViT too,
+whose stages are maps of its patches; the authors keep its class token through the exit and classify that. The settings
+that they gave for CIFAR-100 rows have γ = 1, T = 1 and w = 0.1; their code's own default is w = 1. The label of a mixed
+image is the class with the larger share of it, as in their code.
 """
 
 import math
@@ -145,6 +147,7 @@ class OFA(Method):
     paper = "Hao et al., One-for-All: Bridge the Gap Between Heterogeneous Architectures in KD, NeurIPS 2023"
     weights = Weights(gamma=1, alpha=0, beta=1)
     student_needs = ("stages",)
+    standardises_itself = True  # the logits of exits too
 
     def __init__(
         self,
@@ -170,8 +173,11 @@ class OFA(Method):
         self.exits.apply(_initialise)
 
     def losses(self, student, teachers, batch):
+        logits_t, labels = self.standardise(teachers[0].logits), batch.main_labels
+
         def loss(logits: Tensor) -> Tensor:
-            return ofa_loss(logits, teachers[0].logits, batch.labels, self.gamma, self.temperature, self.as_in_paper)
+            z = self.standardise(logits)
+            return ofa_loss(z, logits_t, labels, self.gamma, self.temperature, self.as_in_paper)
 
         exits = [loss(leave(f)) for leave, f in zip(self.exits, student.stages, strict=True)]
         return {"ofa_logits": loss(student.logits), "ofa_exits": self.weight * sum(exits)}

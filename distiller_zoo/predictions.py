@@ -1,11 +1,31 @@
-"""What losses on predictions share: divergences of each sample, the classes beside its own, classifiers, warm-up."""
+"""What losses on predictions share: standardised logits, divergences, other classes, classifiers, warm-up."""
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from models import Network
+from models import Features, Network
+
+EPS = 1e-7
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """Logits ...×K with mean 0 and standard deviation 1 in each row.
+
+    Logit standardization (Sun, Ren, Li, Wang, Cao, CVPR 2024, arXiv:2403.01427): the student need not match the
+    teacher's shift and scale. Stands before the temperature, for any loss on logits.
+    """
+    centred, scale = logits - logits.mean(dim=-1, keepdim=True), logits.std(dim=-1, keepdim=True)
+    # Classifiers of MLPs start at zero: divided by EPS, the first gradient would be ten million times too large.
+    return centred / torch.where(scale > 0, scale + EPS, 1.0)
+
+
+def with_standardised_logits(features: Features) -> Features:
+    """The same features, their logits standardised; those of heads stay as they are."""
+    return replace(features, logits=standardised(features.logits))
 
 
 def kl_of_each(log_s: Tensor, log_t: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class RLD(Method):
         self.temperature, self.warmup = rld_T, rld_warmup
 
     def losses(self, student, teachers, batch):
-        read = (student.logits, teachers[0].logits, batch.labels, self.temperature)
+        read = (student.logits, teachers[0].logits, batch.main_labels, self.temperature)
         ramp = warm_up(batch.epoch, self.warmup)
         return {
             "rld_confidence": ramp * self.confidence_weight * confidence_loss(*read),

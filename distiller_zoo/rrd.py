@@ -4,14 +4,15 @@ Student and teacher shall find a sample equally like the embeddings of a memory 
 
     L = −1/B Σ_i softmax(M z_t_i / τ_t) · log softmax(M z_s_i / τ_s)
 
-The published code takes its softmax over a queue of K that already holds the batch itself, starts it from vectors
-of length 0.09 and needs K to be a multiple of the batch size. Here all rows have length 1, the batch joins the
-queue after the step, and any batch size goes. The teacher's embedding is a fixed random projection. It is one in the
+Student sharper than teacher, τ_s = 0.04 and τ_t = 0.10, and a batch that joins the queue after its own loss: the
+version of the code that the published rows come from. Since February 2025 that code has τ_s = 0.1 and τ_t = 0.02, and a
+batch joins the queue before its own loss. The two changes belong together, as so sharp a teacher finds little but the
+sample itself; --nce_t_s 0.1 --nce_t_t 0.02 here would be neither version. No rows were published with the later one.
+
+In the published code the queue starts from vectors of length 0.09 and K must be a multiple of the batch size. Here all
+rows have length 1, and any batch size goes. The teacher's embedding is a fixed random projection. It is one in the
 published code too, where it is handed to the optimizer but never gets a gradient. Nor should it get one from this
 loss: trained together, both sides could agree by saying the same of every sample.
-
-The published command line has τ_s = 0.1 and τ_t = 0.02, its first version 0.04 and 0.10: --nce_t_s 0.04 --nce_t_t 0.1
-(student sharper than teacher, as the paper's abstract has it).
 """
 
 from typing import Literal
@@ -61,8 +62,8 @@ class RRD(Method):
         *,
         feat_dim: int = 128,
         nce_k: int = 16384,
-        nce_t_s: float = 0.1,
-        nce_t_t: float = 0.02,
+        nce_t_s: float = 0.04,
+        nce_t_t: float = 0.10,
         memory_type: Literal["fifo", "momentum"] = "fifo",
         nce_m: float = 0.5,
     ):

@@ -8,7 +8,7 @@ is complementary and weighs more, the others are consistent:
     L = mean over samples and regions of  w_r · T²·KL( softmax(z_t,r/T) ‖ softmax(z_s,r/T) )
 
 M is {1, 2} for pairs of one family and {1, 2, 4} across families in the authors' runs. With DKD in place of KD it is
-the method sdd_dkd.
+the method sdd_dkd. Under --logit_standardization the logits of each region are standardised ("SDD+LS").
 """
 
 from collections.abc import Sequence
@@ -56,6 +56,7 @@ class SDD(Method):
     paper = "Wei et al., Scale Decoupled Distillation, CVPR 2024"
     weights = Weights(gamma=0.1, alpha=0, beta=0.9)
     needs = ("last_map",)
+    standardises_itself = True  # the logits of regions
 
     def __init__(
         self,
@@ -90,5 +91,5 @@ class SDD(Method):
 
     def loss(self, student, teacher, batch):
         logits_s, logits_t = self.regions(student, teacher)
-        weights = region_weights(logits_t, batch.labels, self.complementary)
-        return sdd_loss(logits_s, logits_t, weights, self.temperature)
+        weights = region_weights(logits_t, batch.main_labels, self.complementary)
+        return sdd_loss(self.standardise(logits_s), self.standardise(logits_t), weights, self.temperature)

@@ -56,8 +56,8 @@ class SDDWithDKD(SDD):
 
     def loss(self, student, teacher, batch):
         logits_s, logits_t = self.regions(student, teacher)
-        read = (logits_s, logits_t, batch.labels, self.temperature)
+        read = (self.standardise(logits_s), self.standardise(logits_t), batch.main_labels, self.temperature)
         each = self.target_weight * of_each_region(tckd_of_each, *read)
         each = each + self.others_weight * of_each_region(nckd_of_each, *read)
-        weights = region_weights(logits_t, batch.labels, self.complementary)
+        weights = region_weights(logits_t, batch.main_labels, self.complementary)
         return warm_up(batch.epoch, self.warmup) * (weights * each).mean()

@@ -7,6 +7,9 @@ A projector P brings the student's last map to the teacher's; the teacher's clas
 P is 1×1, 3×3 and 1×1 convolutions, each with batch norm and ReLU, 1/r as wide in the middle as the teacher. The larger
 map is pooled to the smaller. There is no other loss (γ = α = 0); the student's own classifier is neither trained nor
 used, and the deployed network is student, projector and the teacher's classifier.
+
+f_s is the map behind the student's embedding, but that of its last stage where a further layer widens it for the
+student's own classifier (MobileNetV2, ShuffleV2), as in the authors' code. f_t is the one behind the embedding.
 """
 
 from dataclasses import replace
@@ -35,7 +38,9 @@ class SimKD(Method):
 
     def __init__(self, pair: Pair, *, simkd_factor: int = 2):
         super().__init__(pair)
-        (channels_s, *size_s), (channels_t, *size_t) = pair.student.last_map, pair.teacher.last_map
+        self.reads_stage = pair.student.stages[-1][0] != pair.student.last_map[0]
+        channels_s, *size_s = pair.student.stages[-1] if self.reads_stage else pair.student.last_map
+        channels_t, *size_t = pair.teacher.last_map
         if not 1 <= simkd_factor <= channels_t:
             raise RequestError(
                 f"--simkd_factor is {simkd_factor}; it must be from 1 to {channels_t}, the teacher's width"
@@ -50,7 +55,8 @@ class SimKD(Method):
         self.classifier.copy_from(teachers[0])
 
     def attach(self, features):
-        projected = self.projector(self._pooled(features.last_map))
+        read = features.stages[-1] if self.reads_stage else features.last_map
+        projected = self.projector(self._pooled(read))
         if self.training:  # for the loss; deployed, the features stay those of the network
             features = replace(features, last_map=projected)
         return replace(features, logits=self.classifier(projected.mean(dim=(2, 3))))

@@ -122,7 +122,8 @@ class STD(Method):
         std_propagate: modules start from the tokens of the one before in place of their own.
         std_tokens: which tokens a module has; without any, its head reads the mean of the patches.
         std_layers: perceptrons that refine a token, one after the other.
-        std_labels, std_T: the class that a teacher prefers, or its prediction softened by a temperature.
+        std_labels, std_T: the class that a teacher prefers, or its prediction softened by a temperature, which alone
+            sees standardised logits under --logit_standardization.
         std_reweighting: what teachers' weights follow (see `reweighted`).
         std_predict: which heads the student answers with: the mean of the logits of the class head and the
             distillation heads (their mean, where there are several), either, or their mixture by confidence.
@@ -136,7 +137,9 @@ class STD(Method):
 
     paper = "Li et al., Spatial-Channel Token Distillation for Vision MLPs, ICML 2022"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    weights_from = "one half for labels and teachers each, as in DeiT"
     student_needs = ("heads",)
+    standardises_itself = True  # the logits of the heads
     max_teachers = MANY
 
     def __init__(
@@ -234,7 +237,8 @@ class STD(Method):
         if self.labels == "hard":
             each = [hard_label_losses(s, t) for s, t in zip(student.heads, logits_t, strict=True)]
         else:
-            each = [soft_label_losses(s, t, self.T) for s, t in zip(student.heads, logits_t, strict=True)]
+            pairs = zip(map(self.standardise, student.heads), map(self.standardise, logits_t), strict=True)
+            each = [soft_label_losses(s, t, self.T) for s, t in pairs]
         return {"std": (weights * torch.stack(each)).sum(dim=0).mean()}
 
     def extra_step(self, trainee, batch):

@@ -43,6 +43,7 @@ class TokenBridge(Method):
 
     paper = "a baseline of this suite, after the hints of Romero et al., FitNets, ICLR 2015"
     weights = Weights(gamma=1, alpha=0, beta=1)
+    weights_from = "of this suite; not tuned"
     needs = ("stages",)
 
     def __init__(self, pair: Pair, *, bridge_distance: Literal["cosine", "mse"] = "cosine"):

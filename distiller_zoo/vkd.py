@@ -58,6 +58,7 @@ class VkD(Method):
 
     paper = "Miles et al., VkD: Improving Knowledge Distillation using Orthogonal Projections, CVPR 2024"
     weights = Weights(gamma=1, alpha=1, beta=1)
+    weights_from = "the authors' for ImageNet, where KL is at temperature 1: add `--kd_T 1`"
     needs = ("embedding",)
 
     def __init__(self, pair: Pair):

@@ -50,5 +50,5 @@ class WSLD(Method):
         self.temperature = wsld_T
 
     def loss(self, student, teacher, batch):
-        weights = soft_label_weights(student.logits, teacher.logits, batch.labels)
+        weights = soft_label_weights(student.logits, teacher.logits, batch.main_labels)
         return weighted_soft_loss(student.logits, teacher.logits, weights, self.temperature)

@@ -35,8 +35,9 @@ HEAD = """# Methods
 
 Written by `python -m engine.catalogue > docs/methods.md` from the methods themselves; a test holds it to them.
 
-A run minimises γ·CE + α·KL_T + β·(the method's own losses). *γ, α, β* are the defaults, those of the authors' CIFAR-100
-tables (`-r -a -b`). *Parameters* are the method's own on resnet32x4 → resnet8x4 with CIFAR-100; they are trained and
+A run minimises γ·CE + α·KL_T + β·(the method's own losses). *γ, α, β* are the defaults (`-r -a -b`): those of published
+CIFAR-100 tables, of the authors or of RepDistiller, unless the method's section says what they are. T is 4 for all
+(`--kd_T`). *Parameters* are the method's own on resnet32x4 → resnet8x4 with CIFAR-100; they are trained and
 thrown away, unless the method extends the deployed student. *Refused* counts pairs out of RepDistiller's 13, resnet56 →
 mixer_nano, mixer_nano → mixer_pico and resnet56 → deit_nano_distilled; the sections below say why. Any methods can be
 combined: `--distill crd+kd`, `--distill crd*0.5+hint+kd`.
@@ -93,6 +94,8 @@ def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], st
     for option, parameter in options_of(name).items():
         share = " epochs, fewer in a short run" if parameter.annotation is Epochs and parameter.default else ""
         yield f"- `--{option}` {parameter.default}{share}"
+    if method.weights_from:
+        yield f"- γ, α, β: {method.weights_from}"
     most = method.most_teachers()
     if most > 1:
         yield f"- up to {most} teachers"

@@ -77,6 +77,7 @@ class Member:
         for part in self.method.modules():
             if isinstance(part, Method):
                 part.teacher_weighting = plan.teacher_weighting
+                part.logit_standardization = plan.logit_standardization
         self.method.meet(self.student, teachers)
         self.retrospection: Retrospection | None = None
         if plan.retrospection is not None:
@@ -175,6 +176,12 @@ class Member:
         return self.position[0] < 1
 
     @property
+    def _initial_rate(self) -> float:
+        """The learning rate of the initial stage: the recipe's first, or the highest that the method allows."""
+        rate, highest = self.plan.recipe.learning_rate, self.method.max_initial_rate
+        return rate if highest is None else min(rate, highest)
+
+    @property
     def finished(self) -> bool:
         return self.position[0] > self.plan.recipe.epochs
 
@@ -243,7 +250,7 @@ class Member:
         began = time.perf_counter()
         world, (epoch, step) = self.compute.world, self.position
         recipe = self.plan.recipe
-        rate = recipe.learning_rate if self.initial else learning_rate(recipe, epoch, step / self.steps_per_epoch)
+        rate = self._initial_rate if self.initial else learning_rate(recipe, epoch, step / self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         features = None

@@ -1,7 +1,5 @@
 """The loss of a training step: γ·CE + α·KL_T + β·(the method's own losses), all in float32."""
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,21 +7,11 @@ from torch import Tensor
 from dataset import Batch
 from distiller_zoo import Method
 from distiller_zoo.kd import kd_loss
+from distiller_zoo.predictions import with_standardised_logits
 from distiller_zoo.teachers import mixture
 from engine.plan import RunPlan
 from engine.retrospection import Retrospection
 from models import Features
-
-EPS = 1e-7
-
-
-def standardised(logits: Tensor) -> Tensor:
-    """Logits B×K with mean 0 and standard deviation 1 in each row.
-
-    Logit standardization (Sun, Ren, Li, Wang, Cao, CVPR 2024, arXiv:2403.01427): the student need not match the
-    teacher's shift and scale. Stands before the temperature, for any loss on logits.
-    """
-    return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + EPS)
 
 
 def objective(
@@ -43,11 +31,11 @@ def objective(
     if retrospection is not None:
         losses["retrospection"], base = retrospection(ce, student.logits, batch)
     total = weights.gamma * base
-    if plan.logit_standardization:
-        student = replace(student, logits=standardised(student.logits))
-        teachers = tuple(replace(teacher, logits=standardised(teacher.logits)) for teacher in teachers)
     if weights.alpha:
-        kl = _kl(student, teachers, plan)
+        if plan.logit_standardization:
+            kl = _kl(with_standardised_logits(student), tuple(map(with_standardised_logits, teachers)), plan)
+        else:
+            kl = _kl(student, teachers, plan)
         losses["kl"] = kl
         total = total + weights.alpha * kl
     if weights.beta:

@@ -2,16 +2,19 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from dataset import Batch
-from distiller_zoo import METHODS, Pair, create_method
-from engine.objective import objective, standardised
-from engine.plan import RunPlan
+from dataset import DATASETS, Batch
+from distiller_zoo import Pair, create_method, method_class
+from distiller_zoo.predictions import standardised
+from engine.member import Member
+from engine.objective import objective
+from engine.plan import RunPlan, TeacherFile
 from engine.recipes import RECIPES
 from engine.retrospection import Retrospection, RetrospectionPlan
 from models import Features, create_model
@@ -34,6 +37,14 @@ def test_standardised_logits(shape):
     np.testing.assert_allclose(found, np.stack(rows), atol=1e-12)
     np.testing.assert_allclose(standardised(5 * z + 3).numpy(), found, atol=1e-6)
     assert standardised(torch.ones(2, 5)).isfinite().all()
+    np.testing.assert_allclose(standardised(torch.stack([z, z])).numpy(), [found, found], atol=1e-12)
+
+
+def test_a_student_whose_logits_are_all_equal_takes_no_giant_step():
+    """As those of a classifier that starts at zero: they have no scale to divide by."""
+    z, weight = torch.zeros(3, 5, dtype=torch.float64, requires_grad=True), random(3, 5)
+    (standardised(z) * weight).sum().backward()
+    np.testing.assert_allclose(z.grad.numpy(), weight.numpy() - weight.numpy().mean(1, keepdims=True), atol=1e-12)
 
 
 def plan_of(method, **changes):
@@ -43,9 +54,9 @@ def plan_of(method, **changes):
         "resnet8",
         method,
         {},
-        METHODS[method].weights,
+        method_class(method).weights,
         4.0,
-        (),
+        (TeacherFile("resnet8", Path("teacher.pth"), "0" * 64),),
         RECIPES["repdistiller"],
         "fp32",
         1,
@@ -72,6 +83,67 @@ def test_kd_on_standardised_logits_against_numpy():
     assert losses["kl"].item() == pytest.approx(kl, rel=1e-6)
     assert losses["ce"].item() == pytest.approx(ce, rel=1e-12)
     assert total.item() == pytest.approx(0.1 * ce + 0.9 * kl, rel=1e-6)
+
+
+def z_scored(logits):
+    rows = logits.detach().numpy()
+    return (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, ddof=1, keepdims=True) + 1e-7)
+
+
+def naive_kl(z_s, z_t, temperature):
+    """T²·KL of each sample."""
+    s, t = z_s / temperature, z_t / temperature
+    return temperature**2 * (softmax(t, 1) * (log_softmax(t, 1) - log_softmax(s, 1))).sum(1)
+
+
+@pytest.mark.parametrize("flag", [False, True])
+@pytest.mark.parametrize("name", ["wsld", "sdd", "kd+sdd+wsld"])
+def test_a_run_tells_its_method_and_all_parts(name, flag, tmp_path):
+    """Each part standardises what it compares: the KL and wsld the networks' logits, sdd those of a region."""
+    torch.manual_seed(0)
+    teacher, options = create_model("resnet8", 10, 8), {"sdd_scales": "1"} if "sdd" in name else {}
+    plan = plan_of(name, logit_standardization=flag, options=options)
+    member = Member(plan, DATASETS["digits"], (teacher,), tmp_path, writes=False)
+    member.method.double()
+    maps = random(6, 64, 2, 2, seed=1), random(6, 64, 2, 2, seed=2)
+    heads = member.student.double().last_linear, teacher.double().last_linear
+    z_s, z_t = (head(f.mean(dim=(2, 3))).detach() for head, f in zip(heads, maps, strict=True))
+    labels = torch.arange(6)
+    student, taught = Features(z_s, last_map=maps[0]), Features(z_t, last_map=maps[1])
+    losses, _ = objective(plan, member.method, None, student, (taught,), batch_of(labels, labels))
+    s, t = (z_scored(z) if flag else z.numpy() for z in (z_s, z_t))
+    ce_s, ce_t = (-log_softmax(z, 1)[np.arange(6), labels] for z in (s, t))
+    entropies = -(softmax(t / 4, 1) * log_softmax(s / 4, 1)).sum(1)
+    expected = {
+        "kl": naive_kl(s, t, 4.0).mean(),
+        "sdd": naive_kl(s, t, 4.0).mean(),  # of the one region that is the whole
+        "wsld": 16 * ((1 - np.exp(-ce_s / (ce_t + 1e-7))) * entropies).mean(),
+    }
+    own = set(name.replace("kd+", "kl+").split("+"))
+    assert losses.keys() == {"ce"} | own
+    for part in own:
+        assert losses[part].item() == pytest.approx(expected[part], rel=1e-6), part
+    assert losses["ce"].item() == pytest.approx(-log_softmax(z_s.numpy(), 1)[np.arange(6), labels].mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_std_standardises_soft_labels_and_no_weights(labels):
+    """The teachers' weights come from how sure they are: their logits as they are."""
+    shapes = create_model("mixer_pico", 10, 8).feature_shapes()
+    options = {"std_modules": "last+intermediate", "std_labels": labels, "std_T": 2.0}
+    method = create_method("std", Pair(shapes, (shapes, shapes), 100), options)
+    method.logit_standardization = True
+    heads, taught = [random(5, 10, seed=seed) for seed in (1, 2)], [random(5, 10, seed=seed) for seed in (3, 4)]
+    student = Features(random(5, 10), heads=tuple(heads))
+    found = method.own_losses(student, tuple(map(Features, taught)), None)["std"].item()
+    sure = np.stack([(softmax(z.numpy(), 1) * log_softmax(z.numpy(), 1)).sum(1) for z in taught])
+    each = []
+    for head, z in zip(heads, taught, strict=True):
+        if labels == "soft":
+            each.append(naive_kl(z_scored(head), z_scored(z), 2.0))
+        else:
+            each.append(-log_softmax(head.numpy(), 1)[np.arange(5), z.numpy().argmax(1)])
+    assert found == pytest.approx((softmax(sure, 0) * np.stack(each)).sum(0).mean(), rel=1e-6)
 
 
 def test_standardised_runs_have_a_name_of_their_own(teacher, tmp_path):

@@ -84,6 +84,23 @@ def test_soft_labels_against_loops(shapes, options):
     assert loss.item() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_soft_labels_are_standardised_on_both_sides(shapes, labels):
+    student, teacher = student_features(), Features(draw(3, BATCH, CLASSES))
+    method = method_of(shapes, {"deit_labels": labels})
+    method.logit_standardization = True
+    found = method.own_losses(student, (teacher,), None)["deit"].item()
+
+    def z_scored(logits):
+        return (logits - logits.mean(1, keepdim=True)) / (logits.var(1, keepdim=True).sqrt() + 1e-7)
+
+    if labels == "soft":
+        expected = naive_soft(z_scored(student.heads[0]), z_scored(teacher.logits), 3.0)
+    else:
+        expected = naive_hard(student.heads[0], teacher.logits)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_several_teachers_are_their_mixture(shapes):
     """Each is sure of a class of its own; the surer one decides."""
     sure, less_sure = torch.zeros(1, 3), torch.zeros(1, 3)

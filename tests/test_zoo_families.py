@@ -446,6 +446,35 @@ def test_ofa_weighs_its_exits(form, as_in_paper):
     assert_near(losses["ofa_exits"], 0.3 * expected)
 
 
+def test_ofa_standardises_its_exits_like_the_teacher():
+    method = make("ofa", MLP, CNN, ofa_weight=0.3, ofa_gamma=1.5)
+    method.logit_standardization = True
+    student, teacher, batch = make_features(MLP, 5), make_features(CNN, 5, 20), make_batch(5)
+    losses = method.own_losses(student, (teacher,), batch)
+
+    def z_scored(logits):
+        rows = logits.detach().numpy()
+        return (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, ddof=1, keepdims=True) + 1e-7)
+
+    def expected(logits):
+        return naive_ofa(z_scored(logits), z_scored(teacher.logits), batch.labels.tolist(), 1.5, 1.0, False)
+
+    assert_near(losses["ofa_logits"], expected(student.logits))
+    exits = [leave(f) for leave, f in zip(method.exits, student.stages, strict=True)]
+    assert_near(losses["ofa_exits"], 0.3 * sum(map(expected, exits)))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_ofa_takes_the_label_of_an_images_larger_part(share):
+    method = make("ofa", MLP, CNN, ofa_gamma=1.5)
+    student, teacher, batch = make_features(MLP, 4), make_features(CNN, 4, 20), make_batch(4)
+    others = (batch.labels + 1) % 4
+    batch.targets = share * torch.eye(4)[batch.labels] + (1 - share) * torch.eye(4)[others]
+    main = (batch.labels if share > 0.5 else others).tolist()
+    found = method.losses(student, (teacher,), batch)["ofa_logits"]
+    assert_near(found, naive_ofa(*arrays(student.logits, teacher.logits), main, 1.5, 1.0, False))
+
+
 def test_ofa_exits_start_small():
     for leave in make("ofa", MLP, CNN).exits:
         assert leave.head.weight.abs().max() < 0.1

@@ -466,6 +466,56 @@ def test_deployed_features_stay_those_of_the_network():
     assert replace(attached, logits=student.logits) == student
 
 
+@pytest.mark.parametrize(
+    ("teacher", "student", "read", "parameters"),
+    [
+        ("resnet32x4", "ShuffleV2", (464, 4, 4), 240_640),
+        ("vgg13", "MobileNetV2", (160, 2, 2), 763_904),
+        ("resnet32x4", "ShuffleV1", (960, 4, 4), 304_128),
+        ("resnet32x4", "resnet8x4", (256, 8, 8), 214_016),
+        ("wrn_40_2", "wrn_16_2", (128, 8, 8), 53_760),
+        ("vgg13", "vgg8", (512, 4, 4), 854_016),
+    ],
+)
+def test_simkd_reads_the_map_before_a_layer_that_widens_it(teacher, student, read, parameters):
+    """The projectors of the authors' code: 1×1, 3×3 and 1×1 convolutions with batch norm, half the teacher's width."""
+    of_s, of_t = (create_model(model, 100, 32).feature_shapes() for model in (student, teacher))
+    projector = create_method("simkd", Pair(of_s, (of_t,), 50)).projector
+    (c_s, *_), c_t = read, of_t.last_map[0]
+    half = c_t // 2
+    assert c_s * half + 2 * half + 9 * half**2 + 2 * half + half * c_t + 2 * c_t == parameters
+    assert sum(p.numel() for p in projector.parameters()) == parameters
+    assert projector[0].in_channels == c_s
+    assert read in {of_s.stages[-1], of_s.last_map}
+
+
+@pytest.mark.parametrize("student", ["MobileNetV2", "ShuffleV2"])
+def test_simkd_deploys_what_it_trains(student, tmp_path):
+    """What goes into the layer that widens the map goes into the projector, in training, deployed, and from a file."""
+    torch.manual_seed(0)
+    network, teacher = create_model(student, 10, 8), create_model("resnet8x4", 10, 8).eval()
+    pair = Pair(network.feature_shapes(), (teacher.feature_shapes(),), 50)
+    method = create_method("simkd", pair)
+    method.meet(network, (teacher,))
+    x, seen = torch.randn(6, 3, 8, 8), []
+    network.conv2.register_forward_pre_hook(lambda layer, given: seen.append(given[0].detach()))
+    with torch.no_grad():
+        taught = teacher.features(x)
+    loss = method.loss(method.attach(network.features(x)), taught, None)
+    f_t = nn.functional.adaptive_avg_pool2d(taught.last_map, seen[0].shape[2:])
+    torch.testing.assert_close(loss, (method.projector(seen[0]) - f_t).square().mean())
+    loss.backward()
+    assert all(p.grad is None for p in [*network.conv2.parameters(), *network.last_linear.parameters()])
+    path, measured = tmp_path / "student.pth", {"top1": 0.0, "top5": 0.0, "loss": 0.0}
+    given = {"arch": student, "entry": DIGITS, "epoch": 1, "measured": measured}
+    save_weights(path, network, **given, method=method, pair=pair, options={})
+    with torch.no_grad():
+        deployed = Deployed(network, method).eval()(x)
+        expected = teacher.fc(method.projector(seen[-1]).mean(dim=(2, 3)))
+        torch.testing.assert_close(deployed, expected)
+        assert torch.equal(load_network(path, DIGITS).network(x), deployed)
+
+
 def test_the_students_own_classifier_learns_nothing():
     student, teacher = create_model("resnet8", 10, 8), create_model("resnet14", 10, 8)
     method = create_method("simkd", Pair(student.feature_shapes(), (teacher.feature_shapes(),), 50))

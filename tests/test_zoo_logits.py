@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from common.errors import RequestError
-from dataset import Batch
+from dataset import DATASETS, Augmentation, Batch, BatchStream
 from distiller_zoo import METHODS, Pair, Weights, create_method, options_of
 from distiller_zoo.ctkd import adversary_strength, reversed_gradient
 from distiller_zoo.dist import inter_loss, intra_loss
@@ -156,14 +156,23 @@ def naive_gram_losses(logits_s, logits_t, temperature):
     return of_batch, of_classes
 
 
-def naive_mlkd(weak, strong):
+def z_scored(logits):
+    """Each row with mean 0 and standard deviation 1, by NumPy."""
+    rows = [(row - row.mean()) / (row.std(ddof=1) + 1e-7) for row in logits.double().numpy()]
+    return torch.from_numpy(np.stack(rows))
+
+
+def naive_mlkd(weak, strong, of_instances=lambda logits: logits):
+    """`of_instances` is what the logits of the instance level go through first."""
+    weak_scored, strong_scored = ([of_instances(logits) for logits in view] for view in (weak, strong))
     p = np.array([softmax(row) for row in weak[1].tolist()])
     share = lambda values: np.mean(values <= np.percentile(values, 50))  # noqa: E731
     samples, classes = share(p.max(axis=1)), share(p.sum(axis=0))
     levels = {"mlkd_instance": 0.0, "mlkd_batch": 0.0, "mlkd_class": 0.0}
     for temperature in (4.0, 3.0, 5.0, 2.0, 6.0):
-        levels["mlkd_instance"] += samples * naive_kd(*weak, temperature)
-        levels["mlkd_instance"] += naive_kd(*(strong if temperature in (3, 4, 5) else weak), temperature)
+        levels["mlkd_instance"] += samples * naive_kd(*weak_scored, temperature)
+        other = strong_scored if temperature in (3, 4, 5) else weak_scored
+        levels["mlkd_instance"] += naive_kd(*other, temperature)
         of_batch, of_classes = naive_gram_losses(*weak, temperature)
         levels["mlkd_batch"] += samples * of_batch
         levels["mlkd_class"] += classes * of_classes
@@ -587,6 +596,103 @@ def test_mlkd_in_its_symmetric_form():
     found = losses_of("mlkd", s, t, labels=LABELS.repeat(2), mlkd_form="symmetric")
     for name, value in found.items():
         assert_near(value, expected[name])
+
+
+@pytest.mark.parametrize("name", ["mlkd", "kd+mlkd"])
+@pytest.mark.parametrize("form", ["published", "symmetric"])
+def test_mlkd_standardises_its_instance_level_alone(form, name):
+    """As the authors of logit standardization do: levels of batch and classes and the masks see logits as they are."""
+    weak, strong = pair_of_logits((3, 5), torch.float64), (normal(3, 5, seed=3), normal(3, 5, seed=4))
+    s, t = (torch.cat([a, b]) for a, b in zip(weak, strong, strict=True))
+    if form == "published":
+        expected = naive_mlkd(weak, strong, z_scored)
+    else:
+        expected = {"mlkd_instance": 0.0}
+        for z_s, z_t in (weak, strong):
+            expected["mlkd_instance"] += sum(naive_kd(z_scored(z_s), z_scored(z_t), float(T)) for T in range(2, 7))
+        raw = losses_of("mlkd", s, t, labels=LABELS.repeat(2), mlkd_form=form)
+        expected |= {name: raw[name].item() for name in ("mlkd_batch", "mlkd_class")}
+    method = create(name, mlkd_form=form)
+    for part in (method, *getattr(method, "methods", ())):
+        part.logit_standardization = True
+    found = method.own_losses(Features(s), (Features(t),), batch_of(1, LABELS.repeat(2)))
+    for name, value in found.items():
+        np.testing.assert_allclose(value.item(), expected[name], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["dkd", "nkd", "rld", "wsld", "dist"])
+def test_other_methods_are_given_standardised_logits(name):
+    s, t = pair_of_logits((3, 5), torch.float64)
+    method = create(name)
+    method.logit_standardization = True
+    found = method.own_losses(Features(s), (Features(t),), batch_of(100))
+    expected = losses_of(name, z_scored(s), z_scored(t))
+    assert list(found) == list(expected)
+    for part, value in found.items():
+        np.testing.assert_allclose(value.item(), expected[part].item(), rtol=1e-9, err_msg=part)
+    raw = losses_of(name, s, t)
+    assert any(abs(found[part].item() - raw[part].item()) > 1e-3 for part in found)
+
+
+# --- mixed images -----------------------------------------------------------------------------------
+
+
+def mixed_batch(labels, others, share, classes, epoch=100):
+    """Of each image `share` is of its own class and the rest of another one's."""
+    targets = torch.zeros(len(labels), classes)
+    for row, (own, other) in enumerate(zip(labels.tolist(), others.tolist(), strict=True)):
+        targets[row, own] += share
+        targets[row, other] += 1 - share
+    return Batch(torch.zeros(len(labels), 3, 1, 1), labels, torch.arange(len(labels)), targets, epoch, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.3, [4, 1, 2]), (0.7, [0, 3, 2]), (0.5, [0, 3, 2]), (0.0, [4, 1, 2]), (1.0, [0, 3, 2])]
+)
+def test_main_labels(share, expected):
+    """Of the third image both parts are of one class; at equal shares the label stays that of the image itself."""
+    batch = mixed_batch(torch.tensor([0, 3, 2]), torch.tensor([4, 1, 2]), share, 5)
+    assert batch.main_labels.tolist() == expected
+    assert batch.first(2).main_labels.tolist() == expected[:2]
+    smoothed = Batch(batch.images, batch.labels, batch.index, 0.9 * batch.targets + 0.02, 1, 0, 1)
+    assert smoothed.main_labels.tolist() == expected
+    assert batch_of(1).main_labels is LABELS
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 0.8}, {"cutmix": 1.0}])
+def test_main_labels_of_a_stream(mixing):
+    """In some batches the image before mixing is the smaller part, and then every label is another's."""
+    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+    stream = BatchStream(images, np.arange(24) % 10, DATASETS["digits"], Augmentation(**mixing), 6, 1, True, "cpu")
+    swapped = 0
+    for epoch in range(1, 6):
+        for batch in stream.epoch(epoch):
+            share = [target[label].item() for target, label in zip(batch.targets, batch.labels, strict=True)]
+            other = batch.labels.flip(0)
+            expected = [
+                own.item() if part >= 0.5 or own == mixed else mixed.item()
+                for part, own, mixed in zip(share, batch.labels, other, strict=True)
+            ]
+            assert batch.main_labels.tolist() == expected
+            swapped += expected != batch.labels.tolist()
+    assert 1 < swapped < 20
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("name", ["dkd", "nkd", "rld", "wsld"])
+def test_the_label_of_a_mixed_image_is_that_of_its_larger_part(name, share):
+    s, t = pair_of_logits((3, 5), torch.float64)
+    others = torch.tensor([4, 1, 0])
+    main = LABELS if share > 0.5 else others
+    batch = mixed_batch(LABELS, others, share, 5)
+    found = create(name).losses(Features(s), (Features(t),), batch)
+    expected = {
+        "dkd": lambda: naive_dkd(s, t, main, 1, 8, 4.0),
+        "nkd": lambda: naive_nkd(s, t, main, 1.5, 1.0),
+        "rld": lambda: naive_rld(s, t, main, 4.0)[0] + 8 * naive_rld(s, t, main, 4.0)[1],
+        "wsld": lambda: naive_wsld(s, t, main, 4.0),
+    }
+    assert_near(sum(found.values()), expected[name]())
 
 
 # --- the learned temperature ----------------------------------------------------------------------

@@ -273,24 +273,29 @@ def met(name, student, teacher, **options):
 LABELS = torch.tensor([3, 0, 7])
 
 
-def loss_of(method, maps, epoch=100):
-    batch = Batch(torch.zeros(3, 3, 1, 1), LABELS, torch.arange(3), None, epoch, 0, 1)
+def loss_of(method, maps, epoch=100, targets=None):
+    batch = Batch(torch.zeros(3, 3, 1, 1), LABELS, torch.arange(3), targets, epoch, 0, 1)
     unread = torch.full((3, 10), math.nan)
     student, teacher = (Features(unread, last_map=f) for f in maps)
-    return method.losses(student, (teacher,), batch)[method.name]
+    return method.own_losses(student, (teacher,), batch)[method.name]
 
 
 def heads_of(student, teacher):
     return arrays(*(part for network in (student, teacher) for part in network.last_linear.parameters()))
 
 
-def naive(name, maps, heads, scales=(1, 2)):
-    read = (*arrays(*maps), heads, LABELS.tolist(), scales, 2.0)
+def z_scored(row):
+    return (row - row.mean()) / (row.std(ddof=1) + 1e-7)
+
+
+def naive(name, maps, heads, scales=(1, 2), labels=LABELS, seen=lambda logits: logits):
+    """`seen` is what the logits of a region go through before they are compared."""
+    read = (*arrays(*maps), heads, labels.tolist(), scales, 2.0)
     if name == "catkd":
         return naive_catkd(*arrays(*maps), heads[0], heads[2], 2, False)
     if name == "sdd":
-        return naive_sdd(*read, lambda s, t, y: naive_kl(s, t, 4.0))
-    return naive_sdd(*read, lambda s, t, y: naive_dkd(s, t, y, 1, 8, 4.0))
+        return naive_sdd(*read, lambda s, t, y: naive_kl(seen(s), seen(t), 4.0))
+    return naive_sdd(*read, lambda s, t, y: naive_dkd(seen(s), seen(t), y, 1, 8, 4.0))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -302,6 +307,31 @@ def test_loss_of_the_method(name):
     if name != "catkd":
         other = met(name, student, teacher, sdd_scales="1,2,4")
         assert_near(loss_of(other, maps), naive(name, maps, heads_of(student, teacher), (1, 2, 4)))
+
+
+@pytest.mark.parametrize("name", ["sdd", "sdd_dkd"])
+def test_logits_of_each_region_are_standardised(name):
+    student, teacher = networks()
+    method = met(name, student, teacher)
+    method.logit_standardization = True
+    maps = normal(3, 64, 2, 2, dtype=torch.float32), normal(3, 64, 2, 2, seed=1, dtype=torch.float32)
+    expected = naive(name, maps, heads_of(student, teacher), seen=z_scored)
+    assert_near(loss_of(method, maps), expected)
+    assert abs(expected / naive(name, maps, heads_of(student, teacher)) - 1) > 0.1
+
+
+@pytest.mark.parametrize("name", ["sdd", "sdd_dkd"])
+def test_the_label_of_a_mixed_image_is_that_of_its_larger_part(name):
+    student, teacher = networks()
+    method = met(name, student, teacher)
+    maps = normal(3, 64, 2, 2, dtype=torch.float32), normal(3, 64, 2, 2, seed=1, dtype=torch.float32)
+    weight, bias = heads_of(student, teacher)[2:]
+    favourites = torch.tensor([(weight @ f.mean(axis=(1, 2)) + bias).argmax() for f in arrays(maps[1])[0]])
+    assert (favourites != LABELS).sum() == 2  # where the teacher is right about the larger part alone
+    targets = 0.4 * torch.eye(10)[LABELS] + 0.6 * torch.eye(10)[favourites]
+    expected = naive(name, maps, heads_of(student, teacher), labels=favourites)
+    assert_near(loss_of(method, maps, targets=targets), expected)
+    assert abs(expected / naive(name, maps, heads_of(student, teacher)) - 1) > 1e-3
 
 
 @pytest.mark.parametrize("name", NAMES)
