@@ -33,8 +33,8 @@ class Registry(Generic[T]):
             return name
         if name in self._aliases:
             return self._aliases[name]
-        known = [*self._entries, *self._aliases]
-        near = difflib.get_close_matches(name, known, n=3) or sorted(self._entries)
+        known = {key.lower(): key for key in (*self._aliases, *self._entries)}
+        near = [known[key] for key in difflib.get_close_matches(name.lower(), known, n=3)] or sorted(self._entries)
         raise RequestError(
             f"unknown {self.kind} {name!r}; did you mean {', '.join(near)}? "
             f"(`python train_student.py --list` shows all)"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from common.errors import RequestError
+from common.errors import RequestError, RunError
 from distiller_zoo.method import Method, Pair, Weights
 from distiller_zoo.registry import declared_options
 
@@ -62,8 +62,10 @@ def combine(parts: Sequence[Part]) -> type[Method]:
         "max_initial_rate": min(filter(None, (part.cls.max_initial_rate for part in parts)), default=None),
         "initial_trains_student": any(part.cls.initial_trains_student for part in parts),
     }
-    if any(part.cls.attach is not Method.attach for part in parts):
-        attributes["attach"] = Combination._attach
+    # What costs a pass or a file is there only where a part has it.
+    for hook in ("attach", "predict", "answers", "extra_step"):
+        if any(part.cls.overrides(hook) for part in parts):
+            attributes[hook] = getattr(Combination, f"_{hook}")
     return type("Combination", (Combination,), attributes)
 
 
@@ -74,7 +76,7 @@ def _check(parts: Sequence[Part], name: str) -> None:
     for part in parts:
         if part.cls.max_teachers == 0:
             raise RequestError(f"--distill {name}: {part.cls.name} has no teacher and goes with nothing; leave it out")
-    answering = [part.cls.name for part in parts if part.cls.predict is not Method.predict]
+    answering = [part.cls.name for part in parts if part.cls.overrides("predict")]
     if len(answering) > 1:
         raise RequestError(f"--distill {name}: {' and '.join(answering)} each have the student answer in their own way")
 
@@ -120,13 +122,11 @@ class Combination(Method):
             features = method.attach(features)
         return features
 
-    def predict(self, features):
-        for method in self.methods:
-            if type(method).predict is not Method.predict:
-                return method.predict(features)
-        return features.logits
+    def _predict(self, features):
+        (method,) = (method for method in self.methods if method.overrides("predict"))
+        return method.predict(features)
 
-    def answers(self, features):
+    def _answers(self, features):
         return {name: logits for method in self.methods for name, logits in method.answers(features).items()}
 
     def losses(self, student, teachers, batch):
@@ -134,6 +134,8 @@ class Combination(Method):
         for part, method in zip(self.parts, self.methods, strict=True):
             if part.beta and not part.is_kl:
                 own = method.own_losses(*self._seen_by(method, student, teachers, batch))
+                for name in found.keys() & own.keys():
+                    raise RunError(f"{self.name}: two of its methods call a loss {name!r}; rename it in one of them")
                 self._sources |= dict.fromkeys(own, (part, method))
                 found |= own
         return found
@@ -164,7 +166,7 @@ class Combination(Method):
         for method in self.methods:
             method.after_step()
 
-    def extra_step(self, trainee, batch):
+    def _extra_step(self, trainee, batch):
         for method in self.methods:
             method.extra_step(trainee, batch)
 

@@ -53,9 +53,6 @@ class DeiT(Method):
                 "choose one that does, for instance --model_s deit_nano_distilled"
             )
 
-    def attach(self, features):
-        return features  # the network has it all; written out so that files of weights say who answers with both heads
-
     def predict(self, features):
         return self.answers(features)["average"]
 

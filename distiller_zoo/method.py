@@ -194,6 +194,11 @@ class Method(nn.Module):
         return {}
 
     @classmethod
+    def overrides(cls, *hooks: str) -> bool:
+        """Whether it has any of these hooks of its own."""
+        return any(getattr(cls, hook) is not getattr(Method, hook) for hook in hooks)
+
+    @classmethod
     def most_teachers(cls) -> int:
         """How many teachers it can be given."""
         return MANY if cls.max_teachers == 1 and not cls.reads_of_teacher() else cls.max_teachers

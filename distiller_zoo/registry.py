@@ -1,17 +1,28 @@
-"""Which methods exist."""
+"""Which methods exist, and what each declares."""
 
 import inspect
+from dataclasses import fields
+from typing import Literal, get_args, get_origin
 
 from common.registry import Registry
-from distiller_zoo.method import Method
+from distiller_zoo.method import Epochs, Method
+from models import Features
 
 METHODS: Registry[type[Method]] = Registry("method")
+FIELDS = [field.name for field in fields(Features)]
+KINDS = "bool, int, float, str, Literal[...], tuple[int, ...] or Epochs"
 
 
 def register_method(name: str, *, aliases: tuple[str, ...] = ()):
-    """Class decorator: makes a Method available as `--distill NAME`."""
+    """Class decorator: makes a Method available as `--distill NAME`.
+
+    Raises:
+        TypeError: it declares what no network gives, or an option that cannot become a flag.
+    """
 
     def register(cls: type[Method]) -> type[Method]:
+        _check_needs(cls)
+        _check_options(cls)
         cls.name = name
         METHODS.add(name, cls, aliases)
         return cls
@@ -21,5 +32,38 @@ def register_method(name: str, *, aliases: tuple[str, ...] = ()):
 
 def declared_options(cls: type[Method]) -> dict[str, inspect.Parameter]:
     """The keyword-only parameters of a method's constructor, with annotation and default."""
-    parameters = inspect.signature(cls.__init__).parameters.values()
+    parameters = inspect.signature(cls.__init__, eval_str=True).parameters.values()
     return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _check_needs(cls: type[Method]) -> None:
+    for needs in (cls.needs, cls.student_needs, cls.teacher_needs):
+        if isinstance(needs, str):  # ("embedding") would be read letter by letter
+            raise TypeError(f'{cls.__name__}: needs is the text {needs!r}; make it a tuple, ("{needs}",)')
+        for name in needs or ():
+            if name not in FIELDS:
+                raise TypeError(f"{cls.__name__} needs {name!r}, which no network has; there is {', '.join(FIELDS)}")
+
+
+def _check_options(cls: type[Method]) -> None:
+    _self, _pair, *others = inspect.signature(cls.__init__).parameters.values()
+    for parameter in others:
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            raise TypeError(f"{cls.__name__}: the option {parameter.name} becomes a flag only behind a * in __init__")
+    for name, parameter in declared_options(cls).items():
+        if parameter.default is parameter.empty:
+            raise TypeError(f"{cls.__name__}: the option {name} has no default")
+        if not _is_kind(parameter.annotation):
+            raise TypeError(f"{cls.__name__}: annotate the option {name} by one of {KINDS}")
+        for _, other in METHODS.items():
+            own = declared_options(other).get(name)
+            if own is not None and own.annotation != parameter.annotation:
+                raise TypeError(
+                    f"{cls.__name__}: {other.name} has an option {name} of another type; rename one of them"
+                )
+
+
+def _is_kind(annotation: object) -> bool:
+    if annotation in (bool, int, float, str) or annotation is Epochs or annotation == tuple[int, ...]:
+        return True
+    return get_origin(annotation) is Literal and all(isinstance(value, str) for value in get_args(annotation))

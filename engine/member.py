@@ -150,7 +150,7 @@ class Member:
             self._load(self._saved)
             self._saved = None
         synchronise_batch_norm(self.student, compute.world)
-        if type(self.method).attach is not Method.attach:  # the parts that see a piece of the batch only
+        if self.method.overrides("attach"):  # the parts that see a piece of the batch only
             synchronise_batch_norm(self.method, compute.world)
         for module in (self.student, self.method):
             compute.world.broadcast(module)
@@ -271,7 +271,7 @@ class Member:
         world.average_gradients([*self.student.parameters(), *self.method.parameters()])
         self.optimizer.step()
         self.method.after_step()
-        if type(self.method).extra_step is not Method.extra_step:
+        if self.method.overrides("extra_step"):
             self._extra_step(batch)
         self._record(losses, total, features, batch)
         self.position = (epoch, step + 1)
@@ -296,7 +296,7 @@ class Member:
     def _record(self, losses: dict[str, Tensor], total: Tensor, features: Features | None, batch: Batch) -> None:
         values = {"loss": total, **losses}
         if not self.initial:
-            values["top1"] = 100 * (features.logits.detach().argmax(dim=1) == batch.labels).float().mean()
+            values["top1"] = 100 * (features.logits.detach().argmax(dim=1) == batch.main_labels).float().mean()
         if self.meters is None:
             self.meters = Meters.of(values)
         self.meters.add(values, len(batch.labels))
@@ -372,7 +372,7 @@ class Member:
 
     def _evaluate_answers(self, data: Arrays, entry: DatasetEntry) -> dict[str, dict[str, float]]:
         """Accuracy and loss by each way in which the student could answer, where the method knows several."""
-        if type(self.method).answers is Method.answers:
+        if not self.method.overrides("answers"):
             return {}
         deployed = Deployed(self.student, self.method).eval()
         results = evaluate_answers(deployed.answers, data, entry, self.compute)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.errors import RunError
 from dataset import Batch
 from distiller_zoo import Method
 from distiller_zoo.kd import kd_loss
@@ -12,6 +13,8 @@ from distiller_zoo.teachers import mixture
 from engine.plan import RunPlan
 from engine.retrospection import Retrospection
 from models import Features
+
+RECORDED = ("loss", "ce", "kl", "retrospection", "top1")  # by the run itself, beside a method's own losses
 
 
 def objective(
@@ -39,10 +42,20 @@ def objective(
         losses["kl"] = kl
         total = total + weights.alpha * kl
     if weights.beta:
-        own = method.own_losses(student, teachers, batch)
+        own = _checked(method, method.own_losses(student, teachers, batch))
         losses |= own
         total = total + weights.beta * method.total(own, total)
     return losses, total
+
+
+def _checked(method: Method, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A method's own losses, if they are what the run can weigh and record."""
+    for name, loss in losses.items():
+        if name in RECORDED:
+            raise RunError(f"{method.name}: the run itself records {name!r}; begin a loss's name with the method's")
+        if loss.ndim:
+            raise RunError(f"{method.name}: the loss {name!r} has shape {tuple(loss.shape)}; return a scalar, its mean")
+    return losses
 
 
 def _kl(student: Features, teachers: tuple[Features, ...], plan: RunPlan) -> Tensor:
@@ -56,5 +69,5 @@ def initial_objective(
     method: Method, student: Features | None, teachers: tuple[Features, ...], batch: Batch
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The same for a method's initial stage, which has no loss but its own."""
-    losses = method.initial_losses(student, teachers, batch)
+    losses = _checked(method, method.initial_losses(student, teachers, batch))
     return losses, torch.stack(list(losses.values())).sum()

@@ -65,7 +65,7 @@ def save_weights(
         "model": network.state_dict(),
         "method": None,
     }
-    if method is not None and type(method).attach is not Method.attach:
+    if method is not None and method.overrides("attach", "predict", "answers"):
         content["method"] = {
             "name": method.name,
             "options": dict(options or {}),
