@@ -40,8 +40,8 @@ CIFAR-100 tables, of the authors or of RepDistiller, unless the method's section
 (`--kd_T`). *Parameters* are the method's own on resnet32x4 → resnet8x4 with CIFAR-100; they are trained and
 thrown away, unless the method extends the deployed student. *Refused* counts pairs out of RepDistiller's 13, resnet56 →
 mixer_nano, mixer_nano → mixer_pico and resnet56 → deit_nano_distilled; the sections below say why. Methods can be
-combined, `--distill crd+kd`, `--distill crd*0.5+hint+kd`, but for two that change how the student answers, or two with a
-stage of their own before the main one.
+combined, `--distill crd+kd`, `--distill crd*0.5+hint+kd`, but for two that change how the student answers, or two with
+a stage of their own before the main one.
 """
 
 # Rather no method than a wrong one.
