@@ -11,10 +11,11 @@ from typing import get_args
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
-from distiller_zoo import METHODS, Weights, canonical_method, method_class
+from distiller_zoo import Weights, method_class
 from distiller_zoo.teachers import Weighting
 from engine import cli
 from engine.options import resolve_options
+from engine.paper_weights import with_paper_weights
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.presets import preset_names, with_preset
 from engine.recipes import resolve_recipe
@@ -28,7 +29,11 @@ def parse(argv: list[str] | None):
     parser.add_argument("--preset", metavar="NAME", help=f"a whole command line: {', '.join(preset_names())}")
     parser.add_argument("--list", action="store_true", help="list methods, models, data sets, recipes, presets")
     parser.add_argument(
-        "--distill", nargs="+", default=["kd"], metavar="NAME", help="method(s); none: student alone; all; crd+kd: both"
+        "--distill",
+        nargs="+",
+        default=["kd"],
+        metavar="NAME",
+        help="method(s); none: student alone; all: every one, alone or beside combinations; crd+kd: both in one run",
     )
     parser.add_argument("--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help="student(s)")
     parser.add_argument("--model_t", nargs="+", metavar="NAME", help="teacher(s), where checkpoints do not say")
@@ -39,7 +44,9 @@ def parse(argv: list[str] | None):
         ("-b", "beta", "method's own loss"),
     ):
         parser.add_argument(short, f"--{name}", type=float, nargs="+", metavar="W", help=f"weight(s) of the {what}")
-    parser.add_argument("--kd_T", type=cli.finite, default=DEFAULT_KD_T, help="temperature of the KL term")
+    parser.add_argument(
+        "--kd_T", type=cli.finite, default=DEFAULT_KD_T, metavar="FLOAT", help="temperature of the KL term"
+    )
     parser.add_argument(
         "--logit_standardization", action="store_true", help="losses on logits see standardised ones (LSKD, CVPR 2024)"
     )
@@ -49,7 +56,7 @@ def parse(argv: list[str] | None):
     parser.add_argument(
         "--paper_weights",
         action="store_true",
-        help="those that a paper gives for this pair, if any",
+        help="weights and options that a paper gives for this pair on CIFAR-100; it is said what was taken",
     )
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     parser.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
@@ -58,6 +65,7 @@ def parse(argv: list[str] | None):
     cli.add_method_arguments(parser)
     cli.add_retrospection_arguments(parser)
     cli.add_run_arguments(parser)
+    cli.add_meaningless_arguments(parser)
     return parser.parse_args(with_preset(sys.argv[1:] if argv is None else argv))
 
 
@@ -91,8 +99,8 @@ def main(argv: list[str] | None = None) -> int:
         return DONE
     if arguments.kd_T <= 0:
         raise RequestError(f"--kd_T is {arguments.kd_T}; it must be positive")
-    named = METHODS if arguments.distill == ["all"] else arguments.distill
-    methods = list(dict.fromkeys(canonical_method(name) for name in named))
+    cli.mention_meaningless(arguments)
+    methods = cli.chosen_methods(arguments.distill)
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS.find(arguments.dataset, arguments.data_folder)
     given_options = cli.given_method_options(arguments, methods)
@@ -131,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     if arguments.paper_weights:
         given = {key for key, value in vars(arguments).items() if value is not None}
-        plans = [plan.as_published(given) for plan in plans]
+        plans = with_paper_weights(plans, given)
     outcome = run_plans(
         plans,
         teachers,

@@ -21,12 +21,14 @@ def parse(argv: list[str] | None):
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
     cli.add_run_arguments(parser)
+    cli.add_meaningless_arguments(parser)
     return parser.parse_args(argv)
 
 
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
+    cli.mention_meaningless(arguments)
     model, method = MODELS.canonical(arguments.model), METHODS["none"]
     compute = cli.compute_of(arguments)
     plan = RunPlan(

@@ -1,18 +1,87 @@
 """What every script here does the same way: parse strictly, end with the right exit code, show no traceback."""
 
 import argparse
+import difflib
 import functools
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from common.errors import Interrupted, RequestError, RunError
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    # Abbreviations would turn a mistyped flag into another one in silence.
-    return argparse.ArgumentParser(description=description, allow_abbrev=False)
+class Parser(argparse.ArgumentParser):
+    """A strict parser whose errors are one line on stderr and exit code 2.
+
+    An unknown flag is answered with the nearest ones. The usage shows what must be given, not the many flags that may.
+    """
+
+    def __init__(self, description: str):
+        # Abbreviations would turn a mistyped flag into another one in silence.
+        super().__init__(description=description, allow_abbrev=False)
+        self.register("type", int, _integer)
+        self.register("type", float, _number)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._say_of(unknown))
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_REQUEST, f"error: {message} (see --help)\n")
+
+    def format_help(self) -> str:
+        if self.usage is None:
+            words = {True: [], False: []}
+            for action in self._actions:
+                name = action.metavar or action.dest.upper()
+                if action.option_strings and action.required:
+                    words[True].append(f"{action.option_strings[-1]} {name}")
+                elif not action.option_strings:
+                    words[False].append(f"[{name} ...]" if action.nargs == "*" else name)
+            self.usage = " ".join(["%(prog)s", *words[True], "[FLAGS]", *words[False]])
+        return super().format_help()
+
+    def _say_of(self, unknown: Sequence[str]) -> str:
+        """What is wrong with words that no flag takes."""
+        flag = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
+        if flag is None:
+            return f"unexpected {' '.join(unknown)!r}"
+        shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
+        known = [text[2:] for action in shown for text in action.option_strings if text.startswith("--")]
+        name = flag.lstrip("-")
+        begun = [text for text in known if name and text.startswith(name)]
+        near = [f"--{text}" for text in dict.fromkeys([*difflib.get_close_matches(name, known, n=2), *begun[:2]])]
+        return f"unknown flag {flag}" + (f", did you mean {' or '.join(near)}?" if near else "")
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def make_parser(description: str) -> Parser:
+    """A parser without flags but --help."""
+    return Parser(description)
+
+
+def say(text: str) -> None:
+    """Print a line, of the processes that torchrun started on a machine by the first alone."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(text, flush=True)
 
 
 def guard(main: Callable[..., int]) -> Callable[..., int]:
@@ -28,8 +97,9 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
         except RunError as error:
             print(f"error: {error}", file=sys.stderr)
             return FAILED
-        except Interrupted:
-            print("interrupted; the state is saved, the same command continues", file=sys.stderr)
+        except Interrupted as stop:
+            what = str(stop) or "the state is saved, the same command continues"
+            print(f"interrupted; {what}", file=sys.stderr)
             return INTERRUPTED
         except KeyboardInterrupt:
             return INTERRUPTED

@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from common.command import DONE, FAILED
+from common.command import DONE, FAILED, say
 from common.errors import RequestError
 from dataset import DATASETS, Augmentation
-from distiller_zoo import METHODS, Epochs, options_of
+from distiller_zoo import METHODS, Epochs, canonical_method, options_of
 from engine.compute import Compute, resolve_compute
 from engine.presets import preset_names, read_preset
 from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
@@ -18,7 +18,9 @@ from engine.retrospection import RetrospectionPlan
 from engine.train import CHECKPOINT_SECONDS, Outcome
 from models import MODELS
 
-DEFAULT_DATASET = next(iter(DATASETS))
+DEFAULT_DATASET = "cifar100"
+# Of RepDistiller: lines are printed and TensorBoard written once an epoch, and no data loader has workers to count.
+MEANINGLESS = ("print_freq", "tb_freq", "num_workers")
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -30,11 +32,13 @@ def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DE
     """Which data set, and where it lies; without a default it must be named."""
     names = f"one of {', '.join(DATASETS)}, or folder:NAME[@SIZE] for images in folders, such as ImageNet"
     parser.add_argument("--dataset", default=default, required=default is None, metavar="NAME", help=names)
-    parser.add_argument("--data_folder", type=Path, default=Path("data"), help="where data sets lie or are put")
+    parser.add_argument(
+        "--data_folder", type=Path, default=Path("data"), metavar="FOLDER", help="where data sets lie or are put"
+    )
 
 
 def add_compute_arguments(parser: argparse.ArgumentParser, precision: str = "auto") -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", default=precision, choices=("auto", "bf16", "fp32"))
 
 
@@ -58,8 +62,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Where and how it computes, which repetition it is, and what is written."""
     add_compute_arguments(parser)
     add_compilation_arguments(parser)
-    parser.add_argument("-t", "--trial", type=int, default=1, help="which repetition")
-    parser.add_argument("--seed", type=int, help="default: the trial's number")
+    parser.add_argument("-t", "--trial", type=int, default=1, metavar="N", help="which repetition")
+    parser.add_argument("--seed", type=int, metavar="N", help="default: the trial's number")
     parser.add_argument(
         "--validation", type=int, default=0, metavar="N", help="hold out N training images and measure on them too"
     )
@@ -67,7 +71,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("save"), help="root of what is written")
+    parser.add_argument("--output", type=Path, default=Path("save"), metavar="FOLDER", help="root of what is written")
     parser.add_argument("--overwrite", action="store_true", help="start anew where a run is there")
     parser.add_argument(
         "--checkpoint_seconds",
@@ -76,7 +80,9 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"save the state within an epoch too, this often (default {CHECKPOINT_SECONDS:g}; 0: at every step)",
     )
-    parser.add_argument("--save_freq", type=int, default=40, help="keep the weights of every N-th epoch; 0: none")
+    parser.add_argument(
+        "--save_freq", type=int, default=40, metavar="N", help="keep the weights of every N-th epoch; 0: none"
+    )
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,8 +103,10 @@ def add_retrospection_arguments(parser: argparse.ArgumentParser) -> None:
     default = RetrospectionPlan()
     group = parser.add_argument_group("learning with retrospection (LWR)", "the run's own past predictions as labels")
     group.add_argument("--lwr", type=int, metavar="K", help=f"refresh them every K epochs ({default.k} in the paper)")
-    group.add_argument("--lwr_rate", type=finite, default=default.rate, help="by which the labels lose weight")
-    group.add_argument("--lwr_T", type=finite, default=default.temperature, help="temperature")
+    group.add_argument(
+        "--lwr_rate", type=finite, default=default.rate, metavar="FLOAT", help="by which the labels lose weight"
+    )
+    group.add_argument("--lwr_T", type=finite, default=default.temperature, metavar="FLOAT", help="temperature")
 
 
 def retrospection_of(arguments: argparse.Namespace, recipes: Iterable[Recipe]) -> RetrospectionPlan | None:
@@ -138,8 +146,10 @@ def _add_flag(group, name: str, hint: Any, text: str | None = None) -> None:
         arguments["action"] = argparse.BooleanOptionalAction
     elif get_origin(hint) is Literal:
         arguments["choices"] = get_args(hint)
+        if any("," in str(choice) for choice in get_args(hint)):  # {1,1,2} could be anything
+            arguments["metavar"] = " | ".join(map(str, get_args(hint)))
     elif get_origin(hint) is tuple:
-        arguments |= {"type": _integers, "metavar": "N,N,..."}
+        arguments |= {"type": integers, "metavar": "N,N,..."}
     elif hint is float:
         arguments |= {"type": finite, "metavar": "FLOAT"}
     elif hint is Epochs:
@@ -151,14 +161,46 @@ def _add_flag(group, name: str, hint: Any, text: str | None = None) -> None:
 
 def finite(text: str) -> float:
     """A number from the command line; "nan" and "inf" are none."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
     return number
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
+def integers(text: str) -> tuple[int, ...]:
+    """Whole numbers from the command line, with commas between them; none where the text is empty."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of integers such as 150,180,210") from None
+
+
+def chosen_methods(names: Iterable[str]) -> list[str]:
+    """The methods behind --distill, each once; "all" stands for every registered one. Raises RequestError."""
+    every = [name for given in names for name in (METHODS if given == "all" else [given])]
+    return list(dict.fromkeys(canonical_method(name) for name in every))
+
+
+class _Meaningless(argparse.Action):
+    """Notes that a flag was given, and forgets its value."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        namespace.meaningless = [*getattr(namespace, "meaningless", []), option_string]
+
+
+def add_meaningless_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of RepDistiller that change nothing here: its command lines work, and --help does not show these."""
+    for name in MEANINGLESS:
+        parser.add_argument(f"--{name}", action=_Meaningless, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def mention_meaningless(arguments: argparse.Namespace) -> None:
+    """Say which of them were given."""
+    if given := getattr(arguments, "meaningless", []):
+        say(f"without effect here: {', '.join(dict.fromkeys(given))} (docs/protocol.md, RepDistiller's flags)")
 
 
 def given_recipe_values(arguments: argparse.Namespace) -> dict[str, Any]:

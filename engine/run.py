@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from common.errors import RequestError
+from common.errors import Interrupted, RequestError, RunError
 from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, digest, hold_out, load_arrays, without_held_out
 from dataset.transfer import resident
 from engine.compute import Compute
 from engine.deployed import Deployed
 from engine.environment import describe_environment
 from engine.evaluate import evaluate
+from engine.failures import failure_of, forget_failure, release
 from engine.member import Member
 from engine.parallel import World, joined_world
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
 from engine.recipes import Recipe
-from engine.train import CHECKPOINT_SECONDS, Outcome, train_group
+from engine.train import CHECKPOINT_SECONDS, Outcome, stop_requests, train_group
 from engine.weights import Backbone, load_network
 
 
@@ -68,7 +70,7 @@ def run_plans(
     Raises:
         RequestError: a method refuses the pair, the backbone does not fit, the output cannot be written or another
             process writes it, or the data is not to be had or has changed.
-        Interrupted: after SIGINT or SIGTERM.
+        Interrupted: after SIGINT or SIGTERM, also where it came when all was done.
     """
     entry = without_held_out(DATASETS[plans[0].dataset], plans[0].validation)
     with joined_world(compute.device.type) as world, ExitStack() as opened:
@@ -91,20 +93,28 @@ def run_plans(
         measured = [_measure(teacher, data, entry, compute, progress) for teacher in _wanted(teachers, remaining)]
         environment = describe_environment(compute.device) | compute.describe()
         outcome = Outcome()
-        for group in _groups(remaining):
-            stream = _stream(group[0], data, entry, compute)
-            for member in group:
-                with world.together():
-                    if overwrite:
-                        member.folder.clear()  # not before all else is known to be right
-                    member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
-                    config = member.plan.config(measured if member.plan.teachers else [], environment)
-                    member.folder.write_config(config | {"data_sha256": data_digest})
-                progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
-            networks = [teacher.network for teacher in _wanted(teachers, group)]
-            outcome |= train_group(
-                group, networks, stream, data, held_out, entry, compute, progress, checkpoint_seconds
-            )
+        with stop_requests() as stop:
+            for group in _groups(remaining):
+                if world.any(stop.requested):
+                    raise Interrupted
+                stream = _stream(group[0], data, entry, compute)
+                begun = []
+                for member in group:
+                    known = measured if member.plan.teachers else []
+                    reason = _begin(member, stream, data_digest, known, environment, compute, overwrite)
+                    if reason is None:
+                        begun.append(member)
+                        progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
+                    else:
+                        outcome.failures[member.plan.name] = reason
+                        progress.error(reason)
+                networks = [teacher.network for teacher in _wanted(teachers, begun)]
+                outcome |= train_group(
+                    begun, networks, stream, data, held_out, entry, compute, progress, stop, checkpoint_seconds
+                )
+            if world.any(stop.requested) and not outcome.failures:
+                # All is done, but a script around this command must not go on to its next one.
+                raise Interrupted("all runs of this command are finished")
         return outcome
 
 
@@ -160,6 +170,35 @@ def _open(
                 progress.warning(f"{problem}; going on from the checkpoint before it")
             remaining.append(member)
     return finished, remaining
+
+
+def _begin(
+    member: Member,
+    stream: BatchStream,
+    data_digest: str,
+    measured: list[dict[str, float]],
+    environment: dict[str, Any],
+    compute: Compute,
+    overwrite: bool,
+) -> str | None:
+    """Bring a member onto the device; returns why that failed, where it is a failure of that run alone."""
+    try:
+        with compute.world.together():
+            if overwrite:
+                member.folder.clear()  # not before all else is known to be right
+            forget_failure(member)
+            member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
+            config = member.plan.config(measured, environment)
+            member.folder.write_config(config | {"data_sha256": data_digest})
+        return None
+    except (RequestError, RunError):
+        raise
+    except Exception as error:
+        reason = failure_of(member, error, compute.world)
+        if reason is None:
+            raise
+    release(member)
+    return reason
 
 
 def _groups(members: Sequence[Member]) -> list[list[Member]]:

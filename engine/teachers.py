@@ -3,38 +3,72 @@
 python -m engine.teachers [--output save] [NAME ...]     fetches them; without names, all
 """
 
-import argparse
 import json
 import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from common.command import make_parser, say
 from common.download import download
 from common.errors import RequestError
 from common.files import write_bytes
 from dataset import DATASETS
 from engine.weights import load_network
+from models import MODELS
 from models.published import DATASET, DEFAULT_TEACHER, PUBLISHED, PublishedTeacher
 from models.registry import file_name_of
 
 
-def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
-    """The checkpoint to learn from when `--path_t` is not given; fetched where it is published and missing.
+@dataclass(frozen=True)
+class TrainedTeacher:
+    """A finished run of train_teacher.py below an output root.
 
-    A teacher trained here is preferred for the data sets that have no published one.
+    Attributes:
+        path: its last weights.
+        protocol_id: what two runs share that differ in their trial alone.
+        top1: accuracy of the last epoch in per cent, None where the run does not say.
+    """
+
+    path: Path
+    model: str
+    protocol_id: str
+    trial: int
+    epochs: int
+    top1: float | None
+
+    def __str__(self) -> str:
+        accuracy = "accuracy unknown" if self.top1 is None else f"Acc@1 {self.top1:.2f}"
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return f"{self.model}, {epochs}, {accuracy} ({self.path})"
+
+
+def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
+    """The checkpoint to learn from when `--path_t` is not given.
+
+    For CIFAR-100 that is the published file of the network (`DEFAULT_TEACHER` without a name) where it lies in
+    `output`/models, else the one trained there, else the published file, fetched. For other data sets it is the one
+    trained there, of any network without a name. Several trials under one protocol count as one teacher, whose first
+    trial is taken; what was left aside is printed.
 
     Raises:
-        RequestError: there is none, with the commands that would make one.
+        RequestError: there is none, with the commands that would make one; or several were trained, by different
+            protocols or of different networks, and none of them is meant more than the others.
     """
     models = output / "models"
-    published = [t for t in PUBLISHED if dataset == DATASET and t.model == (model or DEFAULT_TEACHER)]
+    model = DEFAULT_TEACHER if model is None and dataset == DATASET else model and MODELS.canonical(model)
+    published = [t for t in PUBLISHED if dataset == DATASET and t.model == model]
+    trained = trained_here(dataset, model, models)
     for teacher in published:
-        if (models / teacher.file).is_file():
-            return models / teacher.file
-    if trained := _trained_here(dataset, model, models):
-        return trained
+        path = models / teacher.file
+        if path.is_file():
+            if trained:
+                say(f"teacher {model}: the published file; --path_t takes one trained here: {_listed(trained)}")
+            return path
+    if trained:
+        return _only_one(trained, dataset).path
     reasons = []
     for teacher in published:
         try:
@@ -47,6 +81,25 @@ def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
         f"{''.join(f'; {reason}' for reason in reasons)}\n"
         f"name one with --path_t, or train it: python train_teacher.py --model {name} --dataset {dataset}"
     )
+
+
+def _only_one(trained: Sequence[TrainedTeacher], dataset: str) -> TrainedTeacher:
+    """The first trial of the one network under one protocol. A short trial run must not stand in for the real one."""
+    if len({(teacher.model, teacher.protocol_id) for teacher in trained}) > 1:
+        raise RequestError(
+            f"several teachers for {dataset} were trained here: {_listed(trained)}\nname the one with --path_t FILE"
+        )
+    if len(trained) > 1:
+        say(f"teacher {trained[0].model}: trial {trained[0].trial} of {len(trained)}; --path_t takes another")
+    return trained[0]
+
+
+def _listed(trained: Sequence[TrainedTeacher]) -> str:
+    """Each protocol's first trial."""
+    firsts: dict[tuple, TrainedTeacher] = {}
+    for teacher in trained:
+        firsts.setdefault((teacher.model, teacher.protocol_id), teacher)
+    return "; ".join(map(str, firsts.values()))
 
 
 def teacher_files(
@@ -70,18 +123,28 @@ def teacher_files(
     return list(zip(paths, names, strict=True))
 
 
-def _trained_here(dataset: str, model: str | None, models: Path) -> Path | None:
-    """The last weights of the first finished run of train_teacher.py that fits."""
+def trained_here(dataset: str, model: str | None, models: Path) -> list[TrainedTeacher]:
+    """The finished runs of train_teacher.py that fit, by their trials; of any network where `model` is None."""
+    found = []
     for config_file in sorted(models.glob("*/config.json")):
+        folder = config_file.parent
         try:
             config = json.loads(config_file.read_text())
-            fits = config["dataset"] == dataset and model in (None, config["model"])
-            weights = config_file.parent / f"{file_name_of(config['model'])}_last.pth"
+            weights = folder / f"{file_name_of(config['model'])}_last.pth"
+            if config["dataset"] != dataset or model not in (None, config["model"]) or not weights.is_file():
+                continue
+            run = (config["protocol_id"], int(config["trial"]), int(config["recipe"]["epochs"]))
+            found.append(TrainedTeacher(weights, config["model"], *run, _top1(folder)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        if fits and weights.is_file():
-            return weights
-    return None
+    return sorted(found, key=lambda teacher: (teacher.trial, teacher.path))
+
+
+def _top1(folder: Path) -> float | None:
+    try:
+        return float(json.loads((folder / "result.json").read_text())["last"]["top1"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def fetch(teacher: PublishedTeacher, output: Path) -> Path:
@@ -126,7 +189,7 @@ def _fetch_from_archive(teacher: PublishedTeacher, output: Path, mend: str) -> N
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Fetch published CIFAR-100 teachers into OUTPUT/models.")
+    parser = make_parser("Fetch published CIFAR-100 teachers into OUTPUT/models.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks; all by default")
     parser.add_argument("--output", type=Path, default=Path("save"))
     arguments = parser.parse_args(argv)

@@ -2,17 +2,18 @@
 
 import signal
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from common.errors import Interrupted, RunError
+from common.errors import Interrupted
 from dataset import Arrays, BatchStream, DatasetEntry
 from engine.compute import Compute
 from engine.deployed import Deployed
+from engine.failures import failure_of, release
 from engine.member import Member
 from engine.progress import Progress
 from models import Features
@@ -32,6 +33,12 @@ class Outcome:
         return Outcome(self.results | other.results, self.failures | other.failures)
 
 
+class StopRequest:
+    """Whether someone asked the command to stop (`stop_requests`)."""
+
+    requested = False
+
+
 def train_group(
     members: Sequence[Member],
     teachers: Sequence[Deployed],
@@ -41,41 +48,42 @@ def train_group(
     entry: DatasetEntry,
     compute: Compute,
     progress: Progress,
+    stop: StopRequest,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Outcome:
     """Train members that share batches and teachers to their ends.
 
     Members may stand at different positions (one may have been interrupted, another be new): the stream
-    starts at the earliest, and a member joins when the stream reaches it. One that fails leaves the group.
+    starts at the earliest, and a member joins when the stream reaches it. One that fails, by whatever exception,
+    leaves the group.
 
     Args:
         held_out: what members are measured on beside the test set, as its own record's test set; None for nothing.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, with every member's state saved.
+        Interrupted: a stop was asked for and members remain; every member's state is saved.
+        Exception: of what members share, the batches and the teachers' pass; states are saved where they can be.
     """
     outcome, active = Outcome(), list(members)
     needs = {name for member in members for name in member.method.reads_of_teacher()}
     teach = teacher_pass(teachers, needs, compute)
 
-    def fail(member: Member, reason: str) -> None:
-        outcome.failures[member.plan.name] = reason
-        active.remove(member)
-        progress.error(reason)
-
     def attempt(member: Member, action: Callable, *arguments) -> bool:
         """Let a member act; where it fails, it leaves the group. Returns whether it is still in."""
+        reason = None
         try:
             with compute.world.together():
                 action(*arguments)
-        except RuntimeError as error:
-            if "deterministic" not in str(error):
+        except Exception as error:
+            reason = failure_of(member, error, compute.world)
+            if reason is None:
+                active.remove(member)  # its state is that of half a step
                 raise
-            fail(
-                member, f"{member.plan.label}: {str(error).split(', but')[0]}; leave out this method or --deterministic"
-            )
-        except RunError as error:
-            fail(member, str(error))
+        if reason is not None:  # the exception, which held the step's tensors, is gone
+            outcome.failures[member.plan.name] = reason
+            active.remove(member)
+            release(member)
+            progress.error(reason)
         return member in active
 
     def save_where_asked(members: Sequence[Member]) -> None:
@@ -93,7 +101,7 @@ def train_group(
 
     # Of a clock that never jumps. What it decides has no influence on the result.
     saved_at = time.monotonic()
-    with _stop_requests() as stop:
+    with _saved_on_error(active):
         for member in [m for m in active if m.finished]:
             # Cut off between its last epoch and its result.
             attempt(member, _conclude, member, outcome, active)
@@ -126,6 +134,21 @@ def train_group(
     return outcome
 
 
+@contextmanager
+def _saved_on_error(active: Sequence[Member]):
+    """Save what members have learned where something breaks that they share: batches, teachers, the terminal."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception:
+        for member in active:
+            if member.meters is not None:  # amid an epoch; else its checkpoint holds all
+                with suppress(Exception):
+                    member.save()
+        raise
+
+
 def _conclude(member: Member, outcome: Outcome, active: list[Member]) -> None:
     outcome.results[member.plan.name] = member.finish()
     active.remove(member)
@@ -152,14 +175,10 @@ def teacher_pass(
     return teach
 
 
-class _Stop:
-    requested = False
-
-
 @contextmanager
-def _stop_requests():
+def stop_requests() -> Iterator[StopRequest]:
     """SIGINT and SIGTERM ask to stop after the current step; a second SIGINT stops at once, unsaved."""
-    stop = _Stop()
+    stop = StopRequest()
 
     def handle(signum, frame):
         if stop.requested and signum == signal.SIGINT:

@@ -15,6 +15,7 @@ import train_student
 import train_teacher
 from dataset import DATASETS, load_arrays
 from distiller_zoo import METHODS
+from engine import cli
 from engine.presets import preset_names
 from engine.recipes import RECIPES
 from models import MODELS, create_model
@@ -115,9 +116,33 @@ def test_usage_errors(capsys, argv):
     with pytest.raises(SystemExit) as stopped:
         train_student.main([*DIGITS, *argv])
     assert stopped.value.code == 2
-    errors = capsys.readouterr().err
-    assert argv[0] in errors.splitlines()[-1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(" (see --help)")
+    assert argv[0] in line
     assert not any(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--epoch", "3"], "unknown flag --epoch, did you mean --epochs or --init_epochs?"),
+        (["--distil", "kd"], "unknown flag --distil, did you mean --distill"),
+        (["--learn=0.1"], "unknown flag --learn, did you mean --learning_rate?"),
+        (["--no_such_option", "1"], "unknown flag --no_such_option (see"),
+        (["--print_frq", "1"], "unknown flag --print_frq (see"),  # what has no effect is not offered
+        (["--epochs", "3", "4"], "unexpected '4'"),
+        (["--lr_decay_epochs", "10,b"], "--lr_decay_epochs: '10,b' is no list of integers such as 150,180,210"),
+        (["--epochs", "three"], "--epochs: 'three' is not an integer"),
+        (["--kd_T", "hot"], "--kd_T: 'hot' is not a finite number"),
+        (["-r", "much"], "-r/--gamma: 'much' is not a number"),
+    ],
+    ids=lambda value: " ".join(value) if type(value) is list else "",
+)
+def test_what_usage_errors_say(capsys, argv, message):
+    with pytest.raises(SystemExit):
+        train_student.main([*DIGITS, *argv])
+    assert message in capsys.readouterr().err
 
 
 def test_missing_required_option(capsys):
@@ -327,6 +352,11 @@ def test_help(capsys, script):
     text = capsys.readouterr().out
     assert script.__doc__.split(",")[0].split(".")[0] in " ".join(text.split())
     assert "--dataset" in text
+    usage = text.split("\n\n")[0]
+    assert len(usage.splitlines()) == 1
+    assert ("--path CKPT" in usage) == (script is evaluate_script)  # what must be given
+    assert not re.search(r"\{[^}]*(\b\w+\b)[^}]*,\1\b", text)  # a choice that holds a comma looks like two
+    assert not any(flag in text for flag in ("--print_freq", "--tb_freq", "--num_workers"))
 
 
 def test_evaluate_prints_a_line_or_json(capsys, teacher):
@@ -349,3 +379,63 @@ def test_short_flags_and_aliases_of_repdistiller(teacher, capsys):
         r"S_resnet8_T_resnet8_digits_hint_r_0\.5_a_0\.25_b_7_trial_3_[0-9a-f]{8}", folder_of("save").name
     )
     assert (ROOT / "train_student.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "more"), [(["all"], []), (["all", "kd"], []), (["crd+kd", "fitnet", "all"], ["crd+kd"])]
+)
+def test_all_methods_beside_others(given, more):
+    assert sorted(cli.chosen_methods(given)) == sorted([*METHODS, *more])
+
+
+MEANINGLESS = ["--print_freq", "100", "--num_workers", "8", "--tb_freq=500"]
+
+
+@pytest.mark.parametrize("train_one", [lambda *extra: train("none", output="save", extra=extra), None])
+def test_flags_of_repdistiller_that_mean_nothing_here(train_one, capsys):
+    """Its command lines work, it is said once, and the run is the same one."""
+    train_one = train_one or (lambda *extra: train_alone("save", *extra))
+    assert train_one() == 0
+    assert "without effect" not in capsys.readouterr().out
+    assert train_one(*MEANINGLESS) == 0
+    out, errors = capsys.readouterr()
+    assert out.count("without effect here: --print_freq, --num_workers, --tb_freq (docs/protocol.md, ") == 1
+    assert "already finished: none in " in out
+    assert errors == ""
+    folder_of("save")
+
+
+@pytest.mark.parametrize("script", [train_student, train_teacher])
+def test_every_flag_of_repdistiller_is_in_the_table_and_accepted(script, capsys):
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    table = page[page.index("## RepDistiller's flags") :].split("\n## ")[0]
+    own = ["--model", "resnet8"]
+    if script is train_student:
+        own = [
+            "--model_s",
+            "resnet8",
+            "--path_t",
+            "x",
+            "--kd_T",
+            "4",
+            "--distill",
+            "crd",
+            "-r",
+            "1",
+            "-a",
+            "0",
+            "-b",
+            "0.8",
+            "--trial",
+            "1",
+            "--init_epochs",
+            "30",
+        ]
+        own += ["--feat_dim", "128", "--mode", "exact", "--nce_k", "1", "--nce_t", "0.1", "--nce_m", "0.5"]
+        own += ["--hint_layer", "2"]
+    shared = ["--save_freq", "40", "--batch_size", "64", "--epochs", "240", "--learning_rate", "0.05", "-t", "1"]
+    shared += ["--lr_decay_epochs", "150,180,210", "--lr_decay_rate", "0.1", "--weight_decay", "5e-4"]
+    argv = [*own, *shared, "--momentum", "0.9", "--dataset", "cifar100", *MEANINGLESS]
+    assert script.parse(argv).epochs == 240
+    flags = {word.split("=")[0] for word in argv if word.startswith("-")}
+    assert [flag for flag in sorted(flags) if f"`{flag}" not in table] == []

@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import RequestError
 from distiller_zoo import METHODS, Pair, create_method
+from engine.member import Member
 from models import create_model
 from tests.helpers import (
     DIGITS,
@@ -18,8 +19,10 @@ from tests.helpers import (
     assert_same,
     environment,
     folder_of,
+    folders_of,
     load,
     outcome_of,
+    read_json,
     read_metrics,
     stop_after_epoch,
     stop_at_step,
@@ -146,10 +149,37 @@ def test_a_cut_between_the_last_epoch_and_the_result(tmp_path, monkeypatch):
     assert_same(outcome_of(folder), outcome_of(folder_of(tmp_path / "whole")))
 
 
-def test_a_stop_that_comes_when_all_is_done_is_no_interruption(tmp_path, monkeypatch):
-    stop_after_epoch(monkeypatch, 2)
-    assert train("none", output=tmp_path) == 0
+def test_a_stop_that_comes_when_all_is_done(tmp_path, monkeypatch, capsys):
+    """The run is finished; the exit code still keeps a script around it from going on to its next command."""
+    with monkeypatch.context() as patch:
+        stop_after_epoch(patch, 2)
+        assert train("none", output=tmp_path) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted; all runs of this command are finished\n"
     assert (folder_of(tmp_path) / "result.json").exists()
+    assert train("none", output=tmp_path) == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_in_the_last_evaluation_of_a_group(signum, teacher, tmp_path, monkeypatch, capsys):
+    """The group is finished, and the next one is not begun; mlkd wants two views of each image, kd one."""
+    original, asked = Member.finish_epoch, []
+
+    def finish_epoch(self, *arguments):
+        if not asked:
+            asked.append(self)
+            signal.raise_signal(signum)
+        original(self, *arguments)
+
+    options = {"output": tmp_path, "teacher": teacher, "extra": ["--epochs", "1"]}
+    monkeypatch.setattr(Member, "finish_epoch", finish_epoch)
+    assert train("kd", "mlkd", **options) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted; the state is saved, the same command continues\n"
+    (folder,) = folders_of(tmp_path)
+    assert read_json(folder / "config.json")["method"] == "kd"
+    assert (folder / "result.json").exists()
+    assert train("kd", "mlkd", **options) == 0
+    assert all((folder / "result.json").exists() for folder in folders_of(tmp_path))
+    assert len(folders_of(tmp_path)) == 2
 
 
 LONG = ("--dataset", "digits", "--recipe", "repdistiller", "--epochs", "12", "--batch_size", "250")

@@ -15,7 +15,7 @@ import torch
 
 from common.errors import RequestError
 from dataset import DATASETS, Batch
-from distiller_zoo import METHODS, Weights, options_of
+from distiller_zoo import METHODS, Weights, method_class, options_of
 from engine.compute import Compute
 from engine.member import Member
 from engine.plan import RunPlan, TeacherFile
@@ -93,14 +93,16 @@ def batch_of(views: int, epoch: int) -> Batch:
     return Batch(images()[: len(index)], train_labels()[index], index, None, epoch, 0, seed=1)
 
 
-def member_of(name: str, teacher: str, student: str, folder: Path) -> Member:
+def member_of(name: str, teacher: str, student: str, folder: Path, **given: float) -> Member:
+    """The run; `given` are values of its recipe."""
     options = {option: parameter.default for option, parameter in options_of(name).items()}
-    count = METHODS[name].min_teachers
+    method = method_class(name)
+    count = method.min_teachers
     files = (TeacherFile(teacher, Path(f"{teacher}.pth"), "0" * 64),) * count
-    weights = METHODS[name].weights
+    weights = method.weights
     if name not in CROSS_ENTROPY_ALONE:
         weights = Weights(0, 0 if weights.beta else weights.alpha, weights.beta)
-    recipe = resolve_recipe("repdistiller", MODELS[student], {"weight_decay": 0.0})
+    recipe = resolve_recipe("repdistiller", MODELS[student], {"weight_decay": 0.0, **given})
     plan = RunPlan("student", ENTRY.name, student, name, options, weights, 4.0, files, recipe, "fp32", 1, 1)
     return Member(plan, ENTRY, (teacher_of(teacher)[0],) * count, folder, writes=False)
 
@@ -141,6 +143,41 @@ def test_one_step_or_one_sentence(name, teacher, student, tmp_path):
     assert changed_by_step(member, features, "student")
     without = [key for key, p in member.method.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
+
+
+@pytest.mark.parametrize(
+    ("name", "student", "given", "rate"),
+    [
+        ("factor", "resnet20", {}, 0.01),  # where the main stage has 0.05
+        ("factor", "MobileNetV2", {}, 0.01),  # as the main stage has
+        ("factor", "resnet20", {"learning_rate": 0.002}, 0.002),
+        ("factor+hint", "resnet20", {}, 0.01),
+        ("fsp", "resnet20", {}, 0.05),
+    ],
+)
+def test_the_rate_of_the_initial_stage(name, student, given, rate, tmp_path):
+    member = member_of(name, "resnet56", student, tmp_path, **given)
+    member.start(COMPUTE, train_labels(), STEPS_PER_EPOCH)
+    features = teacher_of("resnet56")[1]
+    changed_by_step(member, features, "method")
+    assert [group["lr"] for group in member.optimizer.param_groups] == [rate]
+    begin_main_stage(member)
+    changed_by_step(member, features, "method")
+    assert [group["lr"] for group in member.optimizer.param_groups] == [member.plan.recipe.learning_rate]
+
+
+def test_the_paraphrasers_first_step(tmp_path):
+    """0.01 times the gradient of the mean squared error, and of the weight decay beside it, as published."""
+    member = member_of("factor", "resnet56", "resnet20", tmp_path, weight_decay=0.1)
+    member.start(COMPUTE, train_labels(), STEPS_PER_EPOCH)
+    method, features = member.method, teacher_of("resnet56")[1].first(BATCH_SIZE)
+    f_t = features.stages[-1]
+    before = {key: p.detach().clone() for key, p in method.paraphraser.named_parameters()}
+    error = (method.paraphraser(f_t) - f_t).square().mean()
+    gradients = torch.autograd.grad(error, list(method.paraphraser.parameters()))
+    changed_by_step(member, features, "method")
+    for (key, moved), gradient in zip(method.paraphraser.named_parameters(), gradients, strict=True):
+        torch.testing.assert_close(moved, before[key] - 0.01 * (gradient + 0.1 * before[key]), rtol=1e-5, atol=1e-7)
 
 
 def test_the_pairs_are_the_published_ones():

@@ -117,6 +117,27 @@ def test_every_row_can_be_run(pair):
     create_method(pair.method, Pair(student, (teacher,), 50_000), pair.options)
 
 
+@pytest.mark.parametrize(
+    ("method", "teacher", "student", "options"),
+    [
+        ("sdd_dkd", "resnet110", "resnet32", {"dkd_beta": 2}),
+        ("sdd_dkd", "wrn_40_2", "wrn_40_1", {"dkd_beta": 6}),
+        ("sdd_dkd", "vgg13", "MobileNetV2", {"dkd_beta": 6, "sdd_scales": "1,2,4"}),
+        ("sdd", "ResNet50", "vgg8", {"sdd_scales": "1,2,4"}),
+        ("itrd", "wrn_40_2", "wrn_16_2", {"itrd_mutual": 1, "itrd_alpha": 1.01}),
+    ],
+)
+def test_what_some_rows_say(method, teacher, student, options):
+    row = published_for(method, [teacher], student)
+    assert (row.beta, row.options) == (None, options)
+
+
+def test_sdd_takes_three_scales_across_families_and_two_within():
+    rows = [pair for pair in published_pairs() if "sdd_scales" in pair.options]
+    families = [MODELS[pair.teacher].family == MODELS[pair.student].family for pair in rows]
+    assert [pair.options["sdd_scales"] for pair in rows] == ["1,2" if same else "1,2,4" for same in families]
+
+
 def test_no_row_twice():
     rows = [(pair.method, pair.teacher, pair.student) for pair in published_pairs()]
     assert len(rows) == len(set(rows))
@@ -124,13 +145,19 @@ def test_no_row_twice():
     assert published_for("none", [], "resnet20") is None
 
 
-def test_paper_weights_are_taken_on_request_and_yield_to_the_user(teacher, tmp_path, monkeypatch):
+def test_paper_weights_are_taken_on_request_and_yield_to_the_user(teacher, tmp_path, monkeypatch, capsys):
     from distiller_zoo import published
 
+    monkeypatch.setattr("engine.paper_weights.DATASET", "digits")
     row = published.PublishedPair("crd", "resnet8", "resnet8", 0.3, {"nce_t": 0.1, "nce_k": 32}, "a paper")
     monkeypatch.setattr(published, "published_pairs", lambda: (row,))
     extra = ["--paper_weights", "--epochs", "1"]
-    assert train("crd", "none", output=tmp_path / "paper", teacher=teacher, extra=extra) == 0
+    assert train("crd", "none", "kd", "crd+kd", output=tmp_path / "paper", teacher=teacher, extra=extra) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--paper_weights: ")]
+    assert said == [
+        "--paper_weights: crd, resnet8 → resnet8: beta=0.3, nce_t=0.1 (a paper)",
+        "--paper_weights: kd, crd+kd, resnet8 → resnet8: nothing is published; the defaults stay",
+    ]
     config = read_json(folder_of(tmp_path / "paper", "crd") / "config.json")
     assert config["weights"]["beta"] == 0.3
     assert (config["options"]["nce_t"], config["options"]["nce_k"]) == (0.1, 64)  # the helper gives --nce_k 64
@@ -139,3 +166,14 @@ def test_paper_weights_are_taken_on_request_and_yield_to_the_user(teacher, tmp_p
     assert read_json(folder_of(tmp_path / "user") / "config.json")["weights"]["beta"] == 2
     assert train("crd", output=tmp_path / "plain", teacher=teacher, extra=extra[1:]) == 0
     assert read_json(folder_of(tmp_path / "plain") / "config.json")["weights"]["beta"] == 0.8
+
+
+def test_paper_weights_are_of_one_data_set(teacher, tmp_path, monkeypatch, capsys):
+    from distiller_zoo import published
+
+    row = published.PublishedPair("crd", "resnet8", "resnet8", 0.3, {}, "a paper")
+    monkeypatch.setattr(published, "published_pairs", lambda: (row,))
+    assert train("crd", output=tmp_path, teacher=teacher, extra=["--paper_weights", "--epochs", "1"]) == 0
+    assert read_json(folder_of(tmp_path) / "config.json")["weights"]["beta"] == 0.8
+    said = "--paper_weights: papers give them for cifar100; on digits nothing is changed"
+    assert said in capsys.readouterr().out.splitlines()

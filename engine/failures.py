@@ -1,0 +1,57 @@
+"""What becomes of an exception that one run of a group raises: a line for people, a traceback in the run's folder."""
+
+import contextlib
+import gc
+import traceback
+
+import torch
+
+from common.errors import RequestError, RunError
+from common.files import write_text
+from engine.member import Member
+from engine.parallel import World
+
+TRACEBACK = "error.txt"
+
+
+def failure_of(member: Member, error: Exception, world: World) -> str | None:
+    """What to say of an exception that a member raised, where it is a failure of that run alone.
+
+    An unforeseen one leaves its traceback in `TRACEBACK` in the run's folder.
+
+    Returns:
+        One or two lines; None where others cannot go on either: other processes wait for this one amid the step.
+    """
+    label = member.plan.label
+    if isinstance(error, RunError):
+        return str(error)
+    if isinstance(error, RequestError):
+        return f"{label}: {error}"
+    words = str(error).splitlines()[:1]
+    if isinstance(error, RuntimeError) and "deterministic" in str(error):
+        return f"{label}: {words[0].split(', but')[0]}; leave out this method or --deterministic"
+    if world.size > 1:
+        return None
+    path = member.folder.path / TRACEBACK
+    with contextlib.suppress(RunError):  # on a full disk the line alone must do
+        write_text(path, "".join(traceback.format_exception(error)))
+    what = ": ".join([type(error).__name__, *words])
+    if isinstance(error, torch.OutOfMemoryError):
+        what = "out of memory; give fewer methods at a time or a smaller --batch_size"
+    epoch, step = member.position
+    return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
+
+
+def forget_failure(member: Member) -> None:
+    """Remove the traceback of an earlier attempt."""
+    path = member.folder.path / TRACEBACK
+    if path.exists():
+        member.folder.discard(path)
+
+
+def release(member: Member) -> None:
+    """Let go of all tensors of a member that has failed, so that their memory serves the others."""
+    plan, folder = member.plan, member.folder
+    vars(member).clear()
+    member.plan, member.folder = plan, folder
+    gc.collect()  # networks and compiled functions hold each other
