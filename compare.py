@@ -12,6 +12,7 @@ from pathlib import Path
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError, RunError
 from common.files import write_text
+from reporting.literature import literature
 from reporting.published import compare_with_published
 from reporting.query import Condition, group_runs, select_runs
 from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
@@ -20,6 +21,7 @@ from reporting.selection import SELECTIONS, select_epochs
 from reporting.table import tabulate
 from reporting.web import web
 
+DEFAULT_ROOT = "save"
 READING_FORMATS = ("terminal", "markdown", "latex")  # a page sorts and hides rows itself, programs want all
 
 
@@ -51,13 +53,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--top", type=int, metavar="N", help="only the N best methods of a pair, beside kd and the student alone"
     )
-    parser.add_argument("--published", action="store_true", help="published figures beside ours, and what differs")
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="published figures beside ours, and what differs; alone where there are no runs",
+    )
     parser.add_argument(
         "--analysis", type=Path, metavar="FOLDER", help="html only: with what scripts/analyse.py has written there"
     )
-    arguments = parser.parse_intermixed_args(argv)
-    arguments.roots = arguments.roots or ["save"]
-    return arguments
+    return parser.parse_intermixed_args(argv)
 
 
 def chosen_format(name: str | None, out: Path | None) -> str:
@@ -104,6 +108,11 @@ def build_report(
     return Report(table, notes + left_out, skipped + list(dict.fromkeys(without_figure)), chosen, compared)
 
 
+def holds_runs(root: str) -> bool:
+    runs, _ = read_runs([root]) if os.path.isdir(root) else ([], [])
+    return bool(runs)
+
+
 def write(out: Path, text: str) -> None:
     """Write `text` whole or not at all."""
     target = out.resolve()
@@ -142,8 +151,15 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.top is not None and (arguments.top < 1 or arguments.published or name not in READING_FORMATS):
         formats = ", ".join(READING_FORMATS)
         raise RequestError(f"--top takes a number from 1 on, and shortens our own tables in {formats} only")
-    report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
-    report = replace(report, top=arguments.top)
+    if arguments.published and not arguments.roots and not holds_runs(DEFAULT_ROOT):
+        empty, _ = tabulate([])
+        report = Report(
+            empty, ["no runs of your own in save yet: published figures alone"], [], literature=literature()
+        )
+    else:
+        roots = arguments.roots or [DEFAULT_ROOT]
+        report = build_report(roots, arguments.where, arguments.by, arguments.select, arguments.published)
+        report = replace(report, top=arguments.top)
     if name == "html":
         words = sys.argv[1:] if argv is None else argv
         command = shlex.join(["python", "compare.py", *words])

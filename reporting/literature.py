@@ -6,16 +6,17 @@ from reporting.layout import BEST, Shown, number, ranked, signed
 from reporting.published import published_figures
 
 LEGEND = (
-    "Published test accuracy (top-1, %) by the method's authors, or by RepDistiller for the methods that it re-ran; none "
-    "was measured here. Epoch: which one the figure is of; the best one on the test set lies above the last. Mean gain "
-    "is over the student alone, over the pairs given (of all where no number stands behind it). Bold marks the best of a "
-    "column. Sources: results/published/README.md."
+    "Published test accuracy (top-1, %) by the method's authors, or by RepDistiller for the methods that it re-ran; "
+    "none was measured here. Epoch: which one the figure is of; the best one on the test set lies above the last. Mean "
+    "gain is over the student alone, in points, over all pairs or over as many as stand behind it. Bold marks the best "
+    "of a pair. Sources: results/published/README.md."
 )
 RECIPE, EPOCHS = "repdistiller", 240  # the protocol that most papers of the field share
+REFERENCES = ["teacher", "student alone"]
 FEWEST = 60  # figures of a pair that make it one of the field's usual ones
 
 
-def literature(dataset: str) -> pd.DataFrame:
+def literature(dataset: str = "cifar100") -> pd.DataFrame:
     """A row per method, selection of the epoch, teacher and student: the authors' own `top1` (%) under one protocol.
 
     Of several own figures the first of the file counts. `gain` is over the student alone of RepDistiller's protocol.
@@ -38,16 +39,16 @@ def arrange_literature(rows: pd.DataFrame) -> Shown:
     """One table, the highest mean gain first; teacher and student alone above."""
     figures = rows.pivot(index="distill", columns=["teacher", "student"], values="top1")
     pairs = list(dict.fromkeys(zip(rows.teacher, rows.student, strict=True)))
-    by_method = rows.groupby("distill").agg(gain=("gain", "mean"), n=("gain", "count"), selection=("selection", "first"))
-    references = ["teacher", "student alone"]
-    order = by_method.drop(references).sort_values("gain", ascending=False).index
-    by_method, figures = by_method.loc[[*references, *order]], figures.loc[[*references, *order], pairs]
-    cells, marks = pd.DataFrame({"method": figures.index, "epoch": by_method.selection.to_numpy()}), {}
+    by_method = rows.groupby("distill").agg(gain=("gain", "mean"), n=("gain", "count"), epoch=("selection", "first"))
+    names = [*REFERENCES, *by_method.drop(REFERENCES).sort_values("gain", ascending=False).index]
+    by_method, figures = by_method.loc[names], figures.loc[names, pairs]
+    cells, marks = pd.DataFrame({"method": names, "epoch": by_method.epoch.to_numpy()}), {}
     for position, pair in enumerate(pairs, 2):
         cells[" → ".join(pair)] = figures[pair].map(number).to_numpy()
-        best = ranked(figures[pair].where(~figures.index.isin(references)))
+        best = ranked(figures[pair].where(~figures.index.isin(REFERENCES)))
         marks |= {(row, position): mark for row, mark in best.items() if mark == BEST}
-    partial = by_method.n.lt(len(pairs))
-    gains = [signed(gain) + (f" ({n})" if few else "") for gain, n, few in zip(by_method.gain, by_method.n, partial)]
-    cells["mean gain"] = ["", "", *gains[2:]]
-    return Shown(f"{rows.dataset.iloc[0]}: published, {RECIPE} protocol, {EPOCHS} epochs", "all pairs", cells, marks)
+    counts = [f" ({n})" if n < len(pairs) else "" for n in by_method.n]
+    gains = [signed(gain) + count for gain, count in zip(by_method.gain, counts, strict=True)]
+    cells["mean gain"] = ["" if name in REFERENCES else gain for name, gain in zip(names, gains, strict=True)]
+    heading = f"{rows.dataset.iloc[0]}: published, {RECIPE} protocol, {EPOCHS} epochs"
+    return Shown(heading, "all pairs", cells, marks)

@@ -1,11 +1,13 @@
 """All that a page says, before it has a format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from reporting.layout import Shown, arrange, legend
+from reporting.literature import LEGEND as LITERATURE
+from reporting.literature import arrange_literature
 from reporting.published import LEGEND, arrange_published
 from reporting.runs import Run, Skipped
 from reporting.selection import LEFT_OUT
@@ -25,6 +27,7 @@ class Report:
         skipped: what was not counted.
         runs: the finished runs behind the table, each with `folder`, `config_path`, `config` and `metrics()`, which
             reads a run's epochs when it is called.
+        literature: the rows of `literature.literature`, where there are no runs to set beside published figures.
         top: how many methods the tables for people show; None: all (see `layout.arrange`).
         published: the rows of `published.compare_with_published`, where those are asked for in place of the table.
     """
@@ -34,22 +37,32 @@ class Report:
     skipped: list[Skipped]
     runs: Sequence[Run] = ()
     published: pd.DataFrame | None = None
+    literature: pd.DataFrame | None = None
     top: int | None = None
 
     @property
     def data(self) -> pd.DataFrame:
         """What formats for programs hold."""
+        if self.literature is not None:
+            return self.literature
         return self.table if self.published is None else self.published
 
     def tables(self) -> Iterator[tuple[Shown, bool]]:
         """Each table for people, and whether its heading differs from the one before."""
         heading = None
-        for shown in arrange(self.table, self.top) if self.published is None else arrange_published(self.published):
+        for shown in self._arranged():
             yield shown, shown.heading != heading
             heading = shown.heading
 
+    def _arranged(self) -> Iterable[Shown]:
+        if self.literature is not None:
+            return [arrange_literature(self.literature)]
+        return arrange(self.table, self.top) if self.published is None else arrange_published(self.published)
+
     def legend(self) -> str:
         """What stands below the tables."""
+        if self.literature is not None:
+            return LITERATURE
         if self.table.empty:
             return NOTHING_LEFT if any(entry.state == LEFT_OUT for entry in self.skipped) else NOTHING
         if self.published is None:

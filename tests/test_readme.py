@@ -17,6 +17,16 @@ README = (ROOT / "README.md").read_text()
 PARTS = ("common", "models", "distiller_zoo", "dataset", "engine", "reporting", "presets")  # what training takes
 
 
+def section_of(heading):
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    return section
+
+
+def compared(*words, cwd=ROOT):
+    command = [sys.executable, str(ROOT / "compare.py"), *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture
 def readme_method(monkeypatch):
     """The method of README's example, registered for the length of the test."""
@@ -87,15 +97,32 @@ def test_every_flag_that_it_shows_is_known():
 
 
 @pytest.mark.parametrize(
-    ("heading", "records"),
-    [("Two commands", ["digits_demo"]), ("Short runs on CIFAR-100", ["std_ablation", "cifar100_short"])],
+    ("heading", "commands"),
+    [
+        ("Two commands", ["results/digits_demo"]),
+        ("Which methods win", ["results/cifar100_one_epoch --top 8", "results/std_ablation results/cifar100_short"]),
+    ],
 )
-def test_tables_are_those_of_the_records(heading, records):
+def test_tables_are_those_of_the_records(heading, commands):
     """Every table of the section stands in what compare.py prints of the records that lie beside it."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
-    tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
-    command = [sys.executable, str(ROOT / "compare.py"), *(str(ROOT / "results" / name) for name in records)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    tables = re.findall(r"(?:^\|.*\n)+", section_of(heading), re.MULTILINE)
+    printed = "".join(compared(*command.split()) for command in commands)
     assert tables
     for table in tables:
         assert table in printed
+    if heading == "Which methods win":
+        for command in commands:
+            assert f"`python compare.py {command}`" in section_of(heading)
+
+
+def test_published_gains_are_those_of_the_table(tmp_path):
+    """In words, of methods that have all pairs, the highest first."""
+    (sentence,) = re.findall(r"in points\): (.*?)\.\n", section_of("Which methods win"), re.DOTALL)
+    said = dict(re.findall(r"(\S+) (\+\d\.\d\d)", sentence))
+    rows = [
+        re.split(r" *\| *", line)[1:-1] for line in compared("--published", cwd=tmp_path).splitlines() if "|" in line
+    ]
+    gains = {name: gain for name, *_, gain in rows if re.fullmatch(r"\+\d\.\d\d", gain)}
+    assert said["kd"] == gains["kd"]
+    assert list(said.items()) == [(name, gain) for name, gain in gains.items() if name in said]
+    assert set(gains) - set(said) == {name for name, gain in gains.items() if float(gain) < float(gains["kd"])}
