@@ -225,10 +225,12 @@ def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> d
 def listing() -> str:
     """All methods, models, data sets, recipes and presets, a line each."""
     lines = ["methods (--distill)"]
-    for name, method in METHODS.items():
-        aliases = f" ({', '.join(METHODS.aliases_of(name))})" if METHODS.aliases_of(name) else ""
-        w = method.weights
-        lines.append(f"  {name + aliases:<24} -r {w.gamma:g} -a {w.alpha:g} -b {w.beta:g}  {method.paper}")
+    aliases = {name: ", ".join(METHODS.aliases_of(name)) for name in sorted(METHODS)}
+    shown = {name: f"{name} ({others})" if others else name for name, others in aliases.items()}
+    for name, text in shown.items():
+        method, w = METHODS[name], METHODS[name].weights
+        weights = f"-r {w.gamma:g} -a {w.alpha:g} -b {w.beta:g}"
+        lines.append(f"  {text:<{max(map(len, shown.values()))}}  {weights}  {method.paper}")
     lines.append("models (--model_s, --model_t)")
     lines += [f"  {name:<24} {entry.summary}" for name, entry in MODELS.items()]
     lines.append("data sets (--dataset)")

@@ -281,7 +281,7 @@ def _hardware(environment: object) -> str:
     device, processor = environment.get("device"), environment.get("processor")
     if device == "cpu" and isinstance(processor, str) and processor:
         threads = environment.get("threads")
-        return printable(processor) + (f", {threads} threads" if isinstance(threads, int) else "")
+        return printable(processor) + (f", {threads} thread{'s' * (threads != 1)}" if isinstance(threads, int) else "")
     return printable(device) if isinstance(device, str) else ""
 
 
