@@ -84,16 +84,24 @@ def build_report(
 ) -> Report:
     """What lies below `roots`, for the conditions, groups and figure that the flags of the same names ask for.
 
+    Without `roots` that is DEFAULT_ROOT; published figures stand alone where it holds no runs.
+
     Raises:
         RequestError: there is no run at all, or a condition or group that no run knows.
     """
     conditions = [Condition.parse(argument) for argument in where]
+    alone = published and not roots
+    if alone and not os.path.isdir(DEFAULT_ROOT):
+        return literature_report()
+    roots = roots or [DEFAULT_ROOT]
     hint = "make one with `python train_student.py --distill std`"
     for root in roots:
         if not os.path.isdir(root):
             what = "is not a folder" if os.path.lexists(root) else "does not exist"
             raise RequestError(f"{root} {what}, so there are no runs to compare; name a folder of runs or {hint}")
     runs, skipped = read_runs(roots)
+    if alone and not runs:
+        return literature_report()
     if not runs and all(entry.state in ("foreign", "unreadable") for entry in skipped):
         others = f" ({len(skipped)} folders are foreign or unreadable, e.g. {skipped[0]})" if skipped else ""
         raise RequestError(f"no runs below {', '.join(roots)}{others}; name a folder of runs or {hint}")
@@ -108,9 +116,11 @@ def build_report(
     return Report(table, notes + left_out, skipped + list(dict.fromkeys(without_figure)), chosen, compared)
 
 
-def holds_runs(root: str) -> bool:
-    runs, _ = read_runs([root]) if os.path.isdir(root) else ([], [])
-    return bool(runs)
+def literature_report() -> Report:
+    """Published figures alone."""
+    empty, _ = tabulate([])
+    note = f"no runs of your own in {DEFAULT_ROOT} yet: published figures alone"
+    return Report(empty, [note], [], literature=literature())
 
 
 def write(out: Path, text: str) -> None:
@@ -151,15 +161,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.top is not None and (arguments.top < 1 or arguments.published or name not in READING_FORMATS):
         formats = ", ".join(READING_FORMATS)
         raise RequestError(f"--top takes a number from 1 on, and shortens our own tables in {formats} only")
-    if arguments.published and not arguments.roots and not holds_runs(DEFAULT_ROOT):
-        empty, _ = tabulate([])
-        report = Report(
-            empty, ["no runs of your own in save yet: published figures alone"], [], literature=literature()
-        )
-    else:
-        roots = arguments.roots or [DEFAULT_ROOT]
-        report = build_report(roots, arguments.where, arguments.by, arguments.select, arguments.published)
-        report = replace(report, top=arguments.top)
+    report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
+    report = replace(report, top=arguments.top)
     if name == "html":
         words = sys.argv[1:] if argv is None else argv
         command = shlex.join(["python", "compare.py", *words])

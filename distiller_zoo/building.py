@@ -43,7 +43,7 @@ def canonical_method(name: str) -> str:
     return method_class(name).name
 
 
-def options_of(name: str) -> dict[str, inspect.Parameter]:
+def options_of(name: str) -> Mapping[str, inspect.Parameter]:
     """The options of a method: the keyword-only parameters of its constructor, with annotation and default.
 
     Of a combination those of all its parts; one that two parts have with different defaults is METHOD.OPTION in each.

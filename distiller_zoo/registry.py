@@ -1,7 +1,10 @@
 """Which methods exist, and what each declares."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
+from types import MappingProxyType
 from typing import Literal, get_args, get_origin
 
 from common.registry import Registry
@@ -30,10 +33,11 @@ def register_method(name: str, *, aliases: tuple[str, ...] = ()):
     return register
 
 
-def declared_options(cls: type[Method]) -> dict[str, inspect.Parameter]:
+@cache  # each registration compares with all before it
+def declared_options(cls: type[Method]) -> Mapping[str, inspect.Parameter]:
     """The keyword-only parameters of a method's constructor, with annotation and default."""
     parameters = inspect.signature(cls.__init__, eval_str=True).parameters.values()
-    return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return MappingProxyType({p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY})
 
 
 def _check_needs(cls: type[Method]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from common.errors import RequestError
 from common.registry import Registry
+from common.words import counted
 from dataset import Augmentation
 from models import ModelEntry
 
@@ -47,8 +48,7 @@ class Recipe:
 
     def protocol(self) -> str:
         """One line for people: what two runs must share to be compared."""
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        return f"{self.name}, {epochs}, batch {self.batch_size}"
+        return f"{self.name}, {counted(self.epochs, 'epoch')}, batch {self.batch_size}"
 
     @property
     def share(self) -> float:

@@ -15,6 +15,7 @@ from common.command import make_parser, say
 from common.download import download
 from common.errors import RequestError
 from common.files import write_bytes
+from common.words import counted
 from dataset import DATASETS
 from engine.weights import load_network
 from models import MODELS
@@ -41,8 +42,7 @@ class TrainedTeacher:
 
     def __str__(self) -> str:
         accuracy = "accuracy unknown" if self.top1 is None else f"Acc@1 {self.top1:.2f}"
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        return f"{self.model}, {epochs}, {accuracy} ({self.path})"
+        return f"{self.model}, {counted(self.epochs, 'epoch')}, {accuracy} ({self.path})"
 
 
 def default_teacher(dataset: str, model: str | None, output: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from common.errors import RequestError
+from common.words import counted
 from reporting.layout import NAMES, Shown, number, signed
 from reporting.runs import Run
 from reporting.table import PAIR
@@ -196,8 +197,7 @@ def arrange_published(compared: pd.DataFrame) -> Iterator[Shown]:
             }
             for row in pair.itertuples()
         ]
-        length = "1 epoch" if first.our_epochs == 1 else f"{first.our_epochs} epochs"
-        title = f"{_title(teacher, student)}: ours {length}, {first.our_selection}"
+        title = f"{_title(teacher, student)}: ours {counted(first.our_epochs, 'epoch')}, {first.our_selection}"
         note = "Sources: " + "; ".join(f"{i} {source}" for i, source in enumerate(sources, 1)) + "."
         disagree = [
             f"{row.method} {number(row.lowest)} to {number(row.highest)} ({row.sources})"

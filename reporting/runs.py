@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median_high, median_low
 from typing import Any
 
+from common.words import counted
 from reporting.curves import history_of
 from reporting.files import (
     BrokenError,
@@ -281,7 +282,7 @@ def _hardware(environment: object) -> str:
     device, processor = environment.get("device"), environment.get("processor")
     if device == "cpu" and isinstance(processor, str) and processor:
         threads = environment.get("threads")
-        return printable(processor) + (f", {threads} thread{'s' * (threads != 1)}" if isinstance(threads, int) else "")
+        return printable(processor) + (f", {counted(threads, 'thread')}" if isinstance(threads, int) else "")
     return printable(device) if isinstance(device, str) else ""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from common.words import counted
 from reporting.layout import ALPHA, number, signed
 from reporting.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, compare_means
 from reporting.table import GROUP, PAIR
@@ -58,7 +59,7 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
         lead = signed(first.top1_mean - rival.top1_mean)
         difference = compare_means(first["values"], rival["values"])
         comparisons.append((f"{lead} over the next, {rival.method}", difference, len(others)))
-    winner = f"{first.method} {number(first.top1_mean)} ± {number(first.top1_std) or '–'} ({_trials(first.n)})"
+    winner = f"{first.method} {number(first.top1_mean)} ± {number(first.top1_std) or '–'} ({counted(first.n, 'trial')})"
     if not comparisons:
         return Verdict(where, winner, "the only figure, with nothing to compare it with.")
     tested = any(difference.verdict == TESTED for _, difference, _ in comparisons)
@@ -103,7 +104,3 @@ def _place(row: pd.Series) -> str:
 def _listed(names: pd.Series | pd.Index) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _trials(n: int) -> str:
-    return f"{n} trial{'s' if n > 1 else ''}"
