@@ -60,6 +60,12 @@ def parse(argv: list[str] | None):
     )
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     parser.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
+    parser.add_argument(
+        "--group_size",
+        type=int,
+        metavar="N",
+        help="train N runs at a time: less memory, first rows earlier, all a little later; default: all that can share",
+    )
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
     cli.add_method_arguments(parser)
@@ -99,6 +105,8 @@ def main(argv: list[str] | None = None) -> int:
         return DONE
     if arguments.kd_T <= 0:
         raise RequestError(f"--kd_T is {arguments.kd_T}; it must be positive")
+    if arguments.group_size is not None and arguments.group_size < 1:
+        raise RequestError(f"--group_size is {arguments.group_size}; it must be at least 1")
     cli.mention_meaningless(arguments)
     methods = cli.chosen_methods(arguments.distill)
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
@@ -149,6 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         overwrite=arguments.overwrite,
         checkpoint_seconds=arguments.checkpoint_seconds,
         skip_refused=arguments.skip_refused,
+        group_size=arguments.group_size,
     )
     return cli.exit_code(outcome)
 

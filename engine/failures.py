@@ -37,7 +37,7 @@ def failure_of(member: Member, error: Exception, world: World) -> str | None:
         write_text(path, "".join(traceback.format_exception(error)))
     what = ": ".join([type(error).__name__, *words])
     if isinstance(error, torch.OutOfMemoryError):
-        what = "out of memory; give fewer methods at a time or a smaller --batch_size"
+        what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
     epoch, step = member.position
     return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
 
@@ -50,7 +50,7 @@ def forget_failure(member: Member) -> None:
 
 
 def release(member: Member) -> None:
-    """Let go of all tensors of a member that has failed, so that their memory serves the others."""
+    """Let go of all tensors of a member that has finished or failed, so that their memory serves the others."""
     plan, folder = member.plan, member.folder
     vars(member).clear()
     member.plan, member.folder = plan, folder

@@ -56,6 +56,7 @@ def run_plans(
     compute: Compute,
     overwrite: bool = False,
     skip_refused: bool = False,
+    group_size: int | None = None,
     backbone: Backbone | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Outcome:
@@ -64,6 +65,7 @@ def run_plans(
     Args:
         overwrite: start runs anew that are there; otherwise finished ones are left alone, others continued.
         skip_refused: leave out methods that refuse the pair, saying so, instead of ending there.
+        group_size: the most runs that train at a time; all with equal batches where it is None.
         backbone: the frozen weights below the classifiers of the plans that name it.
         checkpoint_seconds: how often runs are saved within an epoch.
 
@@ -94,7 +96,7 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         outcome = Outcome()
         with stop_requests() as stop:
-            for group in _groups(remaining):
+            for group in _groups(remaining, group_size):
                 if world.any(stop.requested):
                     raise Interrupted
                 stream = _stream(group[0], data, entry, compute)
@@ -112,6 +114,8 @@ def run_plans(
                 outcome |= train_group(
                     begun, networks, stream, data, held_out, entry, compute, progress, stop, checkpoint_seconds
                 )
+                for member in begun:
+                    release(member)  # the next group needs the memory
             if world.any(stop.requested) and not outcome.failures:
                 # All is done, but a script around this command must not go on to its next one.
                 raise Interrupted("all runs of this command are finished")
@@ -201,15 +205,16 @@ def _begin(
     return reason
 
 
-def _groups(members: Sequence[Member]) -> list[list[Member]]:
-    """Members by what their batches depend on, in the order given."""
+def _groups(members: Sequence[Member], size: int | None) -> list[list[Member]]:
+    """Members by what their batches depend on, in the order given, and at most so many in each group."""
     groups: dict[tuple, list[Member]] = {}
     for member in members:
         recipe = member.plan.recipe
         views = member.method.views
         batches = (member.plan.seed, recipe.batch_size, recipe.drop_last, recipe.augmentation, views)
         groups.setdefault(batches, []).append(member)
-    return list(groups.values())
+    size = size or len(members)
+    return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
 
 
 def _stream(member: Member, data: Arrays, entry: DatasetEntry, compute: Compute) -> BatchStream:

@@ -63,6 +63,7 @@ UNKNOWN = [
     (["--recipe", "diet"], "unknown recipe 'diet'; did you mean deit"),
     (["--std_modules", "last"], "--std_modules is an option of std, not of kd; leave it out"),
     (["--kd_T", "0"], "--kd_T is 0.0; it must be positive"),
+    (["--group_size", "0"], "--group_size is 0; it must be at least 1"),
     (["--epochs", "0"], "--epochs is 0; it must be positive"),
     (["--batch_size", "-4"], "--batch_size is -4; it must be positive"),
     (["--learning_rate", "-1"], "--learning_rate is -1.0; it must be positive"),

@@ -26,6 +26,16 @@ def test_company_changes_nothing(alone, teacher, tmp_path):
         assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
 
 
+def test_a_group_size_divides_the_runs_and_changes_nothing(alone, teacher, tmp_path, capsys):
+    options = {"output": tmp_path, "teacher": teacher, "student": "mixer_pico"}
+    assert train(*METHOD_NAMES, extra=("--group_size", "3"), **options) == 0
+    ends = [line.split()[1:4:2] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    first, last = METHOD_NAMES[:3], METHOD_NAMES[3:]
+    assert ends == [[f"{epoch}/2", method] for group in (first, last) for epoch in (1, 2) for method in group]
+    for method in METHOD_NAMES:
+        assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
+
+
 def test_members_join_at_their_own_places(alone, teacher, tmp_path, monkeypatch):
     """One was cut in the first epoch, one in the second, one is finished, one is new."""
     options = {"output": tmp_path, "teacher": teacher, "student": "mixer_pico"}

@@ -48,7 +48,7 @@ def breaking():
 
 
 ERRORS = [
-    (torch.OutOfMemoryError("CUDA out of memory. Tried."), "out of memory; give fewer methods at a time or a smaller"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried."), "out of memory; give fewer methods at a time (--gro"),
     (KeyError("a name"), "KeyError: 'a name'"),
     (RuntimeError("first line\nsecond line"), "RuntimeError: first line"),
     (AssertionError(), "AssertionError"),

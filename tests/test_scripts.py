@@ -50,8 +50,8 @@ def test_distils_every_trial_from_any_folder_and_ends_with_the_table(tmp_path):
 def test_a_method_that_fails_keeps_no_other_from_running(tmp_path):
     """At a rate of 1e30 no loss is a number; a wrong request ends all at once."""
     assert train_alone(tmp_path / "save") == 0
-    words = "--dataset digits --recipe repdistiller --epochs 1 --batch_size 130 --precision fp32"
-    options = {"METHODS": "none kd", "GROUP": 1, "OUTPUT": tmp_path / "save"}
+    words = "--dataset digits --recipe repdistiller --epochs 1 --batch_size 130 --precision fp32 --group_size 1"
+    options = {"METHODS": "none kd", "OUTPUT": tmp_path / "save"}
     good = options | {"METHODS": "none"}
     assert run("run_cifar_distill.sh", "resnet8", "resnet14", ARGS=words, **good).returncode == 0
     done = run("run_cifar_distill.sh", "resnet8", "resnet14", ARGS=f"{words} --learning_rate 1e30", **options)
