@@ -81,7 +81,7 @@ def over_and_over(stream: BatchStream) -> Iterator[Batch]:
 def train(member: Member, batch: Batch, features: tuple) -> None:
     """One step of a run at the position of a batch."""
     member.position = (batch.epoch, batch.step)
-    member.step(batch, features, 0.0)
+    member.step(batch, features)
 
 
 def any_taught(members: Iterable[Member]) -> bool:

@@ -1,7 +1,6 @@
 """One run in training: student, method, optimizer, records and checkpoint. The group owns batches and teachers."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
 from engine.reading import read_checkpoint
 from engine.retrospection import Retrospection
+from engine.stopwatch import Span, moment
 from engine.tensorboard import TensorBoard
 from engine.weights import Backbone, load_backbone
 from models import Features, Network, create_model
@@ -235,19 +235,19 @@ class Member:
 
     # --- training ---------------------------------------------------------------------------------
 
-    def step(self, batch: Batch, teachers: tuple[Features, ...], shared_seconds: float) -> None:
+    def step(self, batch: Batch, teachers: tuple[Features, ...], shared: Span | None = None) -> None:
         """One optimizer step on a batch and the teachers' features of it.
 
         Of several processes each passes its piece of the images through the student; the losses are the whole batch's.
 
         Args:
-            shared_seconds: what the group spent on this batch. Added to the member's own time, it makes the
-                seconds of an epoch what they would be alone, whatever the company.
+            shared: when the group made of this batch what the member needs. Added to the member's own time, it makes
+                the seconds of an epoch what they would be alone, whatever the company.
 
         Raises:
             RunError: a loss is not finite.
         """
-        began = time.perf_counter()
+        began = moment(self.compute.device)
         world, (epoch, step) = self.compute.world, self.position
         recipe = self.plan.recipe
         rate = self._initial_rate if self.initial else learning_rate(recipe, epoch, step / self.steps_per_epoch)
@@ -275,7 +275,7 @@ class Member:
             self._extra_step(batch)
         self._record(losses, total, features, batch)
         self.position = (epoch, step + 1)
-        self.meters.seconds += shared_seconds + time.perf_counter() - began
+        self.meters.spans += [(began, moment(self.compute.device)), *([] if shared is None else [shared])]
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
             self._check_finite(self.meters.means())
 
@@ -332,7 +332,7 @@ class Member:
             "train": means,
             "test": {key: test[key] for key in ("top1", "top5", "loss")},
             "seconds": round(meters.seconds, 3),
-            "images_per_second": round(meters.images / meters.seconds, 1),
+            "images_per_second": round(meters.images / self.method.views / meters.seconds, 1),
         }
         if held_out is not None:
             on_held_out = self.evaluate(held_out, entry)

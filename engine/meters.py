@@ -1,9 +1,11 @@
 """Means over the running epoch of whatever a step names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from engine.stopwatch import Span, seconds_of
 
 
 @dataclass
@@ -12,13 +14,15 @@ class Meters:
 
     Attributes:
         sums: float64, one for each of `names`.
-        seconds: time spent on the images so far.
+        seconds: time spent on the images up to the last call of `means`.
+        spans: what was spent since; on CUDA it can be read only after the work.
     """
 
     names: list[str]
     sums: Tensor
     images: int = 0
     seconds: float = 0.0
+    spans: list[Span] = field(default_factory=list)
 
     @classmethod
     def of(cls, values: dict[str, Tensor]) -> "Meters":
@@ -33,5 +37,8 @@ class Meters:
         self.images += images
 
     def means(self) -> dict[str, float]:
-        """Means over all images so far; waits for the device."""
-        return dict(zip(self.names, (self.sums / self.images).tolist(), strict=True))
+        """Means over all images so far; brings `seconds` up to date; waits for the device."""
+        means = (self.sums / self.images).tolist()
+        self.seconds += sum(map(seconds_of, self.spans))
+        self.spans.clear()
+        return dict(zip(self.names, means, strict=True))

@@ -16,6 +16,7 @@ from engine.deployed import Deployed
 from engine.failures import failure_of, release
 from engine.member import Member
 from engine.progress import Progress
+from engine.stopwatch import moment
 from models import Features
 
 # How often runs are saved within an epoch, unless --checkpoint_seconds says otherwise. Epochs of large pairs take long.
@@ -107,18 +108,20 @@ def train_group(
             attempt(member, _conclude, member, outcome, active)
         while active:
             epoch, first_step = min(member.position for member in active)
-            clock = time.perf_counter()
+            clock = moment(compute.device)
             progress.begin(epoch, active[0].plan.recipe.epochs, stream.steps_per_epoch, first_step)
             for batch in stream.epoch(epoch, first_step):
+                made = moment(compute.device)
                 features = teach(batch.images)
-                shared_seconds = time.perf_counter() - clock
+                taught = moment(compute.device)
                 for member in [m for m in active if m.position == (epoch, batch.step)]:
-                    attempt(member, member.step, batch, features, shared_seconds)
+                    shared = (clock, taught if member.plan.teachers else made)
+                    attempt(member, member.step, batch, features, shared)
                 progress.advance()
                 save_where_asked([m for m in active if m.position == (epoch, batch.step + 1)])
                 if not active:
                     break
-                clock = time.perf_counter()
+                clock = moment(compute.device)
             progress.end()
             for member in [m for m in active if m.position == (epoch, stream.steps_per_epoch)]:
                 initial = member.initial

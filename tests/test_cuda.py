@@ -84,7 +84,7 @@ class Steps:
         for _ in range(count):
             batch = next(self.batches)
             self.member.position = (batch.epoch, batch.step)
-            self.member.step(batch, self.teach(batch.images), 0.0)
+            self.member.step(batch, self.teach(batch.images))
         return self.member.meters.means()
 
 
@@ -115,9 +115,18 @@ def test_a_step_waits_for_nothing(method, tmp_path):
         for _ in range(3):
             batch = next(steps.batches)
             steps.member.position = (batch.epoch, batch.step)
-            steps.member.step(batch, steps.teach(batch.images), 0.0)
+            steps.member.step(batch, steps.teach(batch.images))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_seconds_are_those_of_the_work_and_not_of_its_launch(tmp_path, monkeypatch):
+    """10⁹ cycles take a third of a second or more, and are launched at once."""
+    steps = Steps("kd", resolve_compute("cuda", "fp32", "off"), tmp_path)
+    steps.take(1)
+    monkeypatch.setattr(steps.member.method, "after_step", lambda: torch.cuda._sleep(10**9))
+    steps.take(1)
+    assert steps.member.meters.seconds > 0.2
 
 
 def on_cuda(*methods, **options):

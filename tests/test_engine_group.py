@@ -1,12 +1,13 @@
 """Students that share batches and teachers: none is changed by its company, and none falls with another."""
 
+import itertools
 import math
 
 import pytest
 
 from dataset import BatchStream
 from distiller_zoo import METHODS, Method, Weights, register_method
-from tests.helpers import STEPS, assert_same, folder_of, folders_of, load, outcome_of, stop_at_step, train
+from tests.helpers import STEPS, assert_same, folder_of, folders_of, load, outcome_of, read_metrics, stop_at_step, train
 
 METHOD_NAMES = ("none", "kd", "crd", "std")
 
@@ -64,6 +65,25 @@ def test_all_members_are_cut_and_go_on_together(alone, teacher, tmp_path, monkey
         assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
 
 
+def test_the_student_alone_is_not_charged_the_teachers_pass(teacher, tmp_path, monkeypatch):
+    """The clock moves by a second at each look of the group: after the batch, and after the teacher's pass."""
+    looks = itertools.count()
+    monkeypatch.setattr("engine.train.moment", lambda device: float(next(looks)))
+    monkeypatch.setattr("engine.member.moment", lambda device: 0.0)
+    assert train("none", "kd", output=tmp_path, teacher=teacher) == 0
+    for method, seconds in (("none", STEPS), ("kd", 2 * STEPS)):
+        assert [record["seconds"] for record in read_metrics(folder_of(tmp_path, method))] == [seconds] * 2
+
+
+def test_a_second_view_is_no_second_image(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.train.moment", lambda device: 0.0)
+    looks = itertools.count()
+    monkeypatch.setattr("engine.member.moment", lambda device: float(next(looks)))
+    assert train("mlkd", output=tmp_path, teacher=teacher) == 0
+    (folder,) = folders_of(tmp_path)
+    assert [record["images_per_second"] for record in read_metrics(folder)] == [round(1297 / STEPS, 1)] * 2
+
+
 class Breaking(Method):
     """Distils well until its loss is no number."""
 
@@ -113,8 +133,8 @@ def test_broken_weights_are_not_saved(tmp_path, monkeypatch, capsys):
 
     original = Member.step
 
-    def step(self, batch, teachers, shared_seconds):
-        original(self, batch, teachers, shared_seconds)
+    def step(self, batch, teachers, shared):
+        original(self, batch, teachers, shared)
         if self.position == (2, STEPS):
             next(self.student.parameters()).data.fill_(math.nan)
 
@@ -132,8 +152,8 @@ def test_a_stop_does_not_save_what_is_broken(tmp_path, monkeypatch, capsys):
 
     original = Member.step
 
-    def step(self, batch, teachers, shared_seconds):
-        original(self, batch, teachers, shared_seconds)
+    def step(self, batch, teachers, shared):
+        original(self, batch, teachers, shared)
         if self.position == (2, 4):
             self.meters.sums.fill_(math.inf)
 

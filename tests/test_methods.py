@@ -128,7 +128,7 @@ def take_step(folder, plan, teachers, batch_size=12):
         member._begin_main_stage()
     before = {key: value.clone() for key, value in member.student.named_parameters()}
     batch = next(iter(source.epoch(1)))
-    member.step(batch, teach(teachers, batch.images, member.method), 0.0)
+    member.step(batch, teach(teachers, batch.images, member.method))
     return member, before
 
 
@@ -178,7 +178,7 @@ def test_one_step_one_save_one_resume(name, teacher, student, tmp_path):
     assert resumed.position == (1, 1)
     batch = next(iter(stream(12).epoch(1, 1)))
     for one in (member, resumed):
-        one.step(batch, teach(teachers, batch.images, one.method), 0.0)
+        one.step(batch, teach(teachers, batch.images, one.method))
     for found, expected in ((resumed.student, member.student), (resumed.method, member.method)):
         assert_same(found.state_dict(), expected.state_dict())
 

@@ -112,7 +112,7 @@ def changed_by_step(member: Member, features: Features, part: str) -> list[str]:
     before = {key: value.clone() for key, value in getattr(member, part).named_parameters()}
     batch = batch_of(member.method.views, member.position[0])
     seen = features.first(len(batch.labels)).only(member.method.reads_of_teacher())
-    member.step(batch, (seen,) * len(member.plan.teachers), 0.0)
+    member.step(batch, (seen,) * len(member.plan.teachers))
     assert [key for key, value in member.meters.means().items() if not math.isfinite(value)] == []
     for module in (member.student, member.method):
         assert [key for key, value in module.state_dict().items() if not value.isfinite().all()] == []
