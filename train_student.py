@@ -18,7 +18,6 @@ from engine.options import resolve_options
 from engine.paper_weights import with_paper_weights
 from engine.plan import DEFAULT_KD_T, RunPlan
 from engine.presets import preset_names, with_preset
-from engine.recipes import resolve_recipe
 from engine.run import load_teachers, run_plans
 from engine.teachers import teacher_files
 from models import DEFAULT_STUDENT, MODELS
@@ -78,7 +77,7 @@ def parse(argv: list[str] | None):
 def resolve_weights(method: str, arguments) -> list[Weights]:
     """The method's published weights with those that the user gave, in all combinations.
 
-    α and β count only where there is a teacher.
+    α counts only where there is a teacher, and β where there is a loss of the method's own.
     """
     cls = method_class(method)
     given = {key: getattr(arguments, key) for key in ("gamma", "alpha", "beta") if getattr(arguments, key) is not None}
@@ -88,6 +87,8 @@ def resolve_weights(method: str, arguments) -> list[Weights]:
                 raise RequestError(f"--{key} is {value}; a loss weight must be finite and not negative")
     if cls.max_teachers == 0:
         given = {key: values for key, values in given.items() if key == "gamma"}
+    if cls.weights.beta == 0:  # published so because there is no loss of its own to weigh
+        given.pop("beta", None)
     # 1.0 in place of a published 1 would be another digest.
     return list(
         dict.fromkeys(
@@ -112,8 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS.find(arguments.dataset, arguments.data_folder)
     given_options = cli.given_method_options(arguments, methods)
-    given = cli.given_recipe_values(arguments)
-    recipes = {model: resolve_recipe(arguments.recipe, MODELS[model], given) for model in models}
+    recipes = cli.recipes_of(arguments, {model: MODELS[model] for model in models})
     retrospection = cli.retrospection_of(arguments, recipes.values())
     compute = cli.compute_of(arguments)
     teachers = ()

@@ -9,7 +9,6 @@ from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
 from engine.plan import DEFAULT_KD_T, RunPlan
-from engine.recipes import resolve_recipe
 from engine.run import run_plans
 from models import MODELS
 from models.published import DEFAULT_TEACHER
@@ -40,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         weights=method.weights,
         kd_T=DEFAULT_KD_T,
         teachers=(),
-        recipe=resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments)),
+        recipe=cli.recipes_of(arguments, {model: MODELS[model]})[model],
         precision=compute.precision,
         trial=arguments.trial,
         validation=arguments.validation,

@@ -14,7 +14,6 @@ from distiller_zoo import METHODS
 from engine import cli
 from engine.folder import trained_by
 from engine.plan import DEFAULT_KD_T, BackboneFile, RunPlan
-from engine.recipes import resolve_recipe
 from engine.run import run_plans
 from engine.weights import read_backbone
 from models import MODELS
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         weights=method.weights,
         kd_T=DEFAULT_KD_T,
         teachers=(),
-        recipe=resolve_recipe(arguments.recipe, hints, cli.given_recipe_values(arguments)),
+        recipe=cli.recipes_of(arguments, {backbone.arch: hints})[backbone.arch],
         precision=compute.precision,
         trial=arguments.trial,
         validation=arguments.validation,

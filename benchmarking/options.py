@@ -1,11 +1,11 @@
 """The flags and checks that benchmarks share: how much is timed, on how many threads, in one process."""
 
-import os
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 
 from benchmarking.timing import DEFAULTS, Settings
 from common.errors import RequestError
+from engine.parallel import several_processes
 
 
 def add_timing_arguments(parser: ArgumentParser) -> None:
@@ -17,8 +17,7 @@ def add_timing_arguments(parser: ArgumentParser) -> None:
 
 def check_timing(arguments: Namespace) -> None:
     """Raises RequestError for counts that make no sense, and for more processes than one."""
-    # WORLD_SIZE alone may come from a cluster that counts its machines.
-    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+    if several_processes():
         raise RequestError("this measures one process, and torchrun started several; start it with python alone")
     for name in ("steps", "rounds", "warmup", "threads"):
         check_count(name, getattr(arguments, name), least=1)

@@ -24,7 +24,7 @@ def make_generator(seed: int, purpose: str, *indices: int, device: torch.device 
 
 @contextlib.contextmanager
 def isolated_seed(seed: int) -> Iterator[None]:
-    """Torch's global generators, seeded within the block and afterwards as they were before."""
-    with torch.random.fork_rng():
+    """Torch's global generator of the CPU, seeded within the block and afterwards as it was before."""
+    with torch.random.fork_rng(devices=[]):  # networks are built on the CPU
         torch.manual_seed(seed)
         yield

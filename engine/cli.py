@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -13,10 +13,10 @@ from dataset import DATASETS, Augmentation
 from distiller_zoo import METHODS, Epochs, canonical_method, options_of
 from engine.compute import Compute, resolve_compute
 from engine.presets import preset_names, read_preset
-from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe
+from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
 from engine.retrospection import RetrospectionPlan
 from engine.train import CHECKPOINT_SECONDS, Outcome
-from models import MODELS
+from models import MODELS, ModelEntry
 
 DEFAULT_DATASET = "cifar100"
 # Of RepDistiller: lines are printed and TensorBoard written once an epoch, and no data loader has workers to count.
@@ -203,7 +203,23 @@ def mention_meaningless(arguments: argparse.Namespace) -> None:
         say(f"without effect here: {', '.join(dict.fromkeys(given))} (docs/protocol.md, RepDistiller's flags)")
 
 
-def given_recipe_values(arguments: argparse.Namespace) -> dict[str, Any]:
+def recipes_of(arguments: argparse.Namespace, models: Mapping[str, ModelEntry]) -> dict[str, Recipe]:
+    """The recipe of each of these networks, by name, with the values that the user gave.
+
+    Raises:
+        RequestError: as `resolve_recipe`; or a given value that changes none of them.
+    """
+    given = _given_recipe_values(arguments)
+    recipes = {name: resolve_recipe(arguments.recipe, model, given) for name, model in models.items()}
+    unread = [unread_values(arguments.recipe, model, given) for model in models.values()]
+    for value in given:
+        if all(value in of_model for of_model in unread):
+            names = ", ".join(dict.fromkeys(recipe.name for recipe in recipes.values()))
+            raise RequestError(f"--{value} changes nothing in the recipe {names} ({unread[0][value]}); leave it out")
+    return recipes
+
+
+def _given_recipe_values(arguments: argparse.Namespace) -> dict[str, Any]:
     return {key: value for key, value in vars(arguments).items() if key in RECIPE_FIELDS | AUGMENTATION_FIELDS}
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from common.errors import RequestError
-from engine.parallel import ALONE, World
+from engine.parallel import ALONE, World, several_processes
 
 Compilation = Literal["off", "on", "graphs"]
 # Every member of a group compiles the same lines of code for its own network; the default limit is 8.
@@ -109,8 +109,8 @@ def _computes_in_bf16(device: torch.device) -> bool:
 def _resolve_compilation(asked: str, device: torch.device) -> Compilation:
     """On the CPU `auto` does not compile: it takes half a minute for each network and gains a few per cent."""
     wanted = ("on" if device.type == "cuda" else "off") if asked == "auto" else asked
-    if wanted == "off":
-        return wanted
+    if wanted == "off" or several_processes():  # see `Compute.joined`; the trial below would take device 0 of all
+        return "off"
     if wanted == "graphs" and device.type != "cuda":
         raise RequestError("--compile graphs replays CUDA graphs, and this is a CPU; choose on or off")
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = MAX_COMPILATIONS

@@ -22,6 +22,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else False,
         "numpy": numpy.__version__,
         "python": platform.python_version(),
         "system": platform.system(),

@@ -9,7 +9,13 @@ from torch import Tensor
 from dataset import Arrays, DatasetEntry, evaluation_batches
 from engine.compute import Compute
 
-BATCH_SIZE = 500
+# Batches hold so many images, and of large images as many pixels as this many of 96×96 have.
+BATCH_SIZE, FULL_SIZE = 500, 96
+
+
+def batch_size_for(image_size: int) -> int:
+    """How many images of H = W = `image_size` are tested at a time: 500 up to 96 px, 91 at 224 px."""
+    return max(1, int(BATCH_SIZE * min(1.0, (FULL_SIZE / image_size) ** 2)))
 
 
 def evaluate(forward: Callable[[Tensor], Tensor], data: Arrays, entry: DatasetEntry, compute: Compute) -> dict:
@@ -31,7 +37,8 @@ def evaluate_answers(
     """The same for each of several B×K logits that one pass gives by name."""
     totals: dict[str, Tensor] = {}
     world, images = compute.world, len(data.test_labels)
-    batches = evaluation_batches(data.test_images, data.test_labels, entry, BATCH_SIZE, compute.device)
+    size = batch_size_for(entry.image_size)
+    batches = evaluation_batches(data.test_images, data.test_labels, entry, size, compute.device)
     for number, (batch, labels) in enumerate(batches):
         own = number % world.size == world.rank
         if not own and number:  # of the first all learn the names, for some may have no batch of their own

@@ -231,6 +231,11 @@ def joined_world(device_type: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def several_processes() -> bool:
+    """Whether torchrun started this process as one of several. Raises RequestError where it cannot be told."""
+    return _places()[1] > 1
+
+
 def _places() -> tuple[int, int, int]:
     """RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; a process that lacks one of them is alone.
 

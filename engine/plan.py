@@ -165,11 +165,12 @@ class RunPlan:
         """Hash of the same.
 
         A learning rate that the recipe keeps for this network counts as the recipe's: the published tables have
-        MobileNetV2 and ShuffleNets beside ResNets, at another rate, under one protocol.
+        MobileNetV2 and ShuffleNets beside ResNets, at another rate, under one protocol. Probes of all networks have
+        the rate of their recipe.
         """
         recipe, own = self.recipe, []
         usual, preset = MODELS[self.model].learning_rate, RECIPES[recipe.name].learning_rate
-        if recipe.optimizer == "sgd" and usual is not None:
+        if recipe.optimizer == "sgd" and usual is not None and self.kind != "probe":
             own = ["another learning rate"] if recipe.learning_rate != usual else []
             recipe = recipe if own else replace(recipe, learning_rate=preset)
         held_out = [self.validation] if self.validation else []

@@ -130,7 +130,8 @@ WARMUP_SHARE = 0.1
 def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -> Recipe:
     """The recipe of a run: a preset (the model's own by default) with the values that the user gave.
 
-    A given value is never changed. Where only the number of epochs is given, decay epochs move in
+    A given value is never changed; one that such a recipe does not read (see `unread_values`) is left out, or it would
+    make another run of the same thing. Where only the number of epochs is given, decay epochs move in
     proportion and the warm-up is at most a tenth of the run.
 
     Args:
@@ -140,9 +141,10 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
         RequestError: unknown recipe, or a value that makes no sense.
     """
     preset = RECIPES[name or model.recipe]
-    recipe = _changed(preset, given, RECIPE_FIELDS)
-    recipe = replace(recipe, augmentation=_changed(preset.augmentation, given, AUGMENTATION_FIELDS))
+    recipe = _with(preset, given)
     _check(recipe)
+    unread = _unread(recipe)
+    recipe = _with(preset, {key: value for key, value in given.items() if key not in unread})
     if "learning_rate" not in given:
         if recipe.optimizer == "sgd" and model.learning_rate is not None:
             recipe = replace(recipe, learning_rate=model.learning_rate)
@@ -151,8 +153,13 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
             recipe = replace(recipe, learning_rate=scaled)
     recipe = replace(recipe, reference_batch=None)
     if "lr_decay_epochs" not in given and recipe.epochs != preset.epochs:
-        moved = tuple(round(epoch * recipe.epochs / preset.epochs) for epoch in recipe.lr_decay_epochs)
+        # One that moved before the first epoch would lower the rate of the whole run.
+        moved = tuple(max(1, round(epoch * recipe.epochs / preset.epochs)) for epoch in recipe.lr_decay_epochs)
         recipe = replace(recipe, lr_decay_epochs=moved)
+    if recipe.schedule == "step" and not recipe.lr_decay_epochs and "lr_decay_epochs" not in given:
+        raise RequestError(
+            f"--schedule step lowers the rate after --lr_decay_epochs, and the recipe {preset.name} has none; give some"
+        )
     if "min_lr" not in given:
         recipe = replace(recipe, min_lr=min(recipe.min_lr, recipe.learning_rate))
     if "warmup_epochs" not in given:
@@ -163,6 +170,37 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
             f"give a smaller --min_lr or a larger --learning_rate"
         )
     return recipe
+
+
+def unread_values(name: str | None, model: ModelEntry, given: dict[str, Any]) -> dict[str, str]:
+    """Given values that change nothing in a recipe, each with what it has in their place ("optimizer adamw")."""
+    preset = RECIPES[name or model.recipe]
+    changed = _with(preset, given)
+    return {
+        key: instead
+        for key, instead in _unread(changed).items()
+        if key in given and given[key] != getattr(preset if key in RECIPE_FIELDS else preset.augmentation, key)
+    }
+
+
+def _unread(recipe: Recipe) -> dict[str, str]:
+    """All values that such a recipe does not read, each with what it has in their place."""
+    of_schedule = {"step": ("warmup_epochs", "warmup_lr", "min_lr"), "cosine": ("lr_decay_epochs", "lr_decay_rate")}
+    unread = dict.fromkeys(of_schedule[recipe.schedule], f"schedule {recipe.schedule}")
+    if recipe.optimizer == "adamw":
+        unread["momentum"] = "optimizer adamw"
+    mixing = recipe.augmentation
+    if not (mixing.mixup or mixing.cutmix):
+        unread["mix_probability"] = "mixup and cutmix off"
+    if not (mixing.mixup and mixing.cutmix):
+        unread["switch_probability"] = "mixup and cutmix not both on"
+    return unread
+
+
+def _with(preset: Recipe, given: dict[str, Any]) -> Recipe:
+    """`preset` with the values of both records that were given."""
+    recipe = _changed(preset, given, RECIPE_FIELDS)
+    return replace(recipe, augmentation=_changed(preset.augmentation, given, AUGMENTATION_FIELDS))
 
 
 def _changed(preset, given: dict[str, Any], names: set[str]):

@@ -1,7 +1,7 @@
 """From plans to finished runs: everything that can be wrong is found before data is loaded."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from common.errors import Interrupted, RequestError, RunError
 from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, digest, hold_out, load_arrays, without_held_out
 from dataset.transfer import resident
 from engine.compute import Compute
+from engine.cost import forget_peak_memory
 from engine.deployed import Deployed
 from engine.environment import describe_environment
 from engine.evaluate import evaluate
@@ -95,10 +96,11 @@ def run_plans(
         measured = [_measure(teacher, data, entry, compute, progress) for teacher in _wanted(teachers, remaining)]
         environment = describe_environment(compute.device) | compute.describe()
         outcome = Outcome()
-        with stop_requests() as stop:
+        with stop_requests() as stop, _told_how_to_continue(overwrite):
             for group in _groups(remaining, group_size):
                 if world.any(stop.requested):
                     raise Interrupted
+                forget_peak_memory(compute.device)
                 stream = _stream(group[0], data, entry, compute)
                 begun = []
                 for member in group:
@@ -120,6 +122,17 @@ def run_plans(
                 # All is done, but a script around this command must not go on to its next one.
                 raise Interrupted("all runs of this command are finished")
         return outcome
+
+
+@contextmanager
+def _told_how_to_continue(overwrite: bool) -> Iterator[None]:
+    """The same command continues an interrupted one, but for one that would throw away what it has."""
+    try:
+        yield
+    except Interrupted as stop:
+        if overwrite and not str(stop):
+            raise Interrupted("the state is saved, the same command without --overwrite continues") from None
+        raise
 
 
 def _build(

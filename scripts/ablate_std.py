@@ -16,8 +16,9 @@ from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
 from engine.options import default_options
+from engine.parallel import several_processes
 from engine.plan import DEFAULT_KD_T, RunPlan
-from engine.recipes import Recipe, resolve_recipe
+from engine.recipes import Recipe
 from engine.run import Teacher, load_teachers, run_plans
 from engine.teachers import teacher_files
 from models import MODELS
@@ -110,8 +111,10 @@ def make_plan(
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
+    if several_processes():
+        raise RequestError("this trains one group after the other in one process; start it with python, not torchrun")
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
-    recipe = resolve_recipe(arguments.recipe, MODELS[model], cli.given_recipe_values(arguments))
+    recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]
     compute = cli.compute_of(arguments)
     files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
     if len(files) > 2:

@@ -3,6 +3,7 @@
 # MLP-Mixer by several methods, three times each, and prints the comparison table. Needs nothing but a package index.
 # The same command again continues where it stopped and prints the table at once where all is done.
 set -euo pipefail
+[[ ${OUTPUT:=} == "" || $OUTPUT == /* ]] || OUTPUT=$PWD/$OUTPUT
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 setup_environment requirements.txt
@@ -14,7 +15,7 @@ COMMON=(--dataset digits --output "$OUTPUT")
 for trial in 1 2 3; do
     python train_teacher.py --model resnet20 --epochs 20 --trial "$trial" "${COMMON[@]}"
     # Each trial has a teacher of its own, so that the spread in the table includes the teacher's.
-    teacher=$(ls "$OUTPUT"/models/resnet20_digits_*_trial_"$trial"_*/resnet20_last.pth)
+    teacher=$(ls -t "$OUTPUT"/models/resnet20_digits_*_trial_"$trial"_*/resnet20_last.pth | head -n 1)
     # shellcheck disable=SC2086  METHODS is a list of words
     python train_student.py --distill $METHODS --model_s mixer_pico --path_t "$teacher" \
         --recipe light --epochs 15 --batch_size 32 --trial "$trial" "${COMMON[@]}"

@@ -7,7 +7,8 @@ if [ $# -ne 2 ] || [ ! -d "$1" ]; then
     echo "usage: bash scripts/keep_records.sh FROM TO, where FROM is a folder of runs" >&2
     exit 2
 fi
-find "$1" -name result.json -printf '%h\0' | while IFS= read -r -d '' run; do
+find "$1" -name result.json -print0 | while IFS= read -r -d '' result; do
+    run=${result%/*}
     target="$2/${run##*/}"
     if [ -e "$target" ]; then
         echo "left as it is: $target"

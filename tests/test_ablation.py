@@ -102,6 +102,13 @@ def test_as_a_user_runs_it(tmp_path):
     assert "epoch" not in again.stdout.removesuffix(table)
 
 
+def test_torchrun_is_refused(capsys, monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert ablate_std.main(["--dataset", "digits"]) == 2
+    assert capsys.readouterr().err.endswith("start it with python, not torchrun\n")
+
+
 def test_a_third_teacher_is_refused(tmp_path):
     save_network(tmp_path / "t.pth")
     done = run_script("scripts/ablate_std.py", "--dataset", "digits", "--path_t", *[tmp_path / "t.pth"] * 3)

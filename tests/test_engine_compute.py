@@ -44,6 +44,14 @@ def test_auto_compiles_on_cuda_alone():
         assert resolve_compute("cuda").compilation == "on"
 
 
+def test_one_of_several_processes_does_not_compile(monkeypatch):
+    """Nor does it try to: all would do so on the first device."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch, "compile", None)
+    assert resolve_compute("cpu", "fp32", "on").compilation == "off"
+
+
 class TinyTeacher(torch.nn.Module):
     def __init__(self):
         super().__init__()

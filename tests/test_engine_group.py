@@ -7,7 +7,18 @@ import pytest
 
 from dataset import BatchStream
 from distiller_zoo import METHODS, Method, Weights, register_method
-from tests.helpers import STEPS, assert_same, folder_of, folders_of, load, outcome_of, read_metrics, stop_at_step, train
+from tests.helpers import (
+    STEPS,
+    assert_same,
+    folder_of,
+    folders_of,
+    load,
+    outcome_of,
+    read_json,
+    read_metrics,
+    stop_at_step,
+    train,
+)
 
 METHOD_NAMES = ("none", "kd", "crd", "std")
 
@@ -35,6 +46,13 @@ def test_a_group_size_divides_the_runs_and_changes_nothing(alone, teacher, tmp_p
     assert ends == [[f"{epoch}/2", method] for group in (first, last) for epoch in (1, 2) for method in group]
     for method in METHOD_NAMES:
         assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
+
+
+def test_beta_weighs_methods_that_have_a_loss_of_their_own(teacher, tmp_path):
+    """It is for crd here; the kd beside it stays the kd that tables compare with."""
+    assert train("none", "kd", "crd", output=tmp_path, teacher=teacher, extra=("--beta", "0.5", "1")) == 0
+    labels = [read_json(folder / "config.json")["label"] for folder in folders_of(tmp_path)]
+    assert sorted(labels) == ["crd beta=0.5 nce_k=64", "crd beta=1 nce_k=64", "kd", "none"]
 
 
 def test_members_join_at_their_own_places(alone, teacher, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from torch import nn
 from common.errors import RequestError
 from dataset import Augmentation
 from engine.optim import learning_rate, make_optimizer
-from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe
+from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
 from models import MODELS
 
 CNN, MLP = MODELS["resnet8"], MODELS["mixer_pico"]
@@ -55,6 +55,13 @@ def test_rate_of_small_networks(name):
 def test_decay_epochs_move_in_proportion(epochs, moved):
     assert resolve(epochs=epochs).lr_decay_epochs == moved
     assert resolve(epochs=epochs, lr_decay_epochs=(3, 4)).lr_decay_epochs == (3, 4)
+
+
+@pytest.mark.parametrize("epochs", range(1, 9))
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.schedule == "step"])
+def test_a_short_run_begins_at_the_full_rate(name, epochs):
+    recipe = resolve(name, epochs=epochs)
+    assert learning_rate(recipe, 1) == recipe.learning_rate
 
 
 def test_deit_rates():
@@ -129,10 +136,40 @@ def test_every_value_is_tested():
 @settings(max_examples=100, deadline=None)
 @given(name=st.sampled_from(list(RECIPES)), model=st.sampled_from(list(MODELS)), data=st.data())
 def test_a_given_value_stands(name, model, data):
-    keys = data.draw(st.sets(st.sampled_from(sorted(VALUES)))) | {"learning_rate"}
+    keys = data.draw(st.sets(st.sampled_from(sorted(VALUES)))) | {"learning_rate", "lr_decay_epochs"}
     values = {key: data.draw(VALUES[key]) for key in sorted(keys)}
     recipe = resolve(name, MODELS[model], **values)
-    assert {key: value_of(recipe, key) for key in values} == values
+    unread = unread_values(name, MODELS[model], values)
+    assert {key: value_of(recipe, key) for key in values if key not in unread} == {
+        key: value for key, value in values.items() if key not in unread
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.sampled_from(list(RECIPES)), data=st.data())
+def test_a_value_that_nothing_reads_makes_no_other_recipe(name, data):
+    """What is read is found by hand: rates, the optimizer's settings, and the augmentation's chances."""
+    shape = data.draw(st.fixed_dictionaries({key: VALUES[key] for key in ("optimizer", "schedule", "mixup", "cutmix")}))
+    shape |= {"learning_rate": 0.1, "lr_decay_epochs": (1,)}
+    key = data.draw(st.sampled_from(sorted(VALUES.keys() - shape.keys())))
+    given = shape | {key: data.draw(VALUES[key])}
+    read = {
+        "momentum": shape["optimizer"] == "sgd",
+        "lr_decay_rate": shape["schedule"] == "step",
+        **dict.fromkeys(("warmup_epochs", "warmup_lr", "min_lr"), shape["schedule"] == "cosine"),
+        "mix_probability": shape["mixup"] > 0 or shape["cutmix"] > 0,
+        "switch_probability": shape["mixup"] > 0 and shape["cutmix"] > 0,
+    }
+    same = resolve(name, MLP, **given).digest() == resolve(name, MLP, **shape).digest()
+    if not read.get(key, True):
+        assert same
+    assert (key in unread_values(name, MLP, given)) <= same
+
+
+def test_a_constant_rate_is_asked_for():
+    assert resolve("deit", MLP, schedule="step", lr_decay_epochs=()).lr_decay_epochs == ()
+    with pytest.raises(RequestError, match="--lr_decay_epochs"):
+        resolve("deit", MLP, schedule="step")
 
 
 @settings(max_examples=100, deadline=None)

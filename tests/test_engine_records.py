@@ -305,9 +305,9 @@ def test_what_cannot_touch_a_run_makes_no_other_run(plan):
     assert replace(taught, kd_T=2.0).run_id != taught.run_id
 
 
-def protocol_of(model, **given):
+def protocol_of(model, kind="student", **given):
     recipe = resolve_recipe("repdistiller", MODELS[model], given)
-    plan = RunPlan("student", "cifar100", model, "none", {}, Weights(1, 0, 0), 4.0, (), recipe, "fp32", 1, 1)
+    plan = RunPlan(kind, "cifar100", model, "none", {}, Weights(1, 0, 0), 4.0, (), recipe, "fp32", 1, 1)
     return plan.protocol_id
 
 
@@ -319,6 +319,12 @@ def test_networks_of_one_published_table_share_a_protocol_at_their_usual_learnin
     assert len({*usual, *given}) == 4
     assert protocol_of("MobileNetV2", learning_rate=0.01) in usual
     assert protocol_of("MobileNetV2", weight_decay=1e-4) not in usual
+
+
+def test_probes_of_all_networks_have_the_rate_of_their_recipe():
+    usual = {protocol_of(model, "probe", learning_rate=0.05) for model in ("resnet20", "MobileNetV2", "ShuffleV1")}
+    assert len(usual) == 1
+    assert protocol_of("MobileNetV2", "probe", learning_rate=0.01) not in usual
 
 
 def test_long_names_are_cut_and_stay_distinct():

@@ -242,3 +242,15 @@ def test_killed_at_any_moment(long_run, tmp_path):
     assert train("none", output=tmp_path, small=LONG) == 0
     assert_same(outcome_of(folder), long_run)
     assert not list(folder.glob(".*.tmp"))
+
+
+def test_overwrite_is_left_out_to_continue(tmp_path, monkeypatch, capsys):
+    """The same command would throw away what it has."""
+    for extra in ((), ("--overwrite",)):
+        stop_at_step(monkeypatch, 2, 1)
+        assert train("none", output=tmp_path, extra=extra) == INTERRUPTED
+        monkeypatch.undo()
+        told = capsys.readouterr().err
+    assert told == "interrupted; the state is saved, the same command without --overwrite continues\n"
+    assert train("none", output=tmp_path) == 0
+    assert "continues at epoch 2, step 2" in capsys.readouterr().out

@@ -63,12 +63,21 @@ def test_a_method_that_fails_keeps_no_other_from_running(tmp_path):
 
 
 def test_trains_the_named_networks(tmp_path):
+    """Below OUTPUT, which a script takes from the folder that it is started in."""
     done = run(
-        "run_cifar_vanilla.sh", "resnet8", OUTPUT=tmp_path,
+        "run_cifar_vanilla.sh", "resnet8", OUTPUT="kept", cwd=tmp_path,
         ARGS="--dataset digits --epochs 1 --batch_size 130 --precision fp32",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "networks trained alone" in done.stdout
+    assert len(list((tmp_path / "kept" / "models").iterdir())) == 1
+
+
+@pytest.mark.parametrize("script", ["run_cifar_distill.sh", "run_cifar_vanilla.sh"])
+def test_where_to_write_is_said_in_one_place(script, tmp_path):
+    done = run(script, "resnet8", ARGS=f"--epochs 1 --output {tmp_path}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "OUTPUT=FOLDER" in done.stderr
 
 
 def test_fetching_says_which_source_is_dead_and_how_to_train_instead(tmp_path):
