@@ -6,7 +6,7 @@ import numpy as np
 
 from common.errors import RequestError
 from common.files import write_atomically
-from dataset.registry import Arrays
+from dataset.registry import Arrays, flaw
 
 
 def array_paths(folder: Path) -> dict[str, Path]:
@@ -31,22 +31,18 @@ def read_arrays(folder: Path, *, train_size: int, test_size: int, image_size: in
     Raises:
         RequestError: a file is damaged, or holds other shapes, types or labels than the data set has.
     """
-    found = {}
-    for field, path in array_paths(folder).items():
-        size = train_size if field.startswith("train") else test_size
-        shape = (size, image_size, image_size, 3) if field.endswith("images") else (size,)
-        dtype = np.uint8 if field.endswith("images") else np.int64
+    found, paths = {}, array_paths(folder)
+    for field, path in paths.items():
         try:
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
+            found[field] = np.load(path, mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError, EOFError, SyntaxError) as error:
             raise _unusable(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error
-        if array.shape != shape or array.dtype != dtype:
-            expected = f"{np.dtype(dtype)} {shape}"
-            raise _unusable(path, f"holds {array.dtype} {array.shape}, where {expected} is expected")
-        if field.endswith("labels") and (array.min() < 0 or array.max() >= num_classes):
-            raise _unusable(path, f"holds labels outside 0..{num_classes - 1}")
-        found[field] = array
-    return Arrays(**found)
+    arrays = Arrays(**found)
+    wrong = flaw(arrays, train_size=train_size, test_size=test_size, image_size=image_size, num_classes=num_classes)
+    if wrong is not None:
+        field, reason = wrong
+        raise _unusable(paths[field], reason)
+    return arrays
 
 
 def _unusable(path: Path, reason: str) -> RequestError:

@@ -2,6 +2,9 @@
 
     DATA_FOLDER/NAME/train/CLASS/IMAGE ...        DATA_FOLDER/NAME/val/CLASS/IMAGE ...
 
+The images of a class may lie in sub-folders. Names that begin with a dot are passed over: macOS, notebooks and editors
+leave such files beside images.
+
 Files are decoded during training (see `dataset.image_files`): nothing is converted or copied, and nothing has to fit
 into memory.
 """
@@ -66,10 +69,10 @@ def _again(arrays: Arrays, data_folder: Path) -> Arrays:
 
 def _read(folder: Path, size: int) -> Arrays:
     train, test = _part(folder, TRAIN), _part(folder, TEST)
-    classes = sorted(entry.name for entry in os.scandir(train) if entry.is_dir())
+    classes, _ = _contents(train)
     if len(classes) < 2:
         raise RequestError(f"{train} holds {len(classes)} folders of images; a folder for each of 2 classes or more")
-    others = {entry.name for entry in os.scandir(test) if entry.is_dir()} - set(classes)
+    others = set(_contents(test)[0]) - set(classes)
     if others:
         raise RequestError(f"{test / min(others)}: there is no such class in {train}")
     return Arrays(*_images(train, classes, size, every=True), *_images(test, classes, size, every=False))
@@ -86,23 +89,57 @@ def _part(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def _images(part: Path, classes: list[str], size: int, every: bool) -> tuple[ImageFiles, np.ndarray]:
-    """Names sorted by class and name, and labels; with `every`, each class must have an image."""
+    """Names class by class, and labels; with `every`, each class must have an image."""
     names, labels = [], []
     for label, name in enumerate(classes):
-        found = _names(part / name)
+        found = _names(part, name) if (part / name).is_dir() else []
         if every and not found:
             raise RequestError(f"{part / name} holds no image ({', '.join(ENDINGS)})")
-        names += [os.fsencode(os.path.join(name, file)) for file in found]
+        names += map(os.fsencode, found)
         labels += [label] * len(found)
     if not names:
         raise RequestError(f"{part} holds no image of the classes {', '.join(classes[:3])}, ...")
     return ImageFiles(part, np.array(names), size), np.array(labels, dtype=np.int64)
 
 
-def _names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(ENDINGS))
+def _names(part: Path, name: str) -> list[str]:
+    """The images in and below the folder `name`, relative to `part`, in the order of torchvision's ImageFolder."""
+    found = {}
+
+    def walk(folder: str, above: frozenset[str]) -> None:
+        place = os.path.realpath(part / folder)
+        if place in above:
+            raise RequestError(f"{part / folder} is a link to a folder that it lies in; remove it")
+        folders, found[folder] = _contents(part / folder)
+        for inner in folders:
+            walk(os.path.join(folder, inner), above | {place})
+
+    walk(name, frozenset())
+    return [os.path.join(folder, image) for folder in sorted(found) for image in found[folder]]
+
+
+def _contents(folder: Path) -> tuple[list[str], list[str]]:
+    """The sorted names of the folders and of the images in a folder; links count as what they lead to.
+
+    Raises:
+        RequestError: it cannot be read, or an image is a link that leads nowhere.
+    """
+    folders, images = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.name.lower().endswith(ENDINGS):
+                    if entry.is_symlink():
+                        entry.stat()  # raises where it leads nowhere; for plain files it would cost time
+                    if entry.is_file():
+                        images.append(entry.name)
+    except OSError as error:
+        raise RequestError(f"{error.filename} cannot be read ({error.strerror}); mend or remove it") from error
+    return sorted(folders), sorted(images)
 
 
 DATASETS.add_library(PREFIX, open_folder)

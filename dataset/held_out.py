@@ -31,7 +31,16 @@ def hold_out(data: Arrays, images: int) -> tuple[Arrays, Arrays]:
 
     Returns:
         Two records with the same training set; the test set of the second is what is held out.
+
+    Raises:
+        RequestError: a class has a single image, which cannot be on both sides.
     """
+    single = np.flatnonzero(np.bincount(data.train_labels) == 1)
+    if len(single):
+        raise RequestError(
+            f"--validation {images}: class {single[0]} (counted from 0) has a single training image, which cannot be "
+            f"parted;\ngive each class two or more, or do without --validation"
+        )
     from sklearn.model_selection import train_test_split  # takes long to import, and few runs hold anything out
 
     kept, held = train_test_split(

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from common.errors import RunError
+from common.errors import RequestError, RunError
 
 CROP_AREA = (0.08, 1.0)  # of the image
 CROP_ASPECT = (3 / 4, 4 / 3)  # width to height
@@ -49,14 +49,30 @@ class ImageFiles:
         return self.folder / os.fsdecode(self.names[row])
 
     def listing(self) -> bytes:
-        """What tells one such set from another: names and sizes in bytes, for reading all files takes hours."""
+        """What tells one such set from another: names and sizes in bytes, for reading all files takes hours.
+
+        Raises:
+            RequestError: a file is no longer there, or out of reach.
+        """
         lines = (b"%s %d\n" % (name, self.path(row).stat().st_size) for row, name in enumerate(self.names))
-        return b"".join(lines)
+        try:
+            return b"".join(lines)
+        except OSError as error:
+            raise RequestError(f"{error.filename} cannot be read ({error.strerror}); mend or remove it") from error
 
     def decode(self, row: int) -> Image.Image:
-        """One image in RGB; raises RunError where it cannot be read."""
+        """One image in RGB of 8 bits; of grey ones with 16 bits the upper 8.
+
+        Raises:
+            RunError: it cannot be read, or the range of its values is not known.
+        """
         try:
             with Image.open(self.path(row)) as image:
+                # Pillow's own conversion of these modes cuts off at 255, which leaves a white image.
+                if image.mode.startswith("I;16"):
+                    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+                if image.mode in ("I", "F"):
+                    raise ValueError(f"Pillow's mode {image.mode} has no known range: convert it to 8 bits")
                 return image.convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise RunError(f"{self.path(row)} cannot be decoded ({str(error)[:100]}); mend or remove it") from error

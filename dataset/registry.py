@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.errors import RequestError
 from common.registry import Registry
 from dataset.image_files import ImageFiles
 
@@ -100,9 +101,55 @@ def load_arrays(name: str, data_folder: Path | str) -> Arrays:
     """The arrays of the data set `name`, fetched and converted once into `data_folder`.
 
     Raises:
-        RequestError: unknown name, damaged files, or nothing there and no network; says how to mend it.
+        RequestError: unknown name, damaged files, nothing there and no network, or other arrays than the entry states;
+            says how to mend it.
     """
-    return DATASETS[name].load(Path(data_folder))
+    entry = DATASETS[name]
+    arrays = entry.load(Path(data_folder))
+    found = flaw(
+        arrays,
+        train_size=entry.train_size,
+        test_size=entry.test_size,
+        image_size=entry.image_size,
+        num_classes=entry.num_classes,
+    )
+    if found is not None:
+        field, reason = found
+        kind = field.removeprefix("train_").removeprefix("test_")
+        raise RequestError(f"data set {name}: {field} {reason};\n{_MENDS[kind]}")
+    return arrays
+
+
+_MENDS = {
+    "images": "give uint8 from 0 to 255, colours last and grey three times, or mend the sizes in its DatasetEntry",
+    "labels": "give int64 counted from 0, one an image, or mend the sizes and num_classes in its DatasetEntry",
+}
+
+
+def flaw(
+    arrays: Arrays, *, train_size: int, test_size: int, image_size: int, num_classes: int
+) -> tuple[str, str] | None:
+    """The first field with another type, shape or label than so stated, and what it holds; None where all is well.
+
+    Pixels are not looked at, so that files stay unread.
+    """
+    for field, array in zip(Arrays._fields, arrays, strict=True):
+        size = train_size if field.startswith("train") else test_size
+        if field.endswith("images"):
+            expected = np.dtype(np.uint8), (size, image_size, image_size, 3)
+        else:
+            expected = np.dtype(np.int64), (size,)
+        if isinstance(array, np.ndarray):
+            found = array.dtype, array.shape
+        elif isinstance(array, ImageFiles):
+            found = np.dtype(np.uint8), (len(array), array.size, array.size, 3)
+        else:
+            found = "no numpy array but", type(array).__name__
+        if found != expected:
+            return field, f"holds {found[0]} {found[1]}, where {expected[0]} {expected[1]} is expected"
+        if field.endswith("labels") and size and (array.min() < 0 or array.max() >= num_classes):
+            return field, f"holds labels outside 0..{num_classes - 1}: {array.min()} to {array.max()}"
+    return None
 
 
 def digest(arrays: Arrays) -> str:

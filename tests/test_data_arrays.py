@@ -15,8 +15,8 @@ from common.errors import RequestError, RunError
 from dataset import DATASETS, load_arrays
 from dataset.arrays import read_arrays, write_arrays
 from dataset.cifar import CIFAR10, CIFAR100, CifarSource, load_cifar, raw_digest
-from dataset.pickles import read_plain_pickle
-from dataset.registry import Arrays
+from dataset.image_files import ImageFiles
+from dataset.registry import Arrays, register_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "cifar100"
@@ -140,46 +140,38 @@ class Evil:
         return os.mkdir, (self.target,)
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_evil_pickle_runs_nothing(tmp_path, protocol):
+@pytest.mark.parametrize("place", ["archive", "other archive", "extracted"])
+def test_only_official_pickles_are_read(tmp_path, place):
+    """A pickle that runs something: in an archive of the right MD5 even, in another one, in the extracted folder."""
     evil = Evil()
     evil.target = str(tmp_path / "owned")
-    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
-        read_plain_pickle(pickle.dumps({"data": evil}, protocol))
-    fake = Fake(payload=pickle.dumps({"data": evil}, protocol))
-    (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
-    with pytest.raises(RequestError, match="is refused"):
-        load_cifar(tmp_path, fake.source)
+    content = pickle.dumps({"data": evil})
+    foreign, official = Fake(payload=content), Fake().source
+    if place == "extracted":
+        foreign.extract(tmp_path)
+    else:
+        (tmp_path / "fake.tar.gz").write_bytes(foreign.archive)
+    if place == "archive":
+        official = replace(official, archive_md5=foreign.source.archive_md5)
+    message = "held_out is not the official file" if place == "archive" else r"put fake\.tar\.gz"
+    with pytest.raises(RequestError, match=message):
+        load_cifar(tmp_path, official)
     assert not (tmp_path / "owned").exists()
+    pickle.loads(content)
+    assert (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize(
-    "value",
-    [np.zeros(3), np.array([print], dtype=object), np.float32(1), print, [1, 2]],
-    ids=["float64", "objects", "scalar", "function", "list"],
-)
-def test_only_uint8_arrays_in_a_dictionary(value):
-    content = pickle.dumps(value if isinstance(value, list) else {"data": value}, 4)
-    with pytest.raises(pickle.UnpicklingError):
-        read_plain_pickle(content)
-
-
-def test_damaged_pickle_is_one_kind_of_error():
-    whole = pickle.dumps({"data": np.arange(200, dtype=np.uint8), "labels": [1, 2]}, 4)
-    np.testing.assert_array_equal(read_plain_pickle(whole)["data"], np.arange(200))
-    for end in range(0, len(whole) - 1, 7):
-        with pytest.raises(pickle.UnpicklingError):
-            read_plain_pickle(whole[:end])
-
-
-def test_pickle_as_python_2_wrote_it():
+def test_pickle_as_python_2_wrote_it(tmp_path):
     """The official archives are of 2009: byte strings for keys, type codes and pixels. Written here by opcode."""
+    images, labels, _ = fake_split(2, 4, protocol=2)
+    pixels = images.transpose(0, 3, 1, 2).tobytes()
     dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     shell = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    array = shell + b"(K\x01K\x02K\x03\x86" + dtype + b"\x89T\x06\x00\x00\x00abc\xfeeftb"
-    found = read_plain_pickle(b"\x80\x02}(U\x04data" + array + b"U\x0bfine_labels](K\x05K\x07eu.")
-    assert found["data"].tolist() == [[97, 98, 99], [254, 101, 102]]
-    assert found["fine_labels"] == [5, 7]
+    state = b"(K\x01K\x04M\x00\x0c\x86" + dtype + b"\x89T" + len(pixels).to_bytes(4, "little") + pixels + b"tb"
+    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels.tolist()) + b"e"
+    fake = Fake(payload=b"\x80\x02}(U\x04data" + shell + state + b"U\x06labels" + numbers + b"u.")
+    (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
+    assert_same(load_cifar(tmp_path, fake.source), fake.arrays)
 
 
 SIZES = {"train_size": 12, "test_size": 4, "image_size": 32, "num_classes": 10}
@@ -218,6 +210,79 @@ def test_labels_out_of_range(tmp_path):
     write_arrays(tmp_path, Fake().arrays._replace(test_labels=np.array([0, 1, 10, 2])))
     with pytest.raises(RequestError, match=r"labels outside 0\.\.9"):
         read_arrays(tmp_path, **SIZES)
+
+
+# --- a data set of the user's own --------------------------------------------------------------------
+
+
+@pytest.fixture
+def load_own():
+    """Loads the small arrays as a registered data set, some fields of them or of the entry changed."""
+
+    def load(changed=None, **stated):
+        arrays = Fake().arrays._replace(**changed or {})
+        entry = replace(DATASETS["cifar10"], name="own", load=lambda folder: arrays, train_size=12, test_size=4)
+        register_dataset(replace(entry, **stated))
+        return load_arrays("own", "data")
+
+    yield load
+    del DATASETS._entries["own"]
+
+
+def test_sound_arrays_are_passed_on(load_own):
+    assert_same(load_own(), Fake().arrays)
+
+
+WHOLE = Fake().arrays
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"train_images": WHOLE.train_images / 255}, r"train_images holds float64 .*\n.* uint8 from 0 to 255"),
+        ({"train_images": WHOLE.train_images.transpose(0, 3, 1, 2)}, r"\(12, 3, 32, 32\), .*\n.* colours last"),
+        ({"test_images": WHOLE.test_images[..., 0]}, r"test_images holds uint8 \(4, 32, 32\), .*\n.* grey three times"),
+        (
+            {"test_images": WHOLE.test_images[:, :28, :28]},
+            r"\(4, 28, 28, 3\), where uint8 \(4, 32, 32, 3\)",
+        ),
+        ({"train_images": WHOLE.train_images[:11]}, r"train_images holds uint8 \(11, "),
+        ({"train_images": ImageFiles(Path("none"), np.array([b"x.png"]), 32)}, r"uint8 \(1, 32, 32, 3\), where"),
+        ({"train_images": ImageFiles(Path("none"), np.array([b"x.png"] * 12), 64)}, r"\(12, 64, 64, 3\), where"),
+        ({"train_labels": WHOLE.train_labels[:11]}, r"train_labels holds int64 \(11,\), where int64 \(12,\)"),
+        ({"train_labels": WHOLE.train_labels.astype(np.uint8)}, r"train_labels holds uint8 .*\n.*give int64"),
+        ({"test_labels": WHOLE.test_labels.astype(np.int32)}, "test_labels holds int32"),
+        ({"test_labels": WHOLE.test_labels.tolist()}, "test_labels holds no numpy array but list"),
+        ({"test_labels": np.array([1, 2, 3, 10])}, r"labels outside 0\.\.9: 1 to 10;\n.* counted from 0"),
+        ({"test_labels": np.array([0, -1, 3, 9])}, r"labels outside 0\.\.9: -1 to 9"),
+    ],
+)
+def test_arrays_of_another_form_are_refused(load_own, changed, message):
+    with pytest.raises(RequestError, match=f"^data set own: (.|\n)*{message}") as caught:
+        load_own(changed)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"train_size": 13}, r"train_images holds uint8 \(12, .*mend the sizes"),
+        ({"test_size": 3}, "test_images holds"),
+        ({"image_size": 28}, "train_images holds"),
+        ({"num_classes": 5}, r"train_labels holds labels outside 0\.\.4: .*num_classes"),
+    ],
+)
+def test_an_entry_that_states_other_sizes_is_refused(load_own, stated, message):
+    with pytest.raises(RequestError, match=rf"(?s)^data set own: {message}"):
+        load_own(**stated)
+
+
+def test_files_are_not_opened(load_own):
+    files = ImageFiles(Path("none"), np.array([b"x.png"] * 12), 32)
+    assert load_own({"train_images": files}).train_images is files
+
+
+# --- names and sources -------------------------------------------------------------------------------
 
 
 def test_unknown_name_suggests():

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional
 
 import evaluate
@@ -22,7 +23,7 @@ import train_student
 from common.errors import RequestError, RunError
 from dataset import DATASETS, Augmentation, BatchStream, digest, evaluation_batches
 from dataset.augment import normalise
-from dataset.image_files import CROP_AREA, CROP_ASPECT, CROP_ATTEMPTS, middle, part, random_box
+from dataset.image_files import CROP_AREA, CROP_ASPECT, CROP_ATTEMPTS, ImageFiles, middle, part, random_box
 from tests.helpers import ROOT, assert_same, environment, folder_of, outcome_of, read_json, run_script, stop_at_step
 
 NAME = "folder:pets@16"
@@ -145,6 +146,57 @@ def test_what_is_wrong_is_said(pictures, name, spoil, message):
         DATASETS.find(name, pictures)
 
 
+def test_hidden_names_and_what_is_no_file_are_passed_over(pictures):
+    before = digest(DATASETS.find(NAME, pictures).load(pictures))
+    cats = pictures / "pets/train/cats"
+    (cats / "._0.png").write_bytes(b"of macOS")
+    (cats / "9.jpg").mkdir()
+    os.mkfifo(cats / "pipe.png")
+    (cats / "notes").symlink_to("nowhere")
+    for folder in (cats, cats.parent, pictures / "pets/val"):
+        shutil.copytree(pictures / "pets/val/dogs", folder / ".ipynb_checkpoints")
+    assert digest(DATASETS.find(NAME, pictures).load(pictures)) == before
+
+
+def test_sub_folders_are_walked_as_torchvision_does(pictures):
+    """Nested, through links to folders and files, with names that sort otherwise as paths than as lists of names."""
+    cats, dogs = (pictures / "pets/train" / name for name in CLASSES[:2])
+    for place in ("images/a", "images/a-b", "images/a/c", "0.png.d"):
+        shutil.copytree(pictures / "pets/val/cats", cats / place)
+    shutil.move(dogs, pictures / "elsewhere")
+    dogs.mkdir()
+    (dogs / "images").symlink_to(pictures / "elsewhere")
+    (dogs / "0.png").symlink_to(cats / "0.png")
+    data = DATASETS.find(NAME, pictures).load(pictures)
+    expected = ImageFolder(pictures / "pets/train").samples
+    assert len(expected) == 24 + 4 * 3 + 1
+    found = [str(data.train_images.path(row)) for row in range(len(data.train_images))]
+    assert list(zip(found, data.train_labels.tolist(), strict=True)) == expected
+    assert np.asarray(data.train_images.decode(len(found) - 1)).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        ("dead.png", "nowhere.png", r"cats/dead\.png cannot be read \(No such file"),
+        ("ring.png", "ring.png", r"cats/ring\.png cannot be read \(Too many levels"),
+        ("up", "..", "train/cats/up/cats is a link to a folder that it lies in"),
+        ("here", ".", "train/cats/here is a link to a folder that it lies in"),
+    ],
+)
+def test_links_that_lead_nowhere_or_back(pictures, name, target, message):
+    (pictures / "pets/train/cats" / name).symlink_to(target)
+    with pytest.raises(RequestError, match=message):
+        DATASETS.find(NAME, pictures)
+
+
+def test_a_file_that_went_away_is_named(pictures):
+    data = DATASETS.find(NAME, pictures).load(pictures)
+    (pictures / "pets/train/eels/3.png").unlink()
+    with pytest.raises(RequestError, match=r"train/eels/3\.png cannot be read \(No such file"):
+        digest(data)
+
+
 def test_other_files_are_other_data(pictures):
     def identity():
         return digest(DATASETS.find(NAME, pictures).load(pictures))
@@ -265,6 +317,46 @@ def test_grey_and_transparent_pictures_become_rgb(pictures):
     data = DATASETS.find(NAME, pictures).load(pictures)
     for row in (0, 3):
         assert (np.asarray(middle(data.test_images.decode(row), 16)) == 90).all()
+
+
+def decode(path):
+    return ImageFiles(path.parent, np.array([os.fsencode(path.name)]), 16).decode(0)
+
+
+RAMP = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "values"),
+    [("x.png", "I;16", RAMP), ("x.tif", "I;16", RAMP), ("x.tif", "I;16B", RAMP.byteswap())],
+)
+def test_of_16_bits_the_upper_8_are_seen(tmp_path, name, mode, values):
+    path = tmp_path / name
+    Image.frombytes(mode, (32, 32), values.tobytes()).save(path)
+    assert Image.open(path).mode == mode
+    assert np.array_equal(np.asarray(decode(path)), np.repeat((RAMP // 256)[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "values"),
+    [("x.tif", "I", RAMP.astype(np.int32)), ("x.pgm", "I", RAMP), ("x.tiff", "F", RAMP.astype(np.float32))],
+)
+def test_values_of_unknown_range_are_refused(tmp_path, name, mode, values):
+    path = tmp_path / name
+    Image.fromarray(values).save(path)
+    assert Image.open(path).mode == mode
+    with pytest.raises(RunError, match=rf"{name} cannot be decoded \(Pillow's mode {mode} .* convert it to 8 bits\)"):
+        decode(path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_other_modes_are_converted_as_pillow_does(tmp_path, mode):
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 4), dtype=np.uint8)
+    saved = Image.fromarray(noise).convert("RGB").convert(mode)
+    saved.save(path)
+    assert Image.open(path).mode == mode
+    assert decode(path).tobytes() == saved.convert("RGB").tobytes()
 
 
 # --- batches -------------------------------------------------------------------------------------

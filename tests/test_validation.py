@@ -54,6 +54,11 @@ def test_wrong_sizes(images):
         without_held_out(DIGITS, images)
 
 
+def test_a_class_with_a_single_image():
+    with pytest.raises(RequestError, match=r"^--validation 6: class 1 .* single training image, .*\n.*two or more"):
+        hold_out(arrays([0] * 9 + [1] + [2] * 9), 6)
+
+
 @pytest.fixture(scope="module")
 def run(teacher, tmp_path_factory):
     output = tmp_path_factory.mktemp("held")
