@@ -12,10 +12,11 @@ from common.errors import RequestError
 from dataset import DATASETS, Augmentation
 from distiller_zoo import METHODS, Epochs, canonical_method, options_of
 from engine.compute import Compute, resolve_compute
+from engine.failures import Outcome
 from engine.presets import preset_names, read_preset
 from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
 from engine.retrospection import RetrospectionPlan
-from engine.train import CHECKPOINT_SECONDS, Outcome
+from engine.train import CHECKPOINT_SECONDS
 from models import MODELS, ModelEntry
 
 DEFAULT_DATASET = "cifar100"

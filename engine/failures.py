@@ -3,6 +3,8 @@
 import contextlib
 import gc
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 
@@ -10,8 +12,49 @@ from common.errors import RequestError, RunError
 from common.files import write_text
 from engine.member import Member
 from engine.parallel import World
+from engine.progress import Progress
 
 TRACEBACK = "error.txt"
+
+
+@dataclass
+class Outcome:
+    """What became of a group: results of the finished members, reasons of the failed ones, both by the run's name."""
+
+    results: dict[str, dict] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.results | other.results, self.failures | other.failures)
+
+
+def attempted(
+    member: Member,
+    action: Callable[[], None],
+    outcome: Outcome,
+    world: World,
+    progress: Progress,
+    lethal: tuple[type[Exception], ...] = (),
+) -> bool:
+    """Have a member act, and say whether it could; a failure of its own is told, kept in `outcome`, and ends it.
+
+    Raises:
+        Exception: what others cannot go on after either, and whatever is `lethal`.
+    """
+    try:
+        with world.together():
+            action()
+        return True
+    except lethal:
+        raise
+    except Exception as error:
+        reason = failure_of(member, error, world)
+        if reason is None:
+            raise
+    outcome.failures[member.plan.name] = reason
+    release(member)  # now that the exception, which held the step's tensors, is gone
+    progress.error(reason)
+    return False
 
 
 def failure_of(member: Member, error: Exception, world: World) -> str | None:

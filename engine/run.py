@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from engine.cost import forget_peak_memory
 from engine.deployed import Deployed
 from engine.environment import describe_environment
 from engine.evaluate import evaluate
-from engine.failures import failure_of, forget_failure, release
+from engine.failures import Outcome, attempted, forget_failure, release
 from engine.member import Member
 from engine.parallel import World, joined_world
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
 from engine.recipes import Recipe
-from engine.train import CHECKPOINT_SECONDS, Outcome, stop_requests, train_group
+from engine.train import CHECKPOINT_SECONDS, stop_requests, train_group
 from engine.weights import Backbone, load_network
 
 
@@ -105,13 +106,10 @@ def run_plans(
                 begun = []
                 for member in group:
                     known = measured if member.plan.teachers else []
-                    reason = _begin(member, stream, data_digest, known, environment, compute, overwrite)
-                    if reason is None:
+                    begin = partial(_begin, member, stream, data_digest, known, environment, compute, overwrite)
+                    if attempted(member, begin, outcome, world, progress, lethal=(RequestError, RunError)):
                         begun.append(member)
                         progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
-                    else:
-                        outcome.failures[member.plan.name] = reason
-                        progress.error(reason)
                 networks = [teacher.network for teacher in _wanted(teachers, begun)]
                 outcome |= train_group(
                     begun, networks, stream, data, held_out, entry, compute, progress, stop, checkpoint_seconds
@@ -197,25 +195,14 @@ def _begin(
     environment: dict[str, Any],
     compute: Compute,
     overwrite: bool,
-) -> str | None:
-    """Bring a member onto the device; returns why that failed, where it is a failure of that run alone."""
-    try:
-        with compute.world.together():
-            if overwrite:
-                member.folder.clear()  # not before all else is known to be right
-            forget_failure(member)
-            member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
-            config = member.plan.config(measured, environment)
-            member.folder.write_config(config | {"data_sha256": data_digest})
-        return None
-    except (RequestError, RunError):
-        raise
-    except Exception as error:
-        reason = failure_of(member, error, compute.world)
-        if reason is None:
-            raise
-    release(member)
-    return reason
+) -> None:
+    """Bring a member onto the device, to where its checkpoint has it, and write what it is."""
+    if overwrite:
+        member.folder.clear()  # not before all else is known to be right
+    forget_failure(member)
+    member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
+    config = member.plan.config(measured, environment)
+    member.folder.write_config(config | {"data_sha256": data_digest})
 
 
 def _groups(members: Sequence[Member], size: int | None) -> list[list[Member]]:

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from common.errors import Interrupted
 from dataset import Arrays, BatchStream, DatasetEntry
 from engine.compute import Compute
 from engine.deployed import Deployed
-from engine.failures import failure_of, release
+from engine.failures import Outcome, attempted
 from engine.member import Member
 from engine.progress import Progress
 from engine.stopwatch import moment
@@ -21,17 +21,6 @@ from models import Features
 
 # How often runs are saved within an epoch, unless --checkpoint_seconds says otherwise. Epochs of large pairs take long.
 CHECKPOINT_SECONDS = 600.0
-
-
-@dataclass
-class Outcome:
-    """What became of a group: results of the finished members, reasons of the failed ones, both by the run's name."""
-
-    results: dict[str, dict] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-
-    def __or__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.results | other.results, self.failures | other.failures)
 
 
 class StopRequest:
@@ -71,20 +60,12 @@ def train_group(
 
     def attempt(member: Member, action: Callable, *arguments) -> bool:
         """Let a member act; where it fails, it leaves the group. Returns whether it is still in."""
-        reason = None
+        well = False
         try:
-            with compute.world.together():
-                action(*arguments)
-        except Exception as error:
-            reason = failure_of(member, error, compute.world)
-            if reason is None:
-                active.remove(member)  # its state is that of half a step
-                raise
-        if reason is not None:  # the exception, which held the step's tensors, is gone
-            outcome.failures[member.plan.name] = reason
-            active.remove(member)
-            release(member)
-            progress.error(reason)
+            well = attempted(member, partial(action, *arguments), outcome, compute.world, progress)
+        finally:
+            if not well:
+                active.remove(member)  # its state may be that of half a step
         return member in active
 
     def save_where_asked(members: Sequence[Member]) -> None:

@@ -139,7 +139,7 @@ def test_of_several_processes_an_unforeseen_error_ends_all(breaking, teacher, tm
     """The others wait for this one amid the step; torchrun ends them when it dies. Half a step is not saved."""
     breaking.error = KeyError("a name")
     monkeypatch.setattr(
-        "engine.train.failure_of", lambda member, error, world: failure_of(member, error, World(rank=0, size=2))
+        "engine.failures.failure_of", lambda member, error, world: failure_of(member, error, World(rank=0, size=2))
     )
     with pytest.raises(KeyError):
         train("kd", "breaking", output=tmp_path, teacher=teacher)
