@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 import torch
@@ -429,7 +430,7 @@ class Member:
             "last": {"epoch": last["epoch"], **last["test"]},
             "best": {"epoch": best["epoch"], **best["test"]},
             "wall_seconds": round(math.fsum(seconds), 3),
-            "images_per_second": max(record["images_per_second"] for record in self.history),
+            "images_per_second": median_high(record["images_per_second"] for record in self.history),
             "peak_memory_mib": peak_memory_mib(self.compute.device),
             "parameters": count_parameters(self.student),
             "method_parameters": count_parameters(self.method),

@@ -270,7 +270,7 @@ def _seconds_per_epoch(lines: list[dict], result: dict) -> float | None:
 
 
 def _images_per_second(lines: list[dict], result: dict) -> float | None:
-    """The median epoch's; without epochs on record what the result says, which is the fastest epoch's."""
+    """The median epoch's; without epochs on record what the result says."""
     rates = _costs(lines, "images_per_second")
     return median_high(rates) if rates else cost_or_none(result.get("images_per_second"))
 
