@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Probe a trained network on another data set: freeze it and train a new classifier on what it sees.
 
-The images are normalised with the constants of the data set at hand, as they are in the published transfer figures.
+The images are normalised with the constants of the data set at hand, as they are in the published transfer figures;
+those are on stl10 and tinyimagenet, both scaled to 32×32 pixels.
 """
 
 import sys

@@ -1,0 +1,83 @@
+"""Data sets made once from an official archive: found in the data folder or fetched, and kept as arrays."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.download import download
+from common.errors import RequestError
+from common.files import digest_of, only_one_process
+from dataset.arrays import all_there, read_arrays, write_arrays
+from dataset.registry import Arrays
+
+
+@dataclass(frozen=True)
+class ArchiveSource:
+    """One data set and where its bytes come from.
+
+    Attributes:
+        image_size: pixels of the converted images.
+        archive: file name of the archive; `inner_folder` is the folder inside, where others leave it extracted.
+        urls: addresses of the archive, the best first.
+    """
+
+    name: str
+    num_classes: int
+    image_size: int
+    train_size: int
+    test_size: int
+    archive: str
+    archive_md5: str
+    inner_folder: str
+    urls: tuple[str, ...]
+
+
+def load_converted(data_folder: Path | str, source: ArchiveSource, convert: Callable[[Path], Arrays]) -> Arrays:
+    """The arrays in `data_folder`/NAME; where they are missing, `convert(data_folder)` makes them.
+
+    Raises:
+        RequestError: damaged files, or what `convert` raises.
+        RunError: the folder cannot be written to.
+    """
+    data_folder = Path(data_folder)
+    folder = data_folder / source.name
+    if not all_there(folder):
+        with only_one_process(data_folder / f".{source.name}.lock"):
+            if not all_there(folder):  # another process may have made them while this one waited
+                write_arrays(folder, convert(data_folder))
+    return read_arrays(
+        folder,
+        train_size=source.train_size,
+        test_size=source.test_size,
+        image_size=source.image_size,
+        num_classes=source.num_classes,
+    )
+
+
+def at_hand(data_folder: Path | str, source: ArchiveSource) -> bool:
+    """Whether `load_converted` would find the arrays in `data_folder`."""
+    return all_there(Path(data_folder) / source.name)
+
+
+def archive_or_folder(data_folder: Path, source: ArchiveSource, usable: Callable[[Path], bool]) -> Path:
+    """The archive where it is at hand and right; else its extracted folder, if `usable`; else the archive, fetched.
+
+    Raises:
+        RequestError: there is neither, and no address serves the archive.
+    """
+    archive, extracted = data_folder / source.archive, data_folder / source.inner_folder
+    if archive.is_file() and digest_of(archive, "md5") == source.archive_md5:
+        return archive
+    if extracted.is_dir() and usable(extracted):
+        return extracted
+    mend = (
+        f"put {source.archive} (md5 {source.archive_md5}) into {data_folder}, "
+        f"or give the folder that holds it with --data_folder"
+    )
+    return download(source.urls, archive, md5=source.archive_md5, mend=mend)
+
+
+def unreadable(place: Path, error: Exception | str) -> RequestError:
+    """The error of an archive, or of an extracted folder, that does not hold what it should."""
+    reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+    return RequestError(f"{place} cannot be read ({reason});\ndelete it, and the archive is fetched anew")
