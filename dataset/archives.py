@@ -1,5 +1,6 @@
 """Data sets made once from an official archive: found in the data folder or fetched, and kept as arrays."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,19 @@ def archive_or_folder(data_folder: Path, source: ArchiveSource, usable: Callable
         f"or give the folder that holds it with --data_folder"
     )
     return download(source.urls, archive, md5=source.archive_md5, mend=mend)
+
+
+def files_are_official(folder: Path, md5s: dict[str, str]) -> bool:
+    """Whether an extracted folder holds these files as they were published; says so where it does not."""
+    for name, md5 in md5s.items():
+        path = folder / name
+        if not path.is_file():
+            print(f"{path} is not there; passing over {folder}", file=sys.stderr)
+            return False
+        if digest_of(path, "md5") != md5:
+            print(f"{path} is not the official file (its md5 differs); passing over {folder}", file=sys.stderr)
+            return False
+    return True
 
 
 def unreadable(place: Path, error: Exception | str) -> RequestError:

@@ -5,51 +5,46 @@ The arrays are made once from the official archive, wherever it can be had; no p
 
 import hashlib
 import pickle
-import sys
 import tarfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from common.download import download
 from common.errors import RequestError
-from common.files import digest_of, only_one_process
-from dataset.arrays import all_there, array_paths, read_arrays, write_arrays
+from dataset.archives import ArchiveSource, archive_or_folder, at_hand, files_are_official, load_converted, unreadable
+from dataset.arrays import array_paths
 from dataset.registry import Arrays, DatasetEntry, register_dataset
 
 IMAGE_SIZE = 32
 
 
 @dataclass(frozen=True)
-class CifarSource:
-    """Where one CIFAR comes from and how its bytes are known.
+class CifarSource(ArchiveSource):
+    """The archive of one CIFAR, and how its bytes are known.
 
     Attributes:
-        archive: file name of the archive; `inner_folder` is the folder inside, which torchvision leaves extracted.
-        train_files, test_files: pickles of a split, in order, each with its MD5.
         label_key: under which name a pickle keeps the labels.
+        train_files, test_files: pickles of a split, in order, each with its MD5.
         raw_sha256: what `raw_digest` gives of the converted arrays, by field of `Arrays`.
     """
 
-    name: str
-    num_classes: int
-    train_size: int
-    test_size: int
-    archive: str
-    archive_md5: str
-    inner_folder: str
-    urls: tuple[str, ...]
+    label_key: str
     train_files: dict[str, str]
     test_files: dict[str, str]
-    label_key: str
     raw_sha256: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, str]:
+        return self.train_files | self.test_files
 
 
 CIFAR100 = CifarSource(
     name="cifar100",
     num_classes=100,
+    image_size=IMAGE_SIZE,
     train_size=50_000,
     test_size=10_000,
     archive="cifar-100-python.tar.gz",
@@ -73,6 +68,7 @@ CIFAR100 = CifarSource(
 CIFAR10 = CifarSource(
     name="cifar10",
     num_classes=10,
+    image_size=IMAGE_SIZE,
     train_size=50_000,
     test_size=10_000,
     archive="cifar-10-python.tar.gz",
@@ -101,31 +97,14 @@ def load_cifar(data_folder: Path | str, source: CifarSource) -> Arrays:
         RequestError: damaged files, or nothing at hand and nothing to be fetched.
         RunError: the folder cannot be written to.
     """
-    data_folder = Path(data_folder)
-    folder = data_folder / source.name
-    if not all_there(folder):
-        with only_one_process(data_folder / f".{source.name}.lock"):
-            if not all_there(folder):  # another process may have made them while this one waited
-                write_arrays(folder, convert(data_folder, source))
-    arrays = read_arrays(
-        folder,
-        train_size=source.train_size,
-        test_size=source.test_size,
-        image_size=IMAGE_SIZE,
-        num_classes=source.num_classes,
-    )
+    arrays = load_converted(data_folder, source, partial(convert, source=source))
     # A tenth of a second, against results on other data under the same name.
     if foreign := _unofficial(arrays, source):
         raise RequestError(
-            f"{array_paths(folder)[foreign]} is not the official data of {source.name};\n"
+            f"{array_paths(Path(data_folder) / source.name)[foreign]} is not the official data of {source.name};\n"
             f"delete it, and it is made anew from the archive"
         )
     return arrays
-
-
-def at_hand(data_folder: Path | str, source: CifarSource) -> bool:
-    """Whether `load_cifar` would find the arrays in `data_folder`."""
-    return all_there(Path(data_folder) / source.name)
 
 
 def _unofficial(arrays: Arrays, source: CifarSource) -> str | None:
@@ -138,24 +117,14 @@ def _unofficial(arrays: Arrays, source: CifarSource) -> str | None:
 
 def convert(data_folder: Path, source: CifarSource) -> Arrays:
     """Decode the pickles of one CIFAR and check the result; takes the archive, the extracted folder, or the network."""
-    archive = data_folder / source.archive
-    if archive.is_file() and digest_of(archive, "md5") == source.archive_md5:
-        contents = _read_archive(archive, source)
-    elif (extracted := _read_extracted(data_folder / source.inner_folder, source)) is not None:
-        contents = extracted
-    else:
-        mend = (
-            f"put {source.archive} (md5 {source.archive_md5}) into {data_folder}, "
-            f"or give the folder that holds it with --data_folder"
-        )
-        contents = _read_archive(download(source.urls, archive, md5=source.archive_md5, mend=mend), source)
+    contents = _read(archive_or_folder(data_folder, source, partial(files_are_official, md5s=source.files)), source)
     train = _decode(contents, source.train_files, source)
     test = _decode(contents, source.test_files, source)
     arrays = Arrays(*train, *test)
     if foreign := _unofficial(arrays, source):
         raise RequestError(
             f"{source.name}: the {foreign.replace('_', ' ')} are not the official ones (their SHA-256 differs);\n"
-            f"delete {archive} and {data_folder / source.inner_folder} and run again to fetch them anew"
+            f"delete {source.archive} and {source.inner_folder}/ in {data_folder}, and they are fetched anew"
         )
     return arrays
 
@@ -165,37 +134,23 @@ def raw_digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array, dtype=np.uint8).data).hexdigest()
 
 
-def _read_archive(archive: Path, source: CifarSource) -> dict[str, bytes]:
-    """The official pickles by name, read in memory: nothing in the archive can write anywhere."""
+def _read(place: Path, source: CifarSource) -> dict[str, bytes]:
+    """The official pickles by name, read in memory: nothing in an archive can write anywhere."""
     contents = {}
     try:
-        with tarfile.open(archive) as tar:
-            for name, md5 in (source.train_files | source.test_files).items():
-                member = tar.extractfile(f"{source.inner_folder}/{name}")
-                contents[name] = member.read() if member else b""
-                if not _is_official(contents[name], md5):
+        with ExitStack() as opened:
+            tar = None if place.is_dir() else opened.enter_context(tarfile.open(place))
+            for name, md5 in source.files.items():
+                if tar is None:
+                    contents[name] = (place / name).read_bytes()
+                else:
+                    member = tar.extractfile(f"{source.inner_folder}/{name}")
+                    contents[name] = member.read() if member else b""
+                if hashlib.md5(contents[name], usedforsecurity=False).hexdigest() != md5:
                     raise tarfile.ReadError(f"{name} is not the official file: its md5 differs")
     except (tarfile.TarError, KeyError, EOFError, OSError) as error:
-        raise RequestError(f"{archive} cannot be read ({error});\ndelete it, and it is fetched anew") from error
+        raise unreadable(place, error) from error
     return contents
-
-
-def _read_extracted(folder: Path, source: CifarSource) -> dict[str, bytes] | None:
-    """The official pickles from an extracted folder; None where one is missing or another: then the archive is used."""
-    contents = {}
-    for name, md5 in (source.train_files | source.test_files).items():
-        path = folder / name
-        if not path.is_file():
-            return None
-        contents[name] = path.read_bytes()
-        if not _is_official(contents[name], md5):
-            print(f"{path} is not the official file (its md5 differs); passing over {folder}", file=sys.stderr)
-            return None
-    return contents
-
-
-def _is_official(content: bytes, md5: str) -> bool:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest() == md5
 
 
 def _decode(contents: dict[str, bytes], files: dict[str, str], source: CifarSource) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ flip, normalisation) sees the scaled image in the published experiments too. tor
 help: it wants the 100,000 unlabelled images (2.6 GB) extracted and reads them all to check them.
 """
 
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -16,8 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from common.files import digest_of
-from dataset.archives import ArchiveSource, archive_or_folder, at_hand, load_converted, unreadable
+from dataset.archives import ArchiveSource, archive_or_folder, at_hand, files_are_official, load_converted, unreadable
 from dataset.registry import Arrays, DatasetEntry, register_dataset
 
 ARCHIVE_SIZE = 96  # pixels of the archive's images
@@ -72,7 +70,7 @@ def load_stl10(data_folder: Path | str, source: Stl10Source = STL10) -> Arrays:
 
 def convert(data_folder: Path, source: Stl10Source) -> Arrays:
     """The labelled images, scaled; the unlabelled ones in the archive are passed over and never in memory."""
-    place = archive_or_folder(data_folder, source, partial(_is_official, source=source))
+    place = archive_or_folder(data_folder, source, partial(files_are_official, md5s=source.files))
     found = {}
     try:
         for name, content in _labelled_files(place):
@@ -98,19 +96,6 @@ def _labelled_files(place: Path) -> Iterator[tuple[str, bytes]]:
                 wanted.remove(name)
                 if not wanted:
                     return
-
-
-def _is_official(folder: Path, source: Stl10Source) -> bool:
-    """Whether the extracted folder holds the labelled files as they were published; says so where it does not."""
-    for name, md5 in source.files.items():
-        path = folder / name
-        if not path.is_file():
-            print(f"{path} is not there; passing over {folder}", file=sys.stderr)
-            return False
-        if digest_of(path, "md5") != md5:
-            print(f"{path} is not the official file (its md5 differs); passing over {folder}", file=sys.stderr)
-            return False
-    return True
 
 
 def _labels(content: bytes) -> np.ndarray:

@@ -58,6 +58,7 @@ class Fake:
         self.source = CifarSource(
             name="fake",
             num_classes=10,
+            image_size=32,
             train_size=12,
             test_size=4,
             archive="fake.tar.gz",
