@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median_high
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from engine.objective import initial_objective, objective
 from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
 from engine.reading import read_checkpoint
+from engine.records import Record, best_of, initial_scalars_of, result_of, scalars_of
 from engine.retrospection import Retrospection
 from engine.stopwatch import Span, moment
 from engine.tensorboard import TensorBoard
@@ -88,8 +88,8 @@ class Member:
         self.board = TensorBoard(self.folder.events, writes)
         # The epochs of an initial stage come before the first.
         self.position = (1 - self.method.initial_epochs, 0)
-        self.history: list[dict[str, Any]] = []
-        self.initial_history: list[dict[str, Any]] = []
+        self.history: list[Record] = []
+        self.initial_history: list[Record] = []
         self.meters: Meters | None = None
         self._saved: dict[str, Any] | None = None
         self._damaged: list[Path] = []
@@ -380,29 +380,15 @@ class Member:
         self._set_mode()
         return {name: {key: result[key] for key in ("top1", "top5", "loss")} for name, result in results.items()}
 
-    def best(self, on: str = "test") -> dict[str, Any]:
-        """The record of the first epoch with the highest accuracy on the test set, or on "validation"."""
-        return max(self.history, key=lambda record: record[on]["top1"])
+    def best(self) -> Record:
+        """The record of the best epoch so far."""
+        return best_of(self.history)
 
-    def _log(self, record: dict[str, Any]) -> None:
-        train, test = record["train"], record["test"]
-        self.board.log(
-            record["epoch"],
-            {
-                "train_loss": train["loss"],
-                "train_acc": train["top1"],
-                "test_loss": test["loss"],
-                "test_acc": test["top1"],
-                "test_acc_top5": test["top5"],
-                "learning_rate": record["learning_rate"],
-                **{f"loss/{name}": train[name] for name in train if name not in ("loss", "top1")},
-                **record.get("readings", {}),
-                **{f"validation_{name}": value for name, value in record.get("validation", {}).items()},
-            },
-        )
+    def _log(self, record: Record) -> None:
+        self.board.log(record["epoch"], scalars_of(record))
 
-    def _log_initial(self, record: dict[str, Any]) -> None:
-        self.board.log(record["epoch"], {f"initial/{name}": value for name, value in record["train"].items()})
+    def _log_initial(self, record: Record) -> None:
+        self.board.log(record["epoch"], initial_scalars_of(record))
 
     def _save_weights(self, path: Path) -> None:
         record = self.history[-1]
@@ -421,25 +407,14 @@ class Member:
     def finish(self) -> dict[str, Any]:
         """Write the final weights and result.json, which marks the run as finished; returns the result."""
         self._save_weights(self.folder.last)
-        seconds = [record["seconds"] for record in [*self.initial_history, *self.history]]
-        last, best = self.history[-1], self.best()
         result = {
             "status": "finished",
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "epochs": len(self.history),
-            "last": {"epoch": last["epoch"], **last["test"]},
-            "best": {"epoch": best["epoch"], **best["test"]},
-            "wall_seconds": round(math.fsum(seconds), 3),
-            "images_per_second": median_high(record["images_per_second"] for record in self.history),
+            **result_of(self.history, self.initial_history),
             "peak_memory_mib": peak_memory_mib(self.compute.device),
             "parameters": count_parameters(self.student),
             "method_parameters": count_parameters(self.method),
         }
-        if "validation" in last:
-            chosen = self.best("validation")
-            result["by_validation"] = {"epoch": chosen["epoch"], **chosen["test"]}
-        if "answers" in last:
-            result["answers"] = last["answers"]
         self.folder.write_metrics(self.history)
         if self.initial_history:
             self.folder.write_initial_metrics(self.initial_history)
