@@ -35,7 +35,9 @@ def parse(argv: list[str] | None):
         help="method(s); none: student alone; all: every one, alone or beside combinations; crd+kd: both in one run",
     )
     parser.add_argument("--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help="student(s)")
-    parser.add_argument("--model_t", nargs="+", metavar="NAME", help="teacher(s), where checkpoints do not say")
+    parser.add_argument(
+        "--model_t", nargs="+", metavar="NAME", help="teacher(s), where checkpoints do not say; timm:NAME.TAG"
+    )
     parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
     for short, name, what in (
         ("-r", "gamma", "cross-entropy"),

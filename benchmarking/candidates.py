@@ -139,7 +139,7 @@ def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[Tea
     """The frozen teacher: from its checkpoint, or with random weights and batch-norm statistics that go with them."""
     if path is not None:
         loaded = load_network(path, entry, arch=name)
-        return TeacherFile(loaded.arch, path, loaded.sha256), loaded.network
+        return TeacherFile(loaded.arch, path, loaded.sha256, normalisation=loaded.told), loaded.network
     with isolated_seed(derive_seed(SEED, "teacher")), torch.no_grad():
         network = create_model(name, entry.num_classes, entry.image_size).train()
         for module in network.modules():

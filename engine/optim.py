@@ -8,6 +8,8 @@ from torch import nn
 
 from engine.recipes import Recipe
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 def learning_rate(recipe: Recipe, epoch: int, progress: float = 0.0) -> float:
     """The rate at `progress` (0 ≤ p < 1) of epoch `epoch` (from 1)."""
@@ -22,16 +24,27 @@ def learning_rate(recipe: Recipe, epoch: int, progress: float = 0.0) -> float:
 
 
 def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over all parameters of the modules (student and method)."""
+    """SGD with momentum or AdamW over all parameters of the modules (student and method), in their order."""
+    modules = list(modules)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     if recipe.decay_everything:
         groups = [{"params": parameters, "weight_decay": recipe.weight_decay}]
     else:
-        # Weights of linear layers and convolutions decay; biases, norms, tokens and scales don't.
+        decaying = set().union(*map(_decaying, modules))
         groups = [
-            {"params": [p for p in parameters if p.ndim in (2, 4)], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim not in (2, 4)], "weight_decay": 0.0},
+            {"params": [p for p in parameters if p in decaying], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in parameters if p not in decaying], "weight_decay": 0.0},
         ]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+
+
+def _decaying(module: nn.Module) -> set[nn.Parameter]:
+    """Weights of linear layers and convolutions; not biases, norms, tokens, scales and what `no_weight_decay()` names.
+
+    A bare parameter in the form of such a weight counts as one: those of CycleFC and of VkD's projection are.
+    """
+    weights = {part.weight for part in module.modules() if isinstance(part, LAYERS)}
+    spared = module.no_weight_decay() if hasattr(module, "no_weight_decay") else ()
+    return {p for name, p in module.named_parameters() if (p in weights or p.ndim in (2, 4)) and name not in spared}

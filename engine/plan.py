@@ -15,6 +15,7 @@ from engine.options import default_options
 from engine.recipes import RECIPES, Recipe
 from engine.retrospection import RetrospectionPlan
 from models.registry import MODELS, file_name_of
+from models.timm_models import Normalisation
 
 DEFAULT_KD_T = 4.0
 NAME_LENGTH = 180  # characters of a folder's name before its trial and hash; file systems take 255 in all
@@ -22,11 +23,16 @@ NAME_LENGTH = 180  # characters of a folder's name before its trial and hash; fi
 
 @dataclass(frozen=True)
 class TeacherFile:
-    """A teacher's checkpoint: which network, where, and the SHA-256 of the file."""
+    """A teacher's checkpoint: which network, where, and the SHA-256 of the file.
+
+    Attributes:
+        normalisation: of the images that it expects, where timm:NAME.TAG said so and the file does not.
+    """
 
     model: str
     path: Path
     sha256: str
+    normalisation: Normalisation | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ class RunPlan:
         modifiers += [self.teacher_weighting] if self.teacher_weighting != "average" else []
         modifiers += [] if self.retrospection is None else [asdict(self.retrospection)]
         modifiers += [{"validation": self.validation}] if self.validation else []
+        told = [teacher.normalisation for teacher in self.teachers]
+        modifiers += [{"normalisation": told}] if any(told) else []
         return _digest([task, method, protocol, *backbone, *modifiers])
 
     @property
@@ -192,7 +200,7 @@ class RunPlan:
             "kd_T": self.kd_T,
             "options": self.options,
             "teachers": [
-                {"model": t.model, "path": str(t.path), "sha256": t.sha256, **result}
+                {"model": t.model, "path": str(t.path), "sha256": t.sha256, "normalisation": t.normalisation, **result}
                 for t, result in zip(self.teachers, measured, strict=True)
             ],
             "logit_standardization": self.logit_standardization,

@@ -21,14 +21,18 @@ def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]
     """The dictionary in a checkpoint file, read without executing what a pickle may ask for.
 
     Since version 1.6 PyTorch writes zip archives. Every record carries a checksum, which `torch.load` ignores; it is
-    checked here, so that a flipped bit is an error and not another network.
+    checked here, so that a flipped bit is an error and not another network. `*.safetensors` has weights alone and no
+    checksum.
 
     Raises:
-        RequestError: the file is missing, truncated, foreign, or holds objects beside weights.
+        RequestError: the file is missing, truncated, foreign, or holds objects beside weights; or it needs the package
+            safetensors.
     """
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "not there"
         raise RequestError(f"checkpoint {path} is {what}; check the path, or train one with train_teacher.py")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     if (damaged := _damaged_record(path)) is not None:
         raise RequestError(f"{path} is damaged: {damaged} does not agree with its checksum; fetch or save it again")
     allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
@@ -45,6 +49,19 @@ def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]
     if not isinstance(content, dict):
         raise RequestError(f"{path} holds a {type(content).__name__}, not weights; save model.state_dict() instead")
     return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise RequestError(f"{path} is read by the package safetensors: pip install safetensors") from None
+    try:
+        return load_file(path)
+    except PermissionError:
+        raise RequestError(f"checkpoint {path} may not be read; change its permissions") from None
+    except Exception:
+        raise RequestError(f"{path} is truncated or no safetensors file; fetch or save it again") from None
 
 
 def _damaged_record(path: Path) -> str | None:

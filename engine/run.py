@@ -44,7 +44,7 @@ def load_teachers(
     teachers = []
     for path, arch in files:
         loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
-        file = TeacherFile(loaded.arch, path, loaded.sha256)
+        file = TeacherFile(loaded.arch, path, loaded.sha256, normalisation=loaded.told)
         teachers.append(Teacher(file, loaded.network))
     return tuple(teachers)
 

@@ -105,7 +105,7 @@ def _listed(trained: Sequence[TrainedTeacher]) -> str:
 def teacher_files(
     dataset: str, models: Sequence[str] | None, paths: Sequence[Path] | None, output: Path
 ) -> list[tuple[Path, str | None]]:
-    """The checkpoints of the teachers that were asked for, each with its network's name where one was given.
+    """The checkpoints of the teachers that were asked for, each with its network's name, as typed, where one was given.
 
     One name stands for all paths. Without paths each name's default is taken (see `default_teacher`).
 

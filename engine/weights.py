@@ -21,15 +21,23 @@ from engine.deployed import Deployed, Renormalise
 from engine.reading import find_arch, find_state_dict, read_checkpoint
 from models import FeatureShapes, Network, create_model
 from models.published import find_published
+from models.timm_models import Normalisation, published_normalisation
 
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network read from a file, which one it is, and the SHA-256 of the file."""
+    """A network read from a file.
+
+    Attributes:
+        sha256: of the file.
+        told: mean and standard deviation that the file does not say, where timm:NAME.TAG gave it others than the data
+            set's. One file is then two teachers.
+    """
 
     arch: str
     network: Deployed
     sha256: str
+    told: Normalisation | None = None
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,10 @@ def load_network(
 
     Args:
         entry: the data set whose images it will be given. A network that was trained with another normalisation
-            (its file says so, or is a published one that is known by its hash) gets them renormalised.
-        arch: name of the network; needed only where neither the file nor its name says it.
+            (its file says so, or is a published one that is known by its hash, or `arch` names timm's weights) gets
+            them renormalised.
+        arch: name of the network; needed only where neither the file nor its name says it. timm:NAME.TAG says that a
+            file which this suite did not write holds those weights, or what was trained from them on.
         allow_namespace: accept a pickled argparse.Namespace beside the weights (RepDistiller's `*_last.pth`).
 
     Raises:
@@ -107,14 +117,17 @@ def load_network(
     path = Path(path)
     content = read_checkpoint(path, allow_namespace)
     state = find_state_dict(content, path)
-    arch = find_arch(arch, content, path)
+    given, arch = arch, find_arch(arch, content, path)
     network = create_model(arch, entry.num_classes, entry.image_size)
     _load_strictly(network, state, arch, path)
     saved = content["method"] if _is_ours(content) else None
     method = _rebuild_method(saved, network, path) if saved else None
     digest = sha256_of(path)
-    deployed = Deployed(network, method, _renormalisation(content, digest, entry))
-    return LoadedNetwork(arch, deployed.eval().requires_grad_(False), digest)
+    known, usual = _normalisation(content, digest), (entry.mean, entry.std)
+    constants = known or published_normalisation(given) or usual
+    renormalise = None if constants == usual else Renormalise(entry, *constants)
+    told = constants if known is None and constants != usual else None
+    return LoadedNetwork(arch, Deployed(network, method, renormalise).eval().requires_grad_(False), digest, told)
 
 
 def read_backbone(path: Path, *, arch: str | None = None, allow_namespace: bool = False) -> Backbone:
@@ -178,15 +191,12 @@ def _load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: 
     network.load_state_dict(state)
 
 
-def _renormalisation(content: dict[str, Any], digest: str, entry: DatasetEntry) -> Renormalise | None:
-    published = find_published(digest)
+def _normalisation(content: dict[str, Any], digest: str) -> Normalisation | None:
+    """Mean and standard deviation with which the network was trained, where the file is one that we wrote or know."""
     if _is_ours(content):
-        mean, std = tuple(content["mean"]), tuple(content["std"])
-    elif published is not None and published.mean is not None:
-        mean, std = published.mean, published.std
-    else:
-        return None
-    return None if (mean, std) == (entry.mean, entry.std) else Renormalise(entry, mean, std)
+        return tuple(content["mean"]), tuple(content["std"])
+    published = find_published(digest)
+    return None if published is None or published.mean is None else (published.mean, published.std)
 
 
 def _rebuild_method(saved: dict[str, Any], network: Network, path: Path) -> Method:

@@ -2,10 +2,11 @@
 
 It is built without weights for the images of the data set. `timm:NAME@224` is built for 224 px and resizes the images
 itself, bicubic with antialiasing as timm's own transforms do: so a network fine-tuned at 224 px can teach on images of
-32 px. A tag behind a dot (`resnet18.a1_in1k`) names weights, and is dropped.
+32 px.
 
 Parameters have timm's names, so timm's own state dicts load. They say nothing of normalisation: the images come
-normalised as the data set is here.
+normalised as the data set is here, unless a tag behind a dot (`resnet18.a1_in1k`) says which weights a file holds. The
+tag is no part of the network's name.
 """
 
 import difflib
@@ -19,8 +20,11 @@ from common.errors import RequestError
 from models.features import Features
 from models.network import Network
 from models.registry import MODELS, Library, ModelEntry, register_model
-from models.tokens import NUM_STAGES
+from models.tokens import NUM_STAGES, stage_ends
 
+Normalisation = tuple[
+    tuple[float, ...], tuple[float, ...]
+]  # mean and deviation of pixels in 0..1, per channel
 FORM = "any network of timm as timm:NAME, images resized as timm:NAME@224 (pip install timm==1.0.31)"
 # What timm and torch raise where a network cannot be built for, or cannot take, images of some size.
 UNFIT = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)
@@ -41,7 +45,7 @@ class TimmNetwork(Network):
         built_for: of the images that it takes; others are resized.
 
     Raises:
-        RequestError: it cannot take such images, or its answer is no linear layer's.
+        RequestError: it cannot take such images or would ignore their margins, or its answer is no linear layer's.
     """
 
     def __init__(self, network: nn.Module, name: str, image_size: int, built_for: int):
@@ -55,6 +59,19 @@ class TimmNetwork(Network):
         self.classifier_name = _classifier_name(network, name)
         self.averages_map = False
         self._probe(name)
+
+    @property
+    def last_linear(self) -> nn.Linear:
+        # Not by the name as an attribute of this class: Inception-v4's classifier is itself called `last_linear`.
+        return self._timm[0].get_submodule(self.classifier_name)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that must not decay, whatever their shape: what timm lists, and what is called no weight.
+
+        timm's lists lack some tables of positions (Visformer's, HaloNet's) and scales (NFNet's).
+        """
+        listed = getattr(self._timm[0], "no_weight_decay", set)()
+        return {name for name, _ in self.named_parameters() if not name.endswith("weight")} | set(listed)
 
     def train(self, mode: bool = True) -> "TimmNetwork":
         self._timm[0].train(mode)
@@ -72,7 +89,7 @@ class TimmNetwork(Network):
         final, maps = network.forward_intermediates(x)
         embedding = network.forward_head(final, pre_logits=True)
         isotropic = len(maps) > 1 and len({m.shape for m in maps}) == 1
-        stages = _evenly(maps) if isotropic else tuple(maps[-NUM_STAGES:])
+        stages = tuple(maps[i] for i in stage_ends(len(maps))) if isotropic else tuple(maps[-NUM_STAGES:])
         last_map = _as_map(final, embedding.shape[1]) if self.averages_map else embedding[:, :, None, None]
         blocks = tuple(maps) if isotropic else ()
         return Features(self.last_linear(embedding), embedding, maps[0], stages, stages, last_map, blocks)
@@ -98,16 +115,24 @@ class TimmNetwork(Network):
             raise RequestError(f"timm:{name} computes its logits in a way that its features do not show; take another")
         last_map = _as_map(final, seen.embedding.shape[1])
         self.averages_map = last_map is not None and _close(last_map.mean(dim=(2, 3)), seen.embedding)
+        if _cuts_patches(network) and self.built_for != _usual_size(name):
+            self._check_margins(name)
+
+    @torch.enable_grad()
+    def _check_margins(self, name: str) -> None:
+        """Raises RequestError where the rows of the image behind the last whole patch are not read."""
+        image = torch.rand(1, 3, self.built_for, self.built_for, generator=torch.Generator().manual_seed(0))
+        stem = self.eval()._features(image.requires_grad_()).stem
+        self.train()
+        (gradient,) = torch.autograd.grad(stem.pow(3).sum(), image)  # the sum itself is constant behind a layer norm
+        read = int(gradient.abs().sum(dim=(0, 1, 3)).nonzero().max()) + 1
+        if read < self.built_for:
+            reason = ValueError(f"its patches cover {read}×{read} of them")
+            raise _unfit(name, self.built_for, reason, read)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5)
-
-
-def _evenly(maps: list[Tensor]) -> tuple[Tensor, ...]:
-    """Up to four maps at even distances, the last one among them."""
-    count = min(NUM_STAGES, len(maps))
-    return tuple(maps[(i + 1) * len(maps) // count - 1] for i in range(count))
 
 
 def _as_map(final: Tensor, channels: int) -> Tensor | None:
@@ -131,11 +156,27 @@ def _classifier_name(network: nn.Module, name: str) -> str:
     return next(path for path, module in network.named_modules() if module is classifier)
 
 
-def _unfit(name: str, size: int, error: Exception) -> RequestError:
-    arch = name.partition("@")[0]
+def _cuts_patches(network: nn.Module) -> bool:
+    """Whether it embeds patches: a part says how large they are, or the first convolution moves by its kernel's size.
+
+    Some CNNs leave a row of pixels over as well, at their usual size too: that is how they are.
+    """
+    first = next((part for part in network.modules() if isinstance(part, nn.Conv2d)), None)
+    cuts = first is not None and first.kernel_size == first.stride
+    return cuts or any(getattr(part, "patch_size", None) for part in network.modules())
+
+
+def _usual_size(name: str) -> int:
+    """Of the images that timm's weights were trained on, in pixels."""
+    return _timm().get_pretrained_cfg(name.partition("@")[0]).input_size[-1]
+
+
+def _unfit(name: str, size: int, error: Exception, *others: int) -> RequestError:
+    """`others` are sizes that fit, beside the usual one."""
+    arch, usual = name.partition("@")[0], _usual_size(name)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100].rstrip(".")
-    usual = _timm().get_pretrained_cfg(arch).input_size[-1]
-    mend = "take another size" if usual == size else f"timm:{arch}@{usual} resizes them"
+    fit = " or ".join(f"timm:{arch}@{other}" for other in sorted({*others, usual}))
+    mend = "take another size" if usual == size else f"{fit} resizes them"
     return RequestError(f"timm:{name} cannot take images of {size}×{size} ({reason}); {mend}")
 
 
@@ -190,12 +231,32 @@ def _recipe(arch: str) -> str:
     return "repdistiller" if has_batch_norm and not has_layer_norm else "deit"
 
 
+def published_normalisation(name: str | None) -> Normalisation | None:
+    """Mean and standard deviation, of pixels in 0..1, with which the weights named by timm:NAME.TAG were trained.
+
+    None for a name without a tag, and for other networks. The name is one that `MODELS` knows.
+    """
+    prefix, _, rest = (name or "").partition(":")
+    weights = rest.partition("@")[0]
+    if prefix != "timm" or "." not in weights:
+        return None
+    config = _timm().get_pretrained_cfg(weights)
+    return tuple(config.mean), tuple(config.std)
+
+
+def _check_tag(arch: str, tag: str) -> None:
+    published = [weights.partition(".")[2] for weights in _timm().list_pretrained(f"{arch}.*")]
+    if tag not in published:
+        there_are = f"there are {', '.join(published)}" if published else "there are none: leave the tag out"
+        raise RequestError(f"timm publishes no weights {tag!r} of timm:{arch}; {there_are}")
+
+
 class TimmLibrary(Library):
     """The names behind `timm:`."""
 
     def canonical(self, name: str) -> str:
         plain, at, size = name.partition("@")
-        arch = plain.partition(".")[0]
+        arch, dot, tag = plain.partition(".")
         known = _timm().list_models()
         if arch not in known:
             near = difflib.get_close_matches(arch, known, n=3) or ["resnet18", "mixer_b16_224", "vit_tiny_patch16_224"]
@@ -203,6 +264,8 @@ class TimmLibrary(Library):
                 f"unknown model 'timm:{name}'; did you mean {', '.join(f'timm:{other}' for other in near)}? "
                 f"(timm.list_models() has all)"
             )
+        if dot:
+            _check_tag(arch, tag)
         if not at:
             return arch
         if not (size.isascii() and size.isdigit() and int(size)):

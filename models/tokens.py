@@ -39,6 +39,25 @@ class Stem(nn.Module):
         return self.proj(x)
 
 
+def patches_per_side(image_size: int, patch: int, kind: str) -> int:
+    """How many patches an image is high and wide.
+
+    Raises:
+        RequestError: they leave a rest; it calls the network a `kind`.
+    """
+    if image_size % patch:
+        raise RequestError(
+            f"a {kind} with {patch}×{patch} patches cannot cut images of {image_size}×{image_size}; "
+            f"choose a {kind} whose patch size divides {image_size}"
+        )
+    return image_size // patch
+
+
+def stage_ends(depth: int) -> list[int]:
+    """Of `depth` blocks, from 0, those that stand for stages: up to four at even distances, the last one among them."""
+    return sorted({(i + 1) * depth // NUM_STAGES - 1 for i in range(NUM_STAGES)} - {-1})
+
+
 class TokenNetwork(Network):
     """Stem → `depth` blocks, each B×P×N → B×P×N → norm → mean over the P patches → linear head.
 
@@ -69,18 +88,13 @@ class TokenNetwork(Network):
         image_size: int,
     ):
         super().__init__()
-        if image_size % patch:
-            raise RequestError(
-                f"a {self.kind} with {patch}×{patch} patches cannot cut images of {image_size}×{image_size}; "
-                f"choose a {self.kind} whose patch size divides {image_size}"
-            )
         self.image_size = image_size
-        self.grid = image_size // patch
+        self.grid = patches_per_side(image_size, patch, self.kind)
         self.stem = Stem(patch, width)
         self.blocks = nn.ModuleList(block(self.grid**2) for _ in range(depth))
         self.norm = norm
         self.head = nn.Linear(width, num_classes)
-        self.stage_ends = sorted({(i + 1) * depth // NUM_STAGES - 1 for i in range(NUM_STAGES)} - {-1})
+        self.stage_ends = stage_ends(depth)
         self.apply(_initialise)
         nn.init.zeros_(self.head.weight)
 

@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
 from models.features import Features
 from models.network import Network
 from models.registry import register_model
-from models.tokens import LINEAR_STD, NUM_STAGES, Stem, init_linear
+from models.tokens import LINEAR_STD, Mlp, Stem, init_linear, patches_per_side, stage_ends
 
 EPS = 1e-6
 
@@ -40,13 +39,11 @@ class Attention(nn.Module):
         return self.dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
 
 
-class Mlp(nn.Module):
-    """Linear → GELU → Linear over the last dimension, with dropout behind both."""
+class DropoutMlp(Mlp):
+    """The perceptron with dropout behind both linear layers."""
 
     def __init__(self, width: int, hidden: int, dropout: float):
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        super().__init__(width, hidden)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +58,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=EPS)
         self.attn = Attention(width, heads, head_width, dropout)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
-        self.mlp = Mlp(width, hidden, dropout)
+        self.mlp = DropoutMlp(width, hidden, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
@@ -103,13 +100,8 @@ class VisionTransformer(Network):
         dropout: float = 0.0,
     ):
         super().__init__()
-        if image_size % patch:
-            raise RequestError(
-                f"a ViT with {patch}×{patch} patches cannot cut images of {image_size}×{image_size}; "
-                f"choose a ViT whose patch size divides {image_size}"
-            )
         self.image_size = image_size
-        self.grid = image_size // patch
+        self.grid = patches_per_side(image_size, patch, "ViT")
         self.own_tokens = 2 if distilled else 1
         self.patch_embed = Stem(patch, width)
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
@@ -121,7 +113,7 @@ class VisionTransformer(Network):
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.head = nn.Linear(width, num_classes)
         self.head_dist = nn.Linear(width, num_classes) if distilled else None
-        self.stage_ends = sorted({(i + 1) * depth // NUM_STAGES - 1 for i in range(NUM_STAGES)} - {-1})
+        self.stage_ends = stage_ends(depth)
         self.apply(init_linear)
         for parameter in (self.cls_token, self.dist_token, self.pos_embed):
             if parameter is not None:

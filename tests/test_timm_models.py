@@ -19,6 +19,7 @@ from engine.recipes import resolve_recipe
 from engine.weights import load_network
 from models import MODELS, create_model
 from models.registry import file_name_of
+from models.timm_models import TimmNetwork
 from tests.helpers import (
     DIGITS,
     ROOT,
@@ -207,6 +208,9 @@ UNKNOWN = [
     ("timm:resnet18@", "behind @ stands an image size in pixels, as in timm:resnet18@224"),
     ("timm:resnet18@0", "behind @ stands an image size in pixels, as in timm:resnet18@224"),
     ("timm:resnet18@224px", "behind @ stands an image size in pixels, as in timm:resnet18@224"),
+    ("timm:resnet18.a9_in1k", r"no weights 'a9_in1k' of timm:resnet18; there are a1_in1k, a2_in1k, .*, tv_in1k$"),
+    ("timm:resnet18.@224", "no weights '' of timm:resnet18; there are a1_in1k"),
+    ("timm:botnet50ts_256.c1_in1k", "timm:botnet50ts_256; there are none: leave the tag out"),
 ]
 
 
@@ -232,6 +236,73 @@ def test_networks_that_do_not_fit(name, size, sentence):
     with pytest.raises(RequestError, match=sentence) as refusal:
         create_model(name, 10, size)
     assert len(str(refusal.value).splitlines()) <= 2
+
+
+# timm's name, image size, how many of its pixels whole patches cover in each direction
+CUT = [
+    ("vit_tiny_patch16_224", 40, 32),
+    ("vit_tiny_patch16_224@40", 8, 32),
+    ("mixer_s32_224", 60, 32),
+    ("resmlp_12_224", 30, 16),
+    ("gmlp_ti16_224", 60, 48),
+    ("tnt_s_patch16_224", 60, 48),
+    ("eva02_tiny_patch14_224", 32, 28),
+    ("pit_ti_224", 60, 56),  # patches of 16 px, 8 px apart
+    ("convmixer_768_32", 32, 28),  # a first convolution that moves by its kernel's size
+    ("swin_tiny_patch4_window7_224", 30, 28),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "covered"), CUT)
+def test_patches_that_leave_a_margin_are_refused(name, size, covered):
+    """The sizes that are named instead fit."""
+    with pytest.raises(RequestError) as refusal:
+        create_model(f"timm:{name}", 10, size)
+    arch, _, built_for = name.partition("@")
+    assert str(refusal.value) == (
+        f"timm:{name} cannot take images of {built_for or size}×{built_for or size} "
+        f"(its patches cover {covered}×{covered} of them); timm:{arch}@{covered} or timm:{arch}@224 resizes them"
+    )
+    assert create_model(f"timm:{arch}@{covered}", 10, size).built_for == covered
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("swin_tiny_patch4_window7_224", 60),  # windows are padded
+        ("pit_ti_224", 40),  # no multiple of 16, but 16 px and three times 8
+        ("mobilevit_xxs", 30),
+        ("pvt_v2_b0", 30),
+        ("tiny_vit_5m_224", 30),
+        ("maxvit_tiny_tf_224", 60),
+        ("resnet10t", 31),
+    ],
+)
+def test_networks_that_read_all_of_an_image_are_not(name, size):
+    image = images(1, size).requires_grad_()
+    stem = create_model(f"timm:{name}", 10, size).eval().features(image).stem
+    (gradient,) = torch.autograd.grad(stem.pow(3).sum(), image)
+    assert gradient[..., -1, :].any()
+    assert gradient[..., -1].any()
+
+
+def test_the_last_row_that_a_convolution_leaves_over_is_no_margin():
+    """Kernels of 7 px, 4 px apart, with 2 px of padding reach 61 of 62 px."""
+    assert create_model("timm:poolformer_s12", 10, 62).built_for == 62
+
+
+def test_the_usual_size_is_taken_as_it_is():
+    """Of SigLIP's 384 px with patches of 14 px timm's weights read 378."""
+    network = timm.create_model("vit_tiny_patch16_224", patch_size=15, num_classes=10)
+    assert TimmNetwork(network, "vit_tiny_patch16_224", 224, 224).feature_shapes().stem[1:] == (14, 14)
+
+
+def test_a_classifier_that_is_called_last_linear():
+    ours, theirs = pair_of("inception_v4", 96, False)
+    x = images(1, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+    assert ours.last_linear is ours._timm[0].last_linear
 
 
 @pytest.mark.parametrize("name", ["timm:resnet18", "timm:swin_tiny_patch4_window7_224@224"])
@@ -309,6 +380,19 @@ def test_a_run_with_both_from_timm(method, runs):
     config = read_json(folder / "config.json")
     assert (config["model"], config["teachers"][0]["model"]) == (STUDENT, TEACHER)
     assert np.isfinite(list(read_metrics(folder)[0]["train"].values())).all()
+
+
+def test_a_tag_is_another_teacher_of_the_same_name(runs, state_dict):
+    """Published weights of test_vit were trained with mean and deviation 0.5, which the digits have not."""
+    extra = ["--model_t", "timm:test_vit.r160_in1k@32", *ONE_EPOCH]
+    assert train("kd", output=runs / "tagged", teacher=state_dict, student=STUDENT, extra=extra) == 0
+    folders = folder_of(runs, "kd"), folder_of(runs / "tagged")
+    plain, tagged = (read_json(folder / "config.json")["teachers"][0] for folder in folders)
+    assert plain["model"] == tagged["model"] == TEACHER
+    assert plain["sha256"] == tagged["sha256"]
+    assert (plain["normalisation"], tagged["normalisation"]) == (None, [[0.5] * 3, [0.5] * 3])
+    assert plain["loss"] != tagged["loss"]
+    assert folders[0].name != folders[1].name
 
 
 def last_weights(folder):

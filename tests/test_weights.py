@@ -3,6 +3,7 @@
 import argparse
 import json
 import pickle
+import sys
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import evaluate as evaluate_script
 from common.errors import RequestError
+from common.files import sha256_of
 from dataset import DATASETS
 from dataset.augment import normalise
 from distiller_zoo import Pair, create_method
@@ -134,6 +136,31 @@ def test_our_files_say_which_network_they_hold(tmp_path):
     loaded = load_network(path, DIGITS)
     assert loaded.arch == "resnet8"
     assert torch.equal(loaded.network(images()), original(images()))
+
+
+# --- safetensors -----------------------------------------------------------------------------------
+
+
+def test_safetensors(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    original = network()
+    for name, arch in (("model.safetensors", "resnet8"), ("resnet8.safetensors", None)):
+        safetensors.save_file(original.state_dict(), tmp_path / name)
+        loaded = load_network(tmp_path / name, DIGITS, arch=arch)
+        assert torch.equal(loaded.network(images()), original(images()))
+    assert "--model_t" in refusal(tmp_path / "model.safetensors")
+    content = (tmp_path / "model.safetensors").read_bytes()
+    pickled = put(tmp_path / "pickled.pth", original.state_dict()).read_bytes()
+    for other in (b"", content[:5], content[:100], content[:-1], b"\xff" * 50, b"<html>404</html>", pickled):
+        (tmp_path / "resnet8.safetensors").write_bytes(other)
+        assert "is truncated or no safetensors file" in refusal(tmp_path / "resnet8.safetensors")
+
+
+def test_without_the_package_safetensors_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"")
+    assert "pip install safetensors" in refusal(path, arch="resnet8")
 
 
 # --- files that hold more than weights -------------------------------------------------------------
@@ -309,6 +336,37 @@ def test_inputs_are_normalised_as_in_training(tmp_path):
     direct = (raw.double() / 255 - torch.tensor(other.mean).view(3, 1, 1)) / torch.tensor(other.std).view(3, 1, 1)
     torch.testing.assert_close(found, original(direct.float()), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found, original(normalise(raw, DIGITS.mean, DIGITS.std)), rtol=1e-2)
+
+
+TAGGED = "timm:test_vit.r160_in1k@32"  # trained with mean and deviation 0.5
+
+
+def test_a_tag_says_how_timm_normalised(tmp_path):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    theirs = timm.create_model("test_vit", img_size=32, num_classes=10).eval()
+    path = put(tmp_path / "file.pth", theirs.state_dict())
+    entry = replace(DIGITS, image_size=32)
+    raw = torch.randint(256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    seen = normalise(raw, DIGITS.mean, DIGITS.std)
+    tagged, plain = (load_network(path, entry, arch=arch) for arch in (TAGGED, "timm:test_vit@32"))
+    torch.testing.assert_close(tagged.network(seen), theirs(raw / 127.5 - 1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(plain.network(seen), theirs(seen))
+    assert tagged.arch == plain.arch == "timm:test_vit@32"
+    assert (tagged.told, plain.told) == (((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), None)
+    assert tagged.sha256 == plain.sha256 == sha256_of(path)
+    alike = replace(entry, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    same = load_network(path, alike, arch=TAGGED)
+    assert same.network.renormalise is None
+    assert same.told is None
+
+
+def test_our_files_know_better_than_a_tag(tmp_path):
+    pytest.importorskip("timm")
+    save_network(tmp_path / "ours.pth", "timm:test_vit@32")
+    loaded = load_network(tmp_path / "ours.pth", DIGITS, arch=TAGGED)
+    assert loaded.network.renormalise is None
+    assert loaded.told is None
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason=NO_PUBLISHED)
