@@ -111,6 +111,11 @@ def find_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
         ):
             # DataParallel and DistributedDataParallel put "module." before every name.
             return {key.removeprefix("module."): value for key, value in candidate.items()}
+    if {"run_id", "student", "optimizer"} <= content.keys():
+        raise RequestError(
+            f"{path} is the state of an unfinished run; the weights of its best epoch lie beside it in *_best.pth, "
+            f"and the run's own command finishes it"
+        )
     raise RequestError(f"{path} holds no state dict (looked at 'model', 'state_dict' and the top level)")
 
 

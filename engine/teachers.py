@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.command import make_parser, say
+from common.command import guard, make_parser, say
 from common.download import download
 from common.errors import RequestError
 from common.files import write_bytes
@@ -188,6 +188,7 @@ def _fetch_from_archive(teacher: PublishedTeacher, output: Path, mend: str) -> N
             raise RequestError(f"{teacher.archive} is not the expected archive of teachers\n{mend}") from None
 
 
+@guard
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser("Fetch published CIFAR-100 teachers into OUTPUT/models.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks; all by default")
@@ -196,8 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     known = sorted({teacher.model for teacher in PUBLISHED})
     for name in arguments.names:
         if name not in known:
-            print(f"no published teacher {name}; there are {', '.join(known)}", file=sys.stderr)
-            return 2
+            raise RequestError(f"no published teacher {name}; there are {', '.join(known)}")
     missing = []
     for teacher in PUBLISHED:
         if arguments.names and teacher.model not in arguments.names:

@@ -22,9 +22,7 @@ from models.network import Network
 from models.registry import MODELS, Library, ModelEntry, register_model
 from models.tokens import NUM_STAGES, stage_ends
 
-Normalisation = tuple[
-    tuple[float, ...], tuple[float, ...]
-]  # mean and deviation of pixels in 0..1, per channel
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of pixels in 0..1, per channel
 FORM = "any network of timm as timm:NAME, images resized as timm:NAME@224 (pip install timm==1.0.31)"
 # What timm and torch raise where a network cannot be built for, or cannot take, images of some size.
 UNFIT = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)

@@ -220,6 +220,15 @@ def test_namespace_on_request(capsys, tmp_path):
     assert capsys.readouterr().out.startswith("Acc@1 ")
 
 
+def test_the_state_of_an_unfinished_run_is_no_network(capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 2, 1)
+        assert train_alone("save") == 130
+    capsys.readouterr()
+    argv = ["--path", folder_of("save") / "checkpoint.pth", *DIGITS]
+    assert "unfinished run" in refused(capsys, evaluate_script.main, *argv)
+
+
 @pytest.mark.parametrize("damage", ["cut", "text", "foreign"])
 def test_damaged_state_of_an_interrupted_run(capsys, monkeypatch, damage):
     with monkeypatch.context() as patch:
