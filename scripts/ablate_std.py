@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def parse(argv: list[str] | None):
     cli.add_compute_arguments(parser)
     cli.add_compilation_arguments(parser)
     cli.add_output_arguments(parser)
+    parser.set_defaults(save_freq=0)
     return parser.parse_args(argv)
 
 
@@ -104,7 +105,6 @@ def make_plan(
         precision=precision,
         trial=trial,
         seed=trial,
-        save_freq=0,
     )
 
 
@@ -130,6 +130,7 @@ def main(argv: list[str] | None = None) -> int:
         for row in (row for row in rows if row.teachers == chosen or (not row.teachers and chosen == (-1,))):
             own = taught if row.teachers else ()
             plan = make_plan(row, entry.name, model, own, recipe, compute.precision, trial)
+            plan = replace(plan, save_freq=arguments.save_freq)
             plans.append(plan)
             made[row.name].append(plan)
         outcome = run_plans(
