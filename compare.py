@@ -13,6 +13,7 @@ from common.command import DONE, guard, make_parser
 from common.errors import RequestError, RunError
 from common.files import write_text
 from reporting.literature import literature
+from reporting.published import FOLDER as FIGURES
 from reporting.published import compare_with_published
 from reporting.query import Condition, group_runs, select_runs
 from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
@@ -84,15 +85,18 @@ def build_report(
 ) -> Report:
     """What lies below `roots`, for the conditions, groups and figure that the flags of the same names ask for.
 
-    Without `roots` that is DEFAULT_ROOT; published figures stand alone where it holds no runs.
+    Without `roots` that is DEFAULT_ROOT; published figures stand alone where it holds no runs, and where `roots` is the
+    folder that has them.
 
     Raises:
         RequestError: there is no run at all, or a condition or group that no run knows.
     """
     conditions = [Condition.parse(argument) for argument in where]
-    alone = published and not roots
+    if [Path(root).resolve() for root in roots] == [FIGURES]:
+        return literature_report("published figures; none was measured here")
+    alone, note = published and not roots, f"no runs of your own in {DEFAULT_ROOT} yet: published figures alone"
     if alone and not os.path.isdir(DEFAULT_ROOT):
-        return literature_report()
+        return literature_report(note)
     roots = roots or [DEFAULT_ROOT]
     hint = "make one with `python train_student.py --distill std`"
     for root in roots:
@@ -101,7 +105,7 @@ def build_report(
             raise RequestError(f"{root} {what}, so there are no runs to compare; name a folder of runs or {hint}")
     runs, skipped = read_runs(roots)
     if alone and not runs:
-        return literature_report()
+        return literature_report(note)
     if not runs and all(entry.state in ("foreign", "unreadable") for entry in skipped):
         others = f" ({len(skipped)} folders are foreign or unreadable, e.g. {skipped[0]})" if skipped else ""
         raise RequestError(f"no runs below {', '.join(roots)}{others}; name a folder of runs or {hint}")
@@ -116,10 +120,9 @@ def build_report(
     return Report(table, notes + left_out, skipped + list(dict.fromkeys(without_figure)), chosen, compared)
 
 
-def literature_report() -> Report:
+def literature_report(note: str) -> Report:
     """Published figures alone."""
     empty, _ = tabulate([])
-    note = f"no runs of your own in {DEFAULT_ROOT} yet: published figures alone"
     return Report(empty, [note], [], literature=literature())
 
 

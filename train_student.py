@@ -32,13 +32,24 @@ def parse(argv: list[str] | None):
         nargs="+",
         default=["kd"],
         metavar="NAME",
-        help="method(s); none: student alone; all: every one, alone or beside combinations; crd+kd: both in one run",
+        help="method(s), kd by default; none: student alone; all: every one; crd+kd: both in one run",
     )
-    parser.add_argument("--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help="student(s)")
     parser.add_argument(
-        "--model_t", nargs="+", metavar="NAME", help="teacher(s), where checkpoints do not say; timm:NAME.TAG"
+        "--model_s",
+        nargs="+",
+        default=[DEFAULT_STUDENT],
+        metavar="NAME",
+        help=f"student(s) (default {DEFAULT_STUDENT})",
     )
-    parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
+    parser.add_argument(
+        "--model_t",
+        nargs="+",
+        metavar="NAME",
+        help="teacher(s): the one trained here or published under this name; beside --path_t what network a file holds",
+    )
+    parser.add_argument(
+        "--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s); by default see --model_t"
+    )
     for short, name, what in (
         ("-r", "gamma", "cross-entropy"),
         ("-a", "alpha", "KL term"),

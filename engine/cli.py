@@ -40,7 +40,12 @@ def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DE
 
 def add_compute_arguments(parser: argparse.ArgumentParser, precision: str = "auto") -> None:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default=precision, choices=("auto", "bf16", "fp32"))
+    parser.add_argument(
+        "--precision",
+        default=precision,
+        choices=("auto", "bf16", "fp32"),
+        help=f"auto: bf16 where the hardware computes in it, else fp32 (default {precision})",
+    )
 
 
 def add_compilation_arguments(parser: argparse.ArgumentParser) -> None:

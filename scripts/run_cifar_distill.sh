@@ -4,8 +4,8 @@
 # METHODS and TRIALS say what to run, OUTPUT (default save) where to, ARGS holds flags for every run:
 #   METHODS="none kd crd" TRIALS="1 2 3" ARGS="--epochs 20" bash scripts/run_cifar_distill.sh resnet56 resnet20
 # The teacher is looked for in save/models, trained or fetched, and fetched where it is missing. All methods and
-# students of a trial share each batch and the teacher's pass over it; with --group_size 9 in ARGS, so many at a time,
-# which takes a little longer and has the first rows finished early. Stopped at any point, the same command continues.
+# students of a trial share each batch and the teacher's pass over it; ARGS="--group_size 9" trains nine at a time: less
+# memory, the first rows earlier, all a little later. Stopped at any point, the same command continues.
 set -euo pipefail
 [[ ${OUTPUT:=} == "" || $OUTPUT == /* ]] || OUTPUT=$PWD/$OUTPUT
 [[ " ${ARGS:-}" != *" --output"* ]] || { echo "error: say where to write by OUTPUT=FOLDER, not in ARGS" >&2; exit 2; }

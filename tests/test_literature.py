@@ -70,6 +70,16 @@ def test_without_runs_it_stands_alone_in_every_format(tmp_path, name):
         assert {row["distill"] for row in json.loads(done.stdout)} >= {"teacher", "student alone", "kd", "dkd"}
 
 
+def test_the_folder_of_the_figures_stands_alone(tmp_path):
+    """Also where `save` holds runs."""
+    write_run(tmp_path / "save", "a", 60.0)
+    done = in_folder(tmp_path, str(ROOT / "results" / "published"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == in_folder(tmp_path, str(ROOT / "results" / "published"), "--published").stdout
+    assert "wttm" in done.stdout
+    assert "of your own" not in done.stdout
+
+
 def test_with_runs_or_a_named_folder_it_is_the_comparison(tmp_path):
     missing = in_folder(tmp_path, "nowhere", "--published")
     assert missing.returncode == 2
