@@ -298,6 +298,19 @@ def test_entries_agree_with_their_sources():
         assert entry.test_size == source.test_size
 
 
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("cifar100", (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+        ("cifar10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    ],
+)
+def test_published_protocol_of_cifar(name, mean, std):
+    """What published checkpoints and tables are made with: pixels by these, crops out of 40×40, mirror images."""
+    entry = DATASETS[name]
+    assert (entry.mean, entry.std, entry.crop_padding, entry.horizontal_flip) == (mean, std, 4, True)
+
+
 def read_sheet(path):
     from PIL import Image
 

@@ -22,8 +22,7 @@ def test_shapes_and_statistics(tmp_path):
 def test_split_is_the_one_that_results_are_measured_on():
     arrays = load_arrays("digits", ".")
     digests = [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in arrays]
-    assert digests[0] == "c14ba45be3606358"
-    assert digests[2:] == ["32413c6b14f199b1", "a7bb750ab1f3f86b"]
+    assert digests == ["c14ba45be3606358", "b3ade830f8bd860e", "32413c6b14f199b1", "a7bb750ab1f3f86b"]
 
 
 def test_split_is_stratified():

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
+from scipy import stats
 
 from common.errors import RequestError
+from dataset import randaugment
 from dataset.randaugment import (
     AFFINE,
     OPERATIONS,
@@ -185,7 +187,56 @@ def test_unknown_notation_is_refused(notation):
         parse_rand_augment(notation)
 
 
-def test_uniform_magnitudes():
-    images = torch.zeros(64, 3, 8, 8, dtype=torch.uint8)
-    policy = parse_rand_augment("rand-m9-mstd101-inc1")
-    assert rand_augment(images, policy, FILL, torch.Generator().manual_seed(0)).shape == images.shape
+# --- the draws ------------------------------------------------------------------------------------
+
+SURE = 1e-3  # the draws are the same in every run: what passes once with this probability passes always
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn for 4000 images: for each layer the images, their operations, levels and directions."""
+
+    def draw(notation):
+        layers = []
+
+        def apply(images, *values):
+            layers.append(values[:4])
+            return images
+
+        monkeypatch.setattr(randaugment, "apply_operations", apply)
+        images = torch.zeros(4000, 3, 1, 1, dtype=torch.uint8)
+        rand_augment(images, parse_rand_augment(notation), FILL, torch.Generator().manual_seed(0))
+        return layers
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("notation", "chance", "law"),
+    [
+        ("rand-m6-mstd0.5-inc1", 0.5, stats.norm(6, 0.5)),
+        ("rand-m6-mstd101-inc1", 0.5, stats.uniform(0, 6)),
+        ("rand-m4-p0.8-mstd1-inc1", 0.8, stats.norm(4, 1)),
+    ],
+)
+def test_what_is_drawn(drawn, notation, chance, law):
+    layers = drawn(notation)
+    assert len(layers) == 2
+    for rows, operations, levels, signs in layers:
+        assert (np.diff(rows) > 0).all()
+        assert stats.binomtest(len(rows), 4000, chance).pvalue > SURE
+        assert stats.chisquare(np.bincount(operations, minlength=len(OPERATIONS))).pvalue > SURE
+        assert stats.kstest(levels, law.cdf).pvalue > SURE
+        assert set(signs) == {-1, 1}
+        assert stats.binomtest(int((signs > 0).sum()), len(signs)).pvalue > SURE
+    # One layer tells nothing of the other.
+    both, first, second = np.intersect1d(layers[0][0], layers[1][0], return_indices=True)
+    assert stats.binomtest(len(both), 4000, chance**2).pvalue > SURE
+    for values, others in zip(layers[0][1:], layers[1][1:], strict=True):
+        assert stats.pearsonr(values[first], others[second]).pvalue > SURE
+
+
+def test_levels_end_at_the_strongest(drawn):
+    levels = np.concatenate([levels for _, _, levels, _ in drawn("rand-m9-mstd2-inc1")])
+    assert levels.max() == 10
+    assert stats.binomtest(int((levels == 10).sum()), len(levels), stats.norm(9, 2).sf(10)).pvalue > SURE

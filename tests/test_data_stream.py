@@ -97,6 +97,27 @@ def test_generators_of_a_batch():
     assert not torch.equal(torch.rand(4, generator=second.generator("negatives")), draw)
 
 
+def test_views_are_mixed_each_by_itself():
+    """How far each view is mixed with its own reverse is seen in its pixels; its targets say the same."""
+    mixing = Augmentation(crop=False, flip=False, mixup=1.0, mix_probability=0.5)
+    images, kinds = torch.from_numpy(samples(48)[0]).permute(0, 3, 1, 2), set()
+    for batch in stream(48, augmentation=mixing, views=2).epoch(1):
+        kind, expected = (), []
+        for view, index, labels in zip(*(x.split(4) for x in (batch.images, batch.index, batch.labels)), strict=True):
+            plain = normalise(images[index], ENTRY.mean, ENTRY.std)
+            way = plain - plain.flip(0)
+            share = ((view - plain.flip(0)) * way).sum() / way.square().sum()
+            own = torch.eye(10)[labels]
+            expected.append(share * own + (1 - share) * own.flip(0))
+            kind += (not torch.equal(view, plain),)
+        kinds.add(kind)
+        if any(kind):
+            torch.testing.assert_close(batch.targets, torch.cat(expected), rtol=0, atol=1e-5)
+        else:
+            assert batch.targets is None
+    assert kinds == {(False, False), (False, True), (True, False), (True, True)}
+
+
 def test_memory_formats():
     plain = next(stream().epoch(1)).images
     last = next(stream(channels_last=True).epoch(1)).images

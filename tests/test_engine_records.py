@@ -8,7 +8,7 @@ import re
 import resource
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,9 @@ from dataset import load_arrays
 from distiller_zoo import METHODS, Weights, options_of
 from engine import member
 from engine.member import Member
-from engine.plan import RunPlan, TeacherFile
+from engine.plan import BackboneFile, RunPlan, TeacherFile
 from engine.recipes import RECIPES, resolve_recipe
+from engine.retrospection import RetrospectionPlan
 from models import MODELS, create_model
 from tests.helpers import (
     DIGITS,
@@ -231,6 +232,7 @@ def test_the_same_settings_in_other_words_are_the_same_run(tmp_path, capsys):
 
 # --- identity ------------------------------------------------------------------------------------
 
+BACKBONE = BackboneFile("resnet8", Path("b"), "another", "kd")
 HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
 NUMBERS = st.one_of(st.floats(0, allow_infinity=False, allow_nan=False), st.sampled_from([0.1, 0.5, 0.9, 1.0, 1e-7]))
 
@@ -243,6 +245,7 @@ def plans(draw):
         if type(value) in (int, float):
             options[name] = draw(st.one_of(st.just(value), st.integers(1, 99), NUMBERS))
     teachers = st.builds(TeacherFile, model=st.sampled_from(list(MODELS)), path=st.just(Path("t")), sha256=HASHES)
+    backbones = st.builds(replace, st.just(BACKBONE), sha256=HASHES)
     recipe = RECIPES[draw(st.sampled_from(list(RECIPES)))]
     return RunPlan(
         kind=draw(st.sampled_from(["teacher", "student"])),
@@ -257,6 +260,9 @@ def plans(draw):
         precision=draw(st.sampled_from(["fp32", "bf16"])),
         trial=draw(st.integers(0, 10**6)),
         seed=draw(st.integers(0, 2**63)),
+        backbone=draw(st.none() | backbones),
+        retrospection=draw(st.none() | st.builds(RetrospectionPlan, k=st.integers(1, 99))),
+        validation=draw(st.integers(0, 999)),
     )
 
 
@@ -273,16 +279,35 @@ CHANGES = {
     "precision": lambda plan: "fp32" if plan.precision == "bf16" else "bf16",
     "trial": lambda plan: plan.trial + 1,
     "seed": lambda plan: plan.seed + 1,
+    "backbone": lambda plan: BACKBONE,
+    "logit_standardization": lambda plan: True,
+    "retrospection": lambda plan: replace(plan.retrospection or RetrospectionPlan(), rate=0.5),
+    "teacher_weighting": lambda plan: "confidence",
+    "validation": lambda plan: plan.validation + 1,
 }
+
+
+def test_every_field_is_changed():
+    assert CHANGES.keys() == {field.name for field in fields(RunPlan) if field.compare}
 
 
 @settings(max_examples=100, deadline=None)
 @given(plan=plans(), field=st.sampled_from(sorted(CHANGES)))
 def test_other_settings_have_another_folder(plan, field):
     assume(field != "kd_T" or plan.weights.alpha)  # without a KL term it is no setting of the run
+    assume(len(plan.teachers) >= {"logit_standardization": 1, "teacher_weighting": 2}.get(field, 0))  # nor are these
     other = replace(plan, **{field: CHANGES[field](plan)})
     assert other.run_id != plan.run_id
     assert other.folder != plan.folder
+
+
+@settings(max_examples=50, deadline=None)
+@given(plan=plans())
+def test_what_a_teacher_expects_of_images_is_a_setting_of_the_run(plan):
+    plain = TeacherFile("resnet8", Path("t"), "0" * 64)
+    halves, other = (replace(plain, normalisation=(mean, (0.5,) * 3)) for mean in ((0.5,) * 3, (0.4, 0.5, 0.5)))
+    pairs = [(plain, plain), (halves, plain), (plain, halves), (halves, halves), (other, plain)]
+    assert len({replace(plan, teachers=pair).run_id for pair in pairs}) == len(pairs)
 
 
 @settings(max_examples=100, deadline=None)

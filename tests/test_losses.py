@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from distiller_zoo import create_method
 from distiller_zoo.attention import attention_loss
 from distiller_zoo.crd import nce_loss
 from distiller_zoo.hint import Hint
@@ -373,6 +374,30 @@ def test_vid_through_its_regressors(dtype):
         expected += naive_gaussian(mean, y, [math.log(1 + math.exp(r)) + 1e-5 for r in rho])
     found = vid.loss(Features(unread, stages=maps_s), Features(unread, stages=maps_t), None)
     assert_near(found, expected)
+
+
+def test_attention_similarity_and_pkt_read_their_own_parts_of_the_networks():
+    """Two stages of the student and four of the teacher: the second and the last of these go with the student's."""
+    shapes_s = FeatureShapes(10, 4, (3, 8, 8), ((3, 8, 8), (4, 4, 4)), ())
+    shapes_t = FeatureShapes(10, 6, (2, 8, 8), ((2, 8, 8), (5, 8, 8), (6, 4, 4), (7, 2, 2)), ())
+    student, teacher = (
+        Features(
+            normal(5, 10),
+            normal(5, shapes.embedding, seed=seed),
+            None,
+            tuple(normal(5, *shape, seed=seed + i) for i, shape in enumerate(shapes.stages, 1)),
+        )
+        for shapes, seed in ((shapes_s, 10), (shapes_t, 20))
+    )
+    f_s, f_t = arrays(*student.stages), arrays(*teacher.stages)
+    expected = {
+        "attention": naive_attention(f_s[0], f_t[1]) + naive_attention(f_s[1], f_t[3]),
+        "similarity": naive_similarity(f_s[1], f_t[3]),
+        "pkt": naive_pkt(*arrays(student.embedding, teacher.embedding)),
+    }
+    for name, value in expected.items():
+        method = create_method(name, Pair(shapes_s, (shapes_t,), 50))
+        assert_near(method.loss(student, teacher, None), value)
 
 
 @pytest.mark.parametrize(

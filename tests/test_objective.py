@@ -85,6 +85,39 @@ def test_kd_on_standardised_logits_against_numpy():
     assert total.item() == pytest.approx(0.1 * ce + 0.9 * kl, rel=1e-6)
 
 
+def mixed_batch(labels, main):
+    """Images that are mixed of all ten classes in random shares, most of class `main`."""
+    shares = np.random.default_rng(0).dirichlet(np.ones(10), len(main))
+    shares[np.arange(len(main)), main] += 1
+    batch = batch_of(labels, torch.arange(len(main)))
+    batch.targets = torch.from_numpy(shares / shares.sum(1, keepdims=True))
+    return batch
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_cross_entropy_of_mixed_images_and_smoothed_labels_against_numpy(mixed, smoothing):
+    z, labels = random(6, 10), torch.arange(6)
+    batch = mixed_batch(labels, labels.numpy() + 4) if mixed else batch_of(labels, labels)
+    plan = plan_of("none", recipe=replace(RECIPES["repdistiller"], label_smoothing=smoothing))
+    method = create_method("none", Pair(create_model("resnet8", 10, 8).feature_shapes(), (), 100))
+    losses, total = objective(plan, method, None, Features(z), (), batch)
+    shares = batch.targets.numpy() if mixed else np.eye(10)[labels]
+    expected = -(((1 - smoothing) * shares + smoothing / 10) * log_softmax(z.numpy(), 1)).sum(1).mean()
+    assert losses["ce"].item() == pytest.approx(expected, rel=1e-9)
+    assert total.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_training_accuracy_is_by_the_larger_part_of_a_mixed_image(tmp_path):
+    """Four of six predictions are of that class; none is of the class that the image had before."""
+    member = Member(plan_of("none", teachers=()), DATASETS["digits"], (), tmp_path, writes=False)
+    labels, main = torch.arange(6), np.arange(6) + 4
+    predicted = torch.from_numpy(np.where(np.arange(6) < 4, main, (main + 1) % 10))
+    batch = mixed_batch(labels, main)
+    member._record({}, torch.tensor(0.0), Features(torch.eye(10)[predicted]), batch)
+    assert member.meters.means()["top1"] == pytest.approx(100 * 4 / 6)
+
+
 def z_scored(logits):
     rows = logits.detach().numpy()
     return (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, ddof=1, keepdims=True) + 1e-7)

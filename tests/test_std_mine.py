@@ -197,6 +197,21 @@ def test_recorded_and_resumed_to_the_bit(teacher, tmp_path, monkeypatch):
     assert without[0]["test"] != read_metrics(whole)[0]["test"]
 
 
+def test_a_part_of_a_combination_takes_its_steps(teacher, tmp_path):
+    """std+kd is std with the weights of the KL: the same steps, and the same readings of them."""
+    options = {"teacher": teacher, "student": "mixer_pico"}
+    extra = [*MINE, "--epochs", "1"]
+    assert train("std+kd", output=tmp_path / "both", extra=extra, **options) == 0
+    weights = read_json(folder_of(tmp_path / "both") / "config.json")["weights"]
+    extra += ["--gamma", str(weights["gamma"]), "--alpha", str(weights["alpha"])]
+    assert train("std", output=tmp_path / "one", extra=extra, **options) == 0
+    both, one = (read_metrics(folder_of(tmp_path / name))[0] for name in ("both", "one"))
+    assert weights["alpha"] > 0
+    assert both["readings"].keys() == {"mine"}
+    assert both["readings"]["mine"] == pytest.approx(one["readings"]["mine"], rel=1e-3)
+    assert both["train"] == pytest.approx(one["train"], rel=1e-3)
+
+
 def test_all_answers_are_reported(teacher, tmp_path, capsys):
     assert train("std", "kd", output=tmp_path, teacher=teacher, student="mixer_pico") == 0
     result = read_json(folder_of(tmp_path, "std") / "result.json")

@@ -385,13 +385,12 @@ def test_published_teacher_gets_its_own_normalisation():
 @pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason=NO_PUBLISHED)
 @pytest.mark.skipif(not (SHARED / "data" / "cifar100").is_dir(), reason="no CIFAR-100 in ../shared/data")
-def test_published_teacher_is_as_good_as_published(tmp_path, capsys):
+def test_published_teacher_is_as_good_as_published(tmp_path, capsys, monkeypatch):
     data = next((folder for folder in (ROOT / "data", SHARED / "data") if usable(folder / "cifar100")), None)
     if data is None:
         import runpy
-        import sys
 
-        sys.argv = ["unpack_cifar100.py", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["unpack_cifar100.py", str(tmp_path)])
         runpy.run_path(str(SHARED / "data" / "unpack_cifar100.py"), run_name="__main__")
         data = tmp_path
     command = ["--path", str(PUBLISHED), "--data_folder", str(data), "--device", "cpu"]

@@ -380,10 +380,39 @@ def test_ofa_exits_of_an_mlp_have_attention():
     assert all(len(leave.merge) == 0 for leave in method.exits)
 
 
+def test_ofa_exit_of_a_cnn_by_loops():
+    """Two halvings; each normalises over the batch, with scale 1 and shift 0 as at the start."""
+    leave = make("ofa", CNN, WIDE).exits[0]
+    f = make_features(CNN, 2).stages[0]
+
+    def by_channel(x, weight, stride):
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        out = np.zeros((*x.shape[:2], x.shape[2] // stride, x.shape[3] // stride))
+        for b, c, i, j in np.ndindex(out.shape):
+            window = padded[b, c, i * stride : i * stride + 3, j * stride : j * stride + 3]
+            out[b, c, i, j] = (window * weight[c, 0]).sum()
+        return out
+
+    def joined(x, weight):
+        x = np.einsum("bchw,dc->bdhw", x, weight[:, :, 0, 0])
+        mean, variance = x.mean(axis=(0, 2, 3), keepdims=True), x.var(axis=(0, 2, 3), keepdims=True)
+        return np.maximum((x - mean) / np.sqrt(variance + 1e-5), 0)
+
+    x = f.numpy()
+    for separable in leave[:2]:
+        spatial, mixing, spatial_2, mixing_2 = arrays(*(p for p in separable.parameters() if p.ndim == 4))
+        x = joined(by_channel(x, spatial, 2), mixing)
+        x = joined(by_channel(x, spatial_2, 1), mixing_2)
+    weight, bias = arrays(leave[-1].weight, leave[-1].bias)
+    assert_near(leave(f), x.mean(axis=(2, 3)) @ weight.T + bias)
+
+
 @pytest.mark.parametrize(("grid", "merges"), [(4, 0), (7, 0), (8, 0), (13, 0), (14, 1), (16, 1), (28, 2), (56, 3)])
 def test_ofa_merges_patches_while_seven_by_seven_remain(grid, merges):
     leave = TokenExit((8, grid, grid), 2, 5)
     assert len(leave.merge) == merges
+    kinds = {0: [], 1: [nn.GELU], 2: [nn.GELU, nn.Identity], 3: [nn.GELU, nn.GELU, nn.Identity]}
+    assert [type(merge.activation) for merge in leave.merge] == kinds[merges]
     assert leave.merge(torch.zeros(1, 8, grid, grid)).shape == (1, 8, grid >> merges, grid >> merges)
     assert leave(torch.zeros(2, 8, grid, grid)).shape == (2, 5)
 
@@ -588,6 +617,7 @@ def test_mgd_aligns_channels_that_differ_and_pools_the_larger_map():
         method.generate(method.align(student.stages[-1])), F.avg_pool2d(teacher.stages[-1], 2)
     )  # 2×2 and 4×4
     assert_near(loss, ((generated - target) ** 2).sum() / 2)
+    assert [type(layer) for layer in method.generate] == [nn.Conv2d, nn.ReLU, nn.Conv2d]
     kernels = [layer.kernel_size for layer in method.generate if isinstance(layer, nn.Conv2d)]
     assert kernels == [(3, 3), (3, 3)]
 
