@@ -164,16 +164,21 @@ def fetch(teacher: PublishedTeacher, output: Path) -> Path:
             print(f"{error}".splitlines()[0], file=sys.stderr)
     if not path.is_file():
         download([teacher.url], path, sha256_prefix=teacher.sha256_prefix, mend=mend)
+        _check_fetched(teacher, path)
+    return path
+
+
+def _check_fetched(teacher: PublishedTeacher, path: Path) -> None:
+    """Load what was just written to `path`; if that fails it goes, for a file that is there is taken unchecked."""
     try:
         load_network(path, DATASETS[DATASET], arch=teacher.model)
     except RequestError:
         path.unlink()
         raise
-    return path
 
 
 def _fetch_from_archive(teacher: PublishedTeacher, output: Path, mend: str) -> None:
-    """Take every teacher of the archive that is not there yet, so that it is downloaded once."""
+    """Take every teacher of the archive that is not there yet, so that it is downloaded once; say which don't load."""
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "teachers.tar"
         download([teacher.archive], archive, mend=mend)
@@ -184,6 +189,10 @@ def _fetch_from_archive(teacher: PublishedTeacher, output: Path, mend: str) -> N
                     if other.archive == teacher.archive and not target.exists():
                         content = tar.extractfile(other.member).read()
                         write_bytes(target, content)
+                        try:
+                            _check_fetched(other, target)
+                        except RequestError as error:
+                            print(f"{error}".splitlines()[0], file=sys.stderr)
         except (tarfile.TarError, KeyError, AttributeError, EOFError):
             raise RequestError(f"{teacher.archive} is not the expected archive of teachers\n{mend}") from None
 

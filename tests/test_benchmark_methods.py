@@ -1,6 +1,7 @@
 """scripts/benchmark_methods.py: what each method costs beside the networks."""
 
 import contextlib
+import sys
 from functools import cache
 
 import pytest
@@ -10,7 +11,11 @@ from benchmarking.method_cost import MethodCost, PreparedPair
 from benchmarking.peak import peak_bytes
 from common.errors import RequestError
 from distiller_zoo import METHODS, Method, register_method
-from tests.helpers import read_json, run_script
+from tests.helpers import ROOT, read_json, run_script
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import benchmark_methods
 
 PAIR = ("resnet20", "resnet8")
 CPU = torch.device("cpu")
@@ -45,11 +50,14 @@ def test_as_a_user_runs_it(tmp_path):
         (["--rounds", "0"], "--rounds is 0"),
     ],
 )
-def test_wrong_requests(argv, message):
-    done = run_script("scripts/benchmark_methods.py", *argv)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
+def test_wrong_requests_end_before_anything_is_measured(argv, message, capsys, monkeypatch):
+    monkeypatch.setattr("benchmark_methods.PreparedPair", None)
+    assert benchmark_methods.main(argv) == 2
+    out, errors = capsys.readouterr()
+    assert out == ""
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert len(errors.splitlines()) <= 2
 
 
 def test_peak_is_that_of_the_tensors_that_live_at_once():

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from common.errors import RequestError
+from common.seeds import derive_seed, isolated_seed
 from distiller_zoo import METHODS
 from engine.recipes import RECIPES
 from engine.run import _check_batches
+from models import create_model
 from tests.helpers import (
     DIGITS,
     ROOT,
@@ -48,23 +50,42 @@ def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in events), len(events)
 
 
-def assert_close(found, expected, where="", atol=1e-4):
+def assert_close(found, expected, where=""):
     """Equality to float tolerance through dictionaries, lists and tensors."""
     assert type(found) is type(expected), where
     if isinstance(expected, dict):
         assert found.keys() == expected.keys(), where
         for key in expected:
-            assert_close(found[key], expected[key], f"{where}/{key}", atol)
+            assert_close(found[key], expected[key], f"{where}/{key}")
     elif isinstance(expected, list | tuple):
         for index, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_close(one, other, f"{where}/{index}", atol)
+            assert_close(one, other, f"{where}/{index}")
     elif isinstance(expected, torch.Tensor):
-        torch.testing.assert_close(found, expected, rtol=1e-2, atol=atol, msg=lambda text: f"{where}: {text}")
+        torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4, msg=lambda text: f"{where}: {text}")
     elif isinstance(expected, float):
         # Of an accuracy in per cent, a few of 1297 images near the border between two classes.
         assert found == pytest.approx(expected, rel=3e-3, abs=0.5 if where.endswith("top1") else 2e-3), where
     else:
         assert found == expected, where
+
+
+def assert_trained_alike(found, expected, model, where="", tolerance=0.03):
+    """Weights of trial 1 whose parameters went the same way from the start that they share; and the same statistics.
+
+    The parameters themselves would always be close: in so few steps none of them gets far. Of the way, rounding
+    was seen to change 0.7 per cent at most (6 of factor); gradients of one process alone change 8 to 117, halved ones
+    50.
+    """
+    with isolated_seed(derive_seed(1, "student")):
+        start = create_model(model, DIGITS.num_classes, DIGITS.image_size)
+    assert found.keys() == expected.keys() == start.state_dict().keys()
+    several, one = (
+        torch.cat([(weights[name] - first.detach()).flatten() for name, first in start.named_parameters()])
+        for weights in (found, expected)
+    )
+    assert (several - one).norm() / one.norm() < tolerance, where
+    statistics = ({name: weights[name] for name, _ in start.named_buffers()} for weights in (found, expected))
+    assert_close(*statistics, where)
 
 
 @pytest.mark.parametrize(("student", "processes"), [("resnet8", 2), ("mixer_pico", 3)])
@@ -92,7 +113,7 @@ def test_every_method_by_several_processes_and_by_one(student, processes, teache
         for file in folder.glob("*_last.pth"):
             weights = [load(f)["model"] for f in (file, expected[name] / file.name)]
             sensitive = read_json(folder / "config.json")["method"] in SENSITIVE
-            assert_close(*weights, name, atol=1e-3 if sensitive else 1e-4)
+            assert_trained_alike(*weights, student, name, tolerance=0.2 if sensitive else 0.03)
         assert files_in(folder) == files_in(expected[name])
         assert read_json(folder / "config.json")["environment"]["processes"] == processes
     assert done.stdout.count("test ") == len(found)  # one process speaks
@@ -109,7 +130,7 @@ def test_a_step_of_the_methods_own_by_two_processes_and_by_one(teacher, tmp_path
     assert_close(read_metrics(two)[0]["train"], read_metrics(one)[0]["train"])
     assert_close(read_metrics(two)[0]["readings"], read_metrics(one)[0]["readings"])
     file = next(one.glob("*_last.pth")).name
-    assert_close(load(two / file)["model"], load(one / file)["model"], atol=1e-4)
+    assert_trained_alike(load(two / file)["model"], load(one / file)["model"], "mixer_pico")
 
 
 def test_a_teacher_by_two_processes(tmp_path):
@@ -117,8 +138,9 @@ def test_a_teacher_by_two_processes(tmp_path):
     argv = ["--model", "resnet8", *SMALL, *GENTLE, "--output", str(tmp_path / "two")]
     done = torchrun("train_teacher.py", *argv)
     assert done.returncode == 0, done.stderr
-    records = [read_metrics(folder_of(tmp_path / name))[0] for name in ("two", "one")]
-    assert_close(records[0]["train"], records[1]["train"])
+    folders = [folder_of(tmp_path / name) for name in ("two", "one")]
+    assert_close(*(read_metrics(folder)[0]["train"] for folder in folders))
+    assert_trained_alike(*(load(folder / "resnet8_last.pth")["model"] for folder in folders), "resnet8")
 
 
 def test_stopped_and_continued_by_another_number_of_processes(teacher, tmp_path):

@@ -29,6 +29,8 @@ from tests.helpers import (
     train,
 )
 
+pytestmark = pytest.mark.xdist_group("resume")  # one process, for what the fixtures cost
+
 INTERRUPTED = 130
 
 
@@ -229,10 +231,11 @@ def test_control_c_and_the_same_command_again(long_run, tmp_path):
     assert_same(outcome_of(folder), long_run)
 
 
-def test_killed_at_any_moment(long_run, tmp_path):
+@pytest.mark.parametrize("delay", [0, 0.06, 0.13])  # seconds; an epoch takes about a quarter of one
+def test_killed_at_any_moment(delay, long_run, tmp_path):
     process = start(tmp_path)
     epochs_seen(process, 1)
-    time.sleep(0.001 * (time.time_ns() % 200))
+    time.sleep(delay)
     process.kill()
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL

@@ -382,6 +382,29 @@ def test_ticks_are_few_in_order_and_within_the_chart(values, whole):
     assert len({tick.label for tick in scale.ticks()}) == len(positions)
 
 
+AROUND = [(200, 100, "kd"), (215, 100, "crd"), (185, 100, "pkt"), (200, 85, "dkd"), (200, 115, "fsp")]
+
+
+@pytest.mark.parametrize(
+    ("points", "places"),
+    [
+        ([], []),
+        ([(200, 100, "kd")], [(208, 104, "start")]),
+        # The chart ends at 480: of two letters the last ends at 458 + 16.8, of ten at 458 + 84.
+        ([(450, 100, "kd")], [(458, 104, "start")]),
+        ([(450, 100, "similarity")], [(442, 104, "end")]),
+        # One point more each time closes the next of the places around the first: right, left, above, below.
+        (AROUND[:2], [(192, 104, "end"), (223, 104, "start")]),
+        (AROUND[:3], [(200, 91, "middle"), (223, 104, "start"), (177, 104, "end")]),
+        (AROUND[:4], [(200, 118, "middle"), (223, 104, "start"), (177, 104, "end"), (208, 89, "start")]),
+        (AROUND, [None, (223, 104, "start"), (177, 104, "end"), (208, 89, "start"), (208, 119, "start")]),
+    ],
+)
+def test_names_stand_where_there_is_room(points, places):
+    """To the right, else to the left, above and below; worked out by hand."""
+    assert place_names(points) == places
+
+
 @given(st.lists(st.tuples(st.floats(52, 466), st.floats(14, 274), st.sampled_from(["kd", "similarity"])), max_size=30))
 def test_names_in_a_chart_cover_neither_each_other_nor_a_point(points):
     boxes = []
