@@ -8,6 +8,7 @@ sample's over the classes (inter), each class's over the batch (intra):
 The factor τ² is the code's. β = γ = 2, and τ = 4 on CIFAR-100.
 """
 
+import torch
 from torch import Tensor
 
 from distiller_zoo.checks import check_not_negative, check_positive
@@ -19,8 +20,11 @@ EPS = 1e-8
 
 def correlation_loss(a: Tensor, b: Tensor) -> Tensor:
     """1 − the mean of Pearson's correlation of the rows of two N×M matrices; a constant row counts as uncorrelated."""
+    varied = (a.amax(dim=1) > a.amin(dim=1)) & (b.amax(dim=1) > b.amin(dim=1))
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
-    return 1 - ((a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1) + EPS)).mean()
+    scale = a.norm(dim=1) * b.norm(dim=1) + EPS
+    # Classifiers of MLPs start at zero: divided by EPS, the first gradient would be a hundred million times too large.
+    return 1 - ((a * b).sum(dim=1) / torch.where(varied, scale, 1.0)).mean()
 
 
 def inter_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:

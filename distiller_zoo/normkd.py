@@ -7,6 +7,7 @@ KD with a temperature for each sample and network, in proportion to the standard
 The gradient goes through T_s too. KD's weights are γ and β; α is 0, as the KL at a fixed temperature has no part in it.
 """
 
+import torch
 from torch import Tensor
 
 from distiller_zoo.checks import check_positive
@@ -18,8 +19,12 @@ EPS = 1e-7
 
 
 def temperatures(logits: Tensor, scale: float) -> Tensor:
-    """B×1: scale times the standard deviation (unbiased) of each row of B×K logits."""
-    return scale * logits.var(dim=1, keepdim=True).clamp(min=EPS**2).sqrt()
+    """B×1: scale times the standard deviation (unbiased) of each row of B×K logits, or scale for a constant row.
+
+    Classifiers of MLPs start at zero: at a temperature of EPS the first gradient would be millions of times too large.
+    """
+    variance = logits.var(dim=1, keepdim=True)
+    return scale * torch.where(variance > 0, variance.clamp(min=EPS**2).sqrt(), 1.0)
 
 
 def normkd_loss(logits_s: Tensor, logits_t: Tensor, scale: float) -> Tensor:

@@ -477,6 +477,16 @@ def test_stays_finite_for_odd_inputs(name):
         assert student.grad.isfinite().all(), (kind_s, kind_t)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("classes", [5, 10, 100])
+def test_a_classifier_that_starts_at_zero_takes_no_giant_step(name, classes):
+    """As those of MLPs do: equal predictions have no scale to divide by, whatever rounding makes of them."""
+    teacher = 3 * normal(3, classes, dtype=torch.float32)
+    student = torch.zeros(3, classes, requires_grad=True)
+    LOSSES[name](student, teacher).sum().backward()
+    assert student.grad.abs().max() < 100
+
+
 # --- the methods ----------------------------------------------------------------------------------
 
 SHAPES = FeatureShapes(5, 4, (3, 8, 8), ((3, 8, 8), (4, 4, 4)), ((3, 8, 8), (4, 4, 4)), (), (4, 4, 4))
