@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -52,7 +52,7 @@ def attempted(
         if reason is None:
             raise
     outcome.failures[member.plan.name] = reason
-    release(member)  # now that the exception, which held the step's tensors, is gone
+    release([member])  # now that the exception, which held the step's tensors, is gone
     progress.error(reason)
     return False
 
@@ -92,9 +92,11 @@ def forget_failure(member: Member) -> None:
         member.folder.discard(path)
 
 
-def release(member: Member) -> None:
-    """Let go of all tensors of a member that has finished or failed, so that their memory serves the others."""
-    plan, folder = member.plan, member.folder
-    vars(member).clear()
-    member.plan, member.folder = plan, folder
-    gc.collect()  # networks and compiled functions hold each other
+def release(members: Sequence[Member]) -> None:
+    """Let go of all tensors of members that have finished or failed, so that their memory serves the others."""
+    for member in members:
+        plan, folder = member.plan, member.folder
+        vars(member).clear()
+        member.plan, member.folder = plan, folder
+    if members:
+        gc.collect()  # networks and compiled functions hold each other

@@ -98,7 +98,9 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         outcome = Outcome()
         with stop_requests() as stop, _told_how_to_continue(overwrite):
+            begun: list[Member] = []
             for group in _groups(remaining, group_size):
+                release(begun)  # of the group before, whose memory this one needs
                 if world.any(stop.requested):
                     raise Interrupted
                 forget_peak_memory(compute.device)
@@ -114,8 +116,6 @@ def run_plans(
                 outcome |= train_group(
                     begun, networks, stream, data, held_out, entry, compute, progress, stop, checkpoint_seconds
                 )
-                for member in begun:
-                    release(member)  # the next group needs the memory
             if world.any(stop.requested) and not outcome.failures:
                 # All is done, but a script around this command must not go on to its next one.
                 raise Interrupted("all runs of this command are finished")

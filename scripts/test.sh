@@ -7,4 +7,4 @@ setup_environment requirements-dev.txt
 export OMP_NUM_THREADS=1
 ruff check .
 ruff format --check .
-exec python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup "$@"
+exec python -m pytest --numprocesses auto --maxprocesses 8 "$@"

@@ -27,8 +27,6 @@ from scripts import analyse
 from tests.helpers import DIGITS, folder_of, read_json, run_script, save_network, train, train_alone
 from tests.test_compare import write_run
 
-pytestmark = pytest.mark.xdist_group("analyse")  # one process, for what the fixtures cost
-
 OF_A_STUDENT = ("correlation", "cka", "confusion", "classes")
 
 

@@ -29,8 +29,6 @@ from tests.helpers import (
 )
 from tests.test_engine_records import events_of
 
-pytestmark = pytest.mark.xdist_group("crash")  # one process, for what the fixtures cost
-
 NOT_COMPARED = ("seconds_per_epoch", "images_per_second", "peak_memory_mib", "paths")  # they differ by nature
 KILLED = -signal.SIGKILL
 SEED = 7
@@ -172,9 +170,6 @@ def test_killed_again_and_again_many_times(server, whole, teacher, tmp_path, cap
 
 # --- random moments ----------------------------------------------------------------------------------
 
-# These take long and use no fixture of this file; with a further name they are a group beside the others.
-RANDOM = pytest.mark.xdist_group("random")
-
 
 class Killer:
     """Starts a group of runs, kills it, starts it again and so on; counts what it met.
@@ -287,13 +282,11 @@ def kill_at_random(kills, killers, capsys):
         )
 
 
-@RANDOM
 def test_killed_at_random_moments(teacher, tmp_path, capsys):
     draw = random.Random(SEED)
     kill_at_random(3, [Killer(("none", "kd", "crd"), "resnet8", tmp_path, teacher, draw)], capsys)
 
 
-@RANDOM
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_all_methods_killed_at_random_moments(teacher, tmp_path, capsys):

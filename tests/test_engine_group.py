@@ -20,7 +20,6 @@ from tests.helpers import (
     train,
 )
 
-pytestmark = pytest.mark.xdist_group("group")  # one process, for what the fixtures cost
 
 METHOD_NAMES = ("none", "kd", "crd", "std")
 

@@ -29,7 +29,6 @@ from tests.helpers import (
     train,
 )
 
-pytestmark = pytest.mark.xdist_group("resume")  # one process, for what the fixtures cost
 
 INTERRUPTED = 130
 

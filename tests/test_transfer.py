@@ -36,8 +36,6 @@ from tests.helpers import (
     train_alone,
 )
 
-pytestmark = pytest.mark.xdist_group("transfer")  # one process, for what the fixtures cost
-
 PLAIN = ("--no-crop", "--no-flip")
 CIFAR100 = DATASETS["cifar100"]
 
