@@ -20,7 +20,6 @@ from tests.helpers import (
     train,
 )
 
-
 METHOD_NAMES = ("none", "kd", "crd", "std")
 
 

@@ -29,7 +29,6 @@ from tests.helpers import (
     train,
 )
 
-
 INTERRUPTED = 130
 
 
