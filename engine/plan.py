@@ -22,21 +22,27 @@ NAME_LENGTH = 180  # characters of a folder's name before its trial and hash; fi
 
 
 @dataclass(frozen=True)
-class TeacherFile:
-    """A teacher's checkpoint: which network, where, and the SHA-256 of the file.
+class WeightsFile:
+    """A network's checkpoint: which network, where, and the SHA-256 of the file."""
+
+    model: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TeacherFile(WeightsFile):
+    """A teacher's checkpoint.
 
     Attributes:
         normalisation: of the images that it expects, where timm:NAME.TAG said so and the file does not.
     """
 
-    model: str
-    path: Path
-    sha256: str
-    normalisation: Normalisation | None = field(default=None, kw_only=True)
+    normalisation: Normalisation | None = None
 
 
 @dataclass(frozen=True)
-class BackboneFile(TeacherFile):
+class BackboneFile(WeightsFile):
     """A trained network's checkpoint whose weights are kept and frozen.
 
     Attributes:

@@ -12,7 +12,7 @@ from distiller_zoo import Pair, create_method, method_class
 from engine import cli
 from engine.options import default_options, resolve_options
 from engine.presets import FOLDER, preset_names, read_preset, with_preset
-from engine.recipes import RECIPES, resolve_recipe
+from engine.recipes import RECIPES
 from models import MODELS, create_model
 from models.published import PUBLISHED
 from tests.helpers import folder_of, read_json, run_script, save_network
@@ -30,8 +30,8 @@ def test_each_is_a_command_line_that_works(name):
     """All flags are known, the method takes them for this student and these teachers, which are published ones."""
     arguments = train_student.parse(["--preset", name])
     (method,) = arguments.distill
-    given = cli.given_recipe_values(arguments)
-    recipe = resolve_recipe(arguments.recipe, MODELS[arguments.model_s[0]], given)
+    student = arguments.model_s[0]
+    recipe = cli.recipes_of(arguments, {student: MODELS[student]})[student]
     options = resolve_options(method, recipe, cli.given_method_options(arguments, [method]))
     of_cifar = arguments.dataset == "cifar100"
     entry = DATASETS["cifar100"] if of_cifar else IMAGENET
@@ -46,7 +46,7 @@ def test_each_is_a_command_line_that_works(name):
         create_model(n, entry.num_classes, entry.image_size).feature_shapes() for n in (*arguments.model_s, *teachers)
     ]
     create_method(method, Pair(shapes[0], tuple(shapes[1:]), 100), options)
-    assert (given["epochs"], given["batch_size"], arguments.recipe) == (300, 128 if of_cifar else 1024, "deit")
+    assert (recipe.epochs, recipe.batch_size, arguments.recipe) == (300, 128 if of_cifar else 1024, "deit")
 
 
 @pytest.mark.parametrize("name", preset_names())
