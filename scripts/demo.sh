@@ -3,13 +3,12 @@
 # MLP-Mixer by several methods, three times each, and prints the comparison table. Needs nothing but a package index.
 # The same command again continues where it stopped and prints the table at once where all is done.
 set -euo pipefail
-[[ ${OUTPUT:=} == "" || $OUTPUT == /* ]] || OUTPUT=$PWD/$OUTPUT
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
+resolve_output save/demo
 setup_environment requirements.txt
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # networks this small are faster without a second thread
 
-OUTPUT=${OUTPUT:-save/demo}
 METHODS=${METHODS:-none kd std crd}
 COMMON=(--dataset digits --output "$OUTPUT")
 for trial in 1 2 3; do

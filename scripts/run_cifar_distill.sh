@@ -7,22 +7,18 @@
 # students of a trial share each batch and the teacher's pass over it; ARGS="--group_size 9" trains nine at a time: less
 # memory, the first rows earlier, all a little later. Stopped at any point, the same command continues.
 set -euo pipefail
-[[ ${OUTPUT:=} == "" || $OUTPUT == /* ]] || OUTPUT=$PWD/$OUTPUT
-[[ " ${ARGS:-}" != *" --output"* ]] || { echo "error: say where to write by OUTPUT=FOLDER, not in ARGS" >&2; exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
+resolve_output save
 setup_environment requirements.txt
 
 teacher=${1:-resnet32x4}
 students=("${@:2}")
 [ ${#students[@]} -gt 0 ] || students=(resnet8x4)
-OUTPUT=${OUTPUT:-save}
-failed=0
 for trial in ${TRIALS:-1}; do
-    # A run that failed (1) does not keep other trials from running; a wrong request (2) or Ctrl-C (130) ends it all.
     # shellcheck disable=SC2086  METHODS and ARGS are lists of words
-    python train_student.py --distill ${METHODS:-all} --model_t "$teacher" --model_s "${students[@]}" --trial "$trial" \
-        --skip_refused --output "$OUTPUT" ${ARGS:-} || { status=$?; [ $status -eq 1 ] || exit $status; failed=1; }
+    attempt python train_student.py --distill ${METHODS:-all} --model_t "$teacher" --model_s "${students[@]}" --trial "$trial" \
+        --skip_refused --output "$OUTPUT" ${ARGS:-}
 done
 python compare.py "$OUTPUT"
 exit $failed

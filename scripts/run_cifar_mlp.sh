@@ -3,7 +3,6 @@
 #   bash scripts/run_cifar_mlp.sh [STUDENT ...]                   default: mixer_nano mixer_s4
 # METHODS, TRIALS and ARGS as in run_cifar_distill.sh; each student trains by its own recipe (deit, 300 epochs).
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ $# -gt 0 ] || set -- mixer_nano mixer_s4
 export METHODS=${METHODS:-none kd std}
-exec bash scripts/run_cifar_distill.sh resnet56 "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/run_cifar_distill.sh" resnet56 "$@"

@@ -3,6 +3,19 @@
 #   PYTHON=python3.12 chooses the interpreter that it is made from (3.11 or newer);
 #   SKIP_SETUP=1 takes the python on PATH as it is, with whatever is installed there.
 
+failed=0
+
+# Says where to write: OUTPUT, from the folder that the script was started in, or else the default.
+resolve_output() {
+    if [ -z "${OUTPUT:-}" ]; then OUTPUT=$1; elif [[ $OUTPUT != /* ]]; then OUTPUT=$OLDPWD/$OUTPUT; fi
+    [[ " ${ARGS:-}" != *" --output"* ]] || { echo "error: say where to write by OUTPUT=FOLDER, not in ARGS" >&2; exit 2; }
+}
+
+# A run that failed (1) does not keep others from running; a wrong request (2) or Ctrl-C (130) ends it all.
+attempt() {
+    "$@" || { local status=$?; [ $status -eq 1 ] || exit $status; failed=1; }
+}
+
 _stamp() {
     echo ".venv/.installed-$(cat requirements.txt "$1" | cksum | cut -d' ' -f1)"
 }

@@ -20,7 +20,7 @@ from distiller_zoo.kdsvd import aligned, kdsvd_loss, singular_vectors
 from distiller_zoo.nst import mean_kernel, nst_loss
 from models import Features, FeatureShapes, create_model
 from tests import numerics
-from tests.numerics import arrays, every_dtype, normal, seeds
+from tests.numerics import arrays, every_dtype, naive_common, normal, seeds
 
 few = partial(settings, deadline=None, max_examples=25)
 assert_near = partial(numerics.assert_near, double=1e-8, single=2e-4)
@@ -37,22 +37,6 @@ def features(of, seed, dtype=torch.float64, batch=3):
     ]
     stem = normal(batch, *of.stem, seed=seed + 90, dtype=dtype)
     return Features(normal(batch, 10), normal(batch, of.embedding, seed=seed, dtype=dtype), stem, *maps)
-
-
-def naive_pool(maps, height, width):
-    """Adaptive average: cell i covers the rows from floor(i·H/h) to ceil((i+1)·H/h)."""
-    high, wide = maps.shape[2:]
-    pooled = np.zeros((*maps.shape[:2], height, width))
-    for i, j in np.ndindex(height, width):
-        rows = slice(i * high // height, -(-(i + 1) * high // height))
-        columns = slice(j * wide // width, -(-(j + 1) * wide // width))
-        pooled[:, :, i, j] = maps[:, :, rows, columns].mean(axis=(2, 3))
-    return pooled
-
-
-def naive_common(a, b):
-    size = min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3])
-    return naive_pool(a, *size), naive_pool(b, *size)
 
 
 MAP_SHAPES = [

@@ -21,7 +21,7 @@ from engine.deployed import Deployed
 from engine.weights import load_network, save_weights
 from models import Features, FeatureShapes, create_model
 from tests import numerics
-from tests.numerics import arrays, every_dtype, normal
+from tests.numerics import arrays, every_dtype, naive_common, naive_pool, normal
 
 assert_near = partial(numerics.assert_near, double=1e-8, single=2e-4)
 DIGITS = DATASETS["digits"]
@@ -66,22 +66,6 @@ class Head:
 
 
 # --- layers by plain loops ------------------------------------------------------------------------
-
-
-def pool(maps, height, width):
-    """Adaptive average: cell i covers the rows from floor(i·H/h) to ceil((i+1)·H/h)."""
-    high, wide = maps.shape[2:]
-    pooled = np.zeros((*maps.shape[:2], height, width))
-    for i, j in np.ndindex(height, width):
-        rows = slice(i * high // height, -(-(i + 1) * high // height))
-        columns = slice(j * wide // width, -(-(j + 1) * wide // width))
-        pooled[:, :, i, j] = maps[:, :, rows, columns].mean(axis=(2, 3))
-    return pooled
-
-
-def common(a, b):
-    size = min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3])
-    return pool(a, *size), pool(b, *size)
 
 
 def nearest(maps, height, width):
@@ -199,7 +183,7 @@ def test_ofd_through_its_connectors(dtype):
         margin.count.fill_(1)
         connector = method.connectors[place]
         assert described(connector) == [(STAGES_S[i][0], STAGES_T[j][0], 1), "BatchNorm2d"]
-        s, t = common(run_layers(*arrays(student.preacts[i]), connector), *arrays(teacher.preacts[j]))
+        s, t = naive_common(run_layers(*arrays(student.preacts[i]), connector), *arrays(teacher.preacts[j]))
         expected += naive_partial(s, t, margin.total.numpy()) / 2 ** (1 - place)
     assert_near(method.loss(student, teacher, None), expected)
 
@@ -268,7 +252,7 @@ def naive_hcl(f_s, f_t):
         if size < f_s.shape[2]:
             weight /= 2
             weights += weight
-            total += weight * ((pool(f_s, size, size) - pool(f_t, size, size)) ** 2).mean()
+            total += weight * ((naive_pool(f_s, size, size) - naive_pool(f_t, size, size)) ** 2).mean()
     return total / weights
 
 
@@ -381,7 +365,7 @@ def test_semckd_through_its_layers(dtype):
         norm_and_relu = ["BatchNorm2d", "ReLU"]
         expected = [(c_s, 2 * c_t, 1), *norm_and_relu, (2 * c_t, 2 * c_t, 3), *norm_and_relu, (2 * c_t, c_t, 1)]
         assert described(projection) == expected
-        s, t = common(maps_s[i], maps_t[j])
+        s, t = naive_common(maps_s[i], maps_t[j])
         distances[:, i, j] = ((run_layers(s, projection) - t) ** 2).mean(axis=(1, 2, 3))
     found = method.losses(student, (teacher,), None)
     assert list(found) == ["semckd"]
@@ -443,7 +427,7 @@ def test_simkd_answers_through_the_teachers_classifier(stages_s, stages_t, dtype
     layers = method.projector
     expected = [(5, 3, 1), "BatchNorm2d", "ReLU", (3, 3, 3), "BatchNorm2d", "ReLU", (3, 6, 1), "BatchNorm2d", "ReLU"]
     assert described(layers) == expected
-    f_s, f_t = common(*arrays(student.last_map, teacher.last_map))
+    f_s, f_t = naive_common(*arrays(student.last_map, teacher.last_map))
     projected = run_layers(f_s, layers)
     attached = method.attach(student)
     found = method.losses(attached, (teacher,), None)
