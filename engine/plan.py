@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from common.words import counted
 from dataset import DATASETS
 from distiller_zoo import Weights, method_class
 from distiller_zoo.published import published_for
 from distiller_zoo.teachers import Weighting
 from engine.options import default_options
-from engine.recipes import RECIPES, Recipe
+from engine.recipes import RECIPES, Recipe, changed_values
 from engine.retrospection import RetrospectionPlan
 from models.registry import MODELS, file_name_of
 from models.timm_models import Normalisation
@@ -170,9 +171,17 @@ class RunPlan:
 
     @property
     def protocol(self) -> str:
-        """One line for people: what two runs must share to be compared."""
+        """One line for people: what two runs must share to be compared.
+
+        With what the recipe has otherwise than its preset: "repdistiller schedule=cosine, 9 epochs, batch 64, fp32".
+        """
+        recipe, model = self.recipe, MODELS[self.model]
+        if self.kind == "probe":  # of all networks at the rate of the recipe
+            model = replace(model, learning_rate=None)
+        words = [recipe.name, *(f"{key}={_words(value)}" for key, value in changed_values(recipe, model).items())]
         held_out = f", {self.validation} images held out" if self.validation else ""
-        return f"{self.recipe.protocol()}, {self.precision}{held_out}"
+        length = f"{counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}"
+        return f"{' '.join(words)}, {length}, {self.precision}{held_out}"
 
     @property
     def protocol_id(self) -> str:
@@ -223,6 +232,13 @@ class RunPlan:
             "run_id": self.run_id,
             "environment": environment,
         }
+
+
+def _words(value: Any) -> str:
+    """A value as one would type it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 def _changes(plan: RetrospectionPlan) -> dict[str, float]:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from common.errors import RequestError
 from common.registry import Registry
-from common.words import counted
 from dataset import Augmentation
 from models import ModelEntry
 
@@ -45,10 +44,6 @@ class Recipe:
     decay_everything: bool = True
     drop_last: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
-
-    def protocol(self) -> str:
-        """One line for people: what two runs must share to be compared."""
-        return f"{self.name}, {counted(self.epochs, 'epoch')}, batch {self.batch_size}"
 
     @property
     def share(self) -> float:
@@ -180,6 +175,18 @@ def unread_values(name: str | None, model: ModelEntry, given: dict[str, Any]) ->
         key: instead
         for key, instead in _unread(changed).items()
         if key in given and given[key] != getattr(preset if key in RECIPE_FIELDS else preset.augmentation, key)
+    }
+
+
+def changed_values(recipe: Recipe, model: ModelEntry) -> dict[str, Any]:
+    """What such a recipe has otherwise than its preset of the same epochs and batch for this network, by flag."""
+    usual = resolve_recipe(recipe.name, model, {"epochs": recipe.epochs, "batch_size": recipe.batch_size})
+    pairs = ((recipe, usual, RECIPE_FIELDS), (recipe.augmentation, usual.augmentation, AUGMENTATION_FIELDS))
+    return {
+        f.name: getattr(ours, f.name)
+        for ours, theirs, names in pairs
+        for f in fields(ours)
+        if f.name in names and getattr(ours, f.name) != getattr(theirs, f.name)
     }
 
 

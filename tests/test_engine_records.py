@@ -330,10 +330,13 @@ def test_what_cannot_touch_a_run_makes_no_other_run(plan):
     assert replace(taught, kd_T=2.0).run_id != taught.run_id
 
 
-def protocol_of(model, kind="student", **given):
+def plan_under(model, kind="student", **given):
     recipe = resolve_recipe("repdistiller", MODELS[model], given)
-    plan = RunPlan(kind, "cifar100", model, "none", {}, Weights(1, 0, 0), 4.0, (), recipe, "fp32", 1, 1)
-    return plan.protocol_id
+    return RunPlan(kind, "cifar100", model, "none", {}, Weights(1, 0, 0), 4.0, (), recipe, "fp32", 1, 1)
+
+
+def protocol_of(model, kind="student", **given):
+    return plan_under(model, kind, **given).protocol_id
 
 
 def test_networks_of_one_published_table_share_a_protocol_at_their_usual_learning_rates():
@@ -350,6 +353,23 @@ def test_probes_of_all_networks_have_the_rate_of_their_recipe():
     usual = {protocol_of(model, "probe", learning_rate=0.05) for model in ("resnet20", "MobileNetV2", "ShuffleV1")}
     assert len(usual) == 1
     assert protocol_of("MobileNetV2", "probe", learning_rate=0.01) not in usual
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "given", "line"),
+    [
+        ("resnet20", "student", {}, "repdistiller, 240 epochs, batch 64"),
+        ("resnet20", "student", {"epochs": 1, "schedule": "cosine"}, "repdistiller schedule=cosine, 1 epoch, batch 64"),
+        ("resnet20", "teacher", {"epochs": 24, "batch_size": 8}, "repdistiller, 24 epochs, batch 8"),
+        ("resnet20", "student", {"flip": False, "lr_decay_epochs": (9, 12), "weight_decay": 1e-4, "rand_augment": ""},
+         "repdistiller weight_decay=0.0001 lr_decay_epochs=9,12 flip=False, 240 epochs, batch 64"),
+        ("MobileNetV2", "student", {}, "repdistiller, 240 epochs, batch 64"),
+        ("MobileNetV2", "student", {"learning_rate": 0.05}, "repdistiller learning_rate=0.05, 240 epochs, batch 64"),
+        ("MobileNetV2", "probe", {"learning_rate": 0.05}, "repdistiller, 240 epochs, batch 64"),
+    ],
+)  # fmt: skip
+def test_protocol_in_words_names_what_its_recipe_has_otherwise(model, kind, given, line):
+    assert plan_under(model, kind, **given).protocol == f"{line}, fp32"
 
 
 def test_long_names_are_cut_and_stay_distinct():
