@@ -63,7 +63,7 @@ def combine(parts: Sequence[Part]) -> type[Method]:
         "initial_trains_student": any(part.cls.initial_trains_student for part in parts),
     }
     # What costs a pass or a file is there only where a part has it.
-    for hook in ("attach", "predict", "answers", "extra_step"):
+    for hook in ("survey", "attach", "predict", "answers", "extra_step"):
         if any(part.cls.overrides(hook) for part in parts):
             attributes[hook] = getattr(Combination, f"_{hook}")
     return type("Combination", (Combination,), attributes)
@@ -116,6 +116,10 @@ class Combination(Method):
     def prepare(self, labels):
         for method in self.methods:
             method.prepare(labels)
+
+    def _survey(self, teachers, labels):
+        for method in self.methods:
+            method.survey(teachers, labels)
 
     def _attach(self, features):
         for method in self.methods:

@@ -137,6 +137,17 @@ class Method(nn.Module):
     def prepare(self, labels: Tensor) -> None:
         """Called once before training with the labels of the training set (N, int64, on the device)."""
 
+    def survey(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
+        """Called for each batch of the whole training set before the first step, by a pass of the teachers over it.
+
+        Only where a method overrides it. Images come in their order and as they would be tested; what is learned from
+        them belongs into buffers, for a run that continues from a checkpoint sees them no more. No gradients.
+
+        Args:
+            teachers: logits and the fields of `reads_of_teacher`, in float32.
+            labels: B, int64.
+        """
+
     def attach(self, features: Features) -> Features:
         """Extend the student's features by what the method adds to the network itself (extra heads).
 

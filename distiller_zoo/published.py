@@ -16,14 +16,14 @@ class PublishedPair:
     """What a source gives for a method on a pair, where it departs from the method's one default for all.
 
     Attributes:
-        beta: weight of the method's own losses; None where the source leaves it at the default.
+        weights: alpha and beta, where the source does not leave them at the defaults.
         options: by name.
     """
 
     method: str
     teacher: str
     student: str
-    beta: float | None
+    weights: dict[str, float]
     options: dict[str, Any]
     source: str
 
@@ -41,7 +41,7 @@ def _row(row: dict[str, str]) -> PublishedPair:
         row["method"],
         row["teacher"],
         row["student"],
-        float(row["beta"]) if row["beta"] else None,
+        {name: float(row[name]) for name in ("alpha", "beta") if row[name]},
         {name: ast.literal_eval(value) for name, value in options.items()},
         row["source"],
     )

@@ -47,7 +47,6 @@ a stage of their own before the main one.
 # Rather no method than a wrong one.
 LEFT_OUT = {
     "NORM": "the weights of its loss and the form of its feature transform's shortcut are not known to us",
-    "KD++": "needs the teacher's class means from a pass over the training set before the first epoch",
     "AFD, FCFD, CRCD, WCoRD": "details that decide the result are in code only, which is not copied here",
     "SSKD, HSAKD": "learn an auxiliary task from four rotations of each image, which the batches here do not hold",
 }
@@ -112,12 +111,12 @@ def _published() -> Iterator[str]:
     yield ""
     yield "What `--paper_weights` takes instead of the defaults (`distiller_zoo/published.csv`)."
     yield ""
-    yield _row("method", "teacher", "student", "β", "options", "source")
-    yield _row(*["---"] * 6)
+    yield _row("method", "teacher", "student", "α", "β", "options", "source")
+    yield _row(*["---"] * 7)
     for pair in published_pairs():
         options = ", ".join(f"{name}={value}" for name, value in pair.options.items())
-        beta = "" if pair.beta is None else f"{pair.beta:g}"
-        yield _row(pair.method, pair.teacher, pair.student, beta, options, pair.source)
+        weights = [f"{pair.weights[name]:g}" if name in pair.weights else "" for name in ("alpha", "beta")]
+        yield _row(pair.method, pair.teacher, pair.student, *weights, options, pair.source)
 
 
 def _row(*cells: str) -> str:

@@ -91,6 +91,7 @@ class Member:
         self.history: list[Record] = []
         self.initial_history: list[Record] = []
         self.meters: Meters | None = None
+        self.resumed = False  # whether it goes on from a checkpoint
         self._saved: dict[str, Any] | None = None
         self._damaged: list[Path] = []
 
@@ -149,7 +150,7 @@ class Member:
             for path in self._damaged:  # the next save must not keep it in the place of the good one
                 self.folder.discard(path)
             self._load(self._saved)
-            self._saved = None
+            self._saved, self.resumed = None, True
         synchronise_batch_norm(self.student, compute.world)
         if self.method.overrides("attach"):  # the parts that see a piece of the batch only
             synchronise_batch_norm(self.method, compute.world)

@@ -26,7 +26,7 @@ def with_paper_weights(plans: Sequence[RunPlan], given: Collection[str]) -> list
         pair = f"{' + '.join(teachers)} → {plan.model}"
         found = published_for(plan.method, teachers, plan.model)
         if found is not None:
-            values = ({} if found.beta is None else {"beta": found.beta}) | found.options
+            values = found.weights | found.options
             taken = ", ".join(f"{name}={value}" for name, value in values.items() if name not in given)
             lines.append(f"{plan.method}, {pair}: {taken or 'nothing, for all was given'} ({found.source})")
             plan = plan.as_published(given)

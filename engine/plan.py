@@ -107,8 +107,8 @@ class RunPlan:
         if pair is None:
             return self
         options = {name: value for name, value in pair.options.items() if name not in given}
-        weights = self.weights if pair.beta is None or "beta" in given else replace(self.weights, beta=pair.beta)
-        return replace(self, options=self.options | options, weights=weights)
+        weights = {name: value for name, value in pair.weights.items() if name not in given}
+        return replace(self, options=self.options | options, weights=replace(self.weights, **weights))
 
     @property
     def run_id(self) -> str:

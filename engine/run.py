@@ -21,7 +21,8 @@ from engine.parallel import World, joined_world
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
 from engine.recipes import Recipe
-from engine.train import CHECKPOINT_SECONDS, stop_requests, train_group
+from engine.survey import survey_group
+from engine.train import CHECKPOINT_SECONDS, StopRequest, stop_requests, train_group
 from engine.weights import Backbone, load_network
 
 
@@ -101,7 +102,7 @@ def run_plans(
             begun: list[Member] = []
             for group in _groups(remaining, group_size):
                 release(begun)  # of the group before, whose memory this one needs
-                if world.any(stop.requested):
+                if _asked_to_stop(world, stop):
                     raise Interrupted
                 forget_peak_memory(compute.device)
                 stream = _stream(group[0], data, entry, compute)
@@ -113,13 +114,20 @@ def run_plans(
                         begun.append(member)
                         progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
                 networks = [teacher.network for teacher in _wanted(teachers, begun)]
+                stopped = partial(_asked_to_stop, world, stop)
+                going_on = survey_group(begun, networks, data, entry, compute, progress, stopped, outcome)
                 outcome |= train_group(
-                    begun, networks, stream, data, held_out, entry, compute, progress, stop, checkpoint_seconds
+                    going_on, networks, stream, data, held_out, entry, compute, progress, stop, checkpoint_seconds
                 )
-            if world.any(stop.requested) and not outcome.failures:
+            if _asked_to_stop(world, stop) and not outcome.failures:
                 # All is done, but a script around this command must not go on to its next one.
                 raise Interrupted("all runs of this command are finished")
         return outcome
+
+
+def _asked_to_stop(world: World, stop: StopRequest) -> bool:
+    """Whether any of the processes was asked to, known to all of them."""
+    return world.any(stop.requested)
 
 
 @contextmanager

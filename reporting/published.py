@@ -168,7 +168,7 @@ def _unequal_settings(run: Run, distill: str) -> list[str]:
     tuned = TUNED.intersection(words)
     pair = None if tuned else published_for(run.method, (teacher.model for teacher in run.teachers), run.model)
     if pair is not None:
-        theirs = pair.options | ({} if pair.beta is None else {"beta": pair.beta})
+        theirs = pair.options | pair.weights
         ours = {**run.config.get("options", {}), **run.config.get("weights", {})}
         equal = all(ours.get(name) == value for name, value in theirs.items())
         return [] if equal and changed <= set(theirs) else ["settings"]

@@ -117,6 +117,9 @@ def make_member(folder, plan, teachers, batch_size=12):
     source = stream(batch_size)
     member.read_saved()
     member.start(COMPUTE, source.labels, source.steps_per_epoch)
+    if member.method.overrides("survey") and not member.resumed:
+        batch = next(iter(source.epoch(1)))
+        member.method.survey(teach(teachers, batch.images, member.method), batch.labels)
     return member
 
 

@@ -137,6 +137,10 @@ def test_one_step_or_one_sentence(name, teacher, student, tmp_path):
     member = member_of(name, teacher, student, tmp_path)
     features = teacher_of(teacher)[1]
     member.start(COMPUTE, train_labels(), STEPS_PER_EPOCH)
+    if member.method.overrides("survey"):
+        batch = batch_of(1, 1)
+        seen = features.first(len(batch.labels)).only(member.method.reads_of_teacher())
+        member.method.survey((seen,), batch.labels)
     if member.initial:
         assert changed_by_step(member, features, "student" if member.method.initial_trains_student else "method")
         begin_main_stage(member)

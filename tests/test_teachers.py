@@ -129,7 +129,7 @@ def test_every_row_can_be_run(pair):
 )
 def test_what_some_rows_say(method, teacher, student, options):
     row = published_for(method, [teacher], student)
-    assert (row.beta, row.options) == (None, options)
+    assert (row.weights, row.options) == ({}, options)
 
 
 def test_sdd_takes_three_scales_across_families_and_two_within():
@@ -149,19 +149,21 @@ def test_paper_weights_are_taken_on_request_and_yield_to_the_user(teacher, tmp_p
     from distiller_zoo import published
 
     monkeypatch.setattr("engine.paper_weights.DATASET", "digits")
-    row = published.PublishedPair("crd", "resnet8", "resnet8", 0.3, {"nce_t": 0.1, "nce_k": 32}, "a paper")
+    row = published.PublishedPair(
+        "crd", "resnet8", "resnet8", {"alpha": 1.5, "beta": 0.3}, {"nce_t": 0.1, "nce_k": 32}, "a paper"
+    )
     monkeypatch.setattr(published, "published_pairs", lambda: (row,))
     extra = ["--paper_weights", "--epochs", "1"]
     assert train("crd", "none", "kd", "crd+kd", output=tmp_path / "paper", teacher=teacher, extra=extra) == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--paper_weights: ")]
     assert said == [
-        "--paper_weights: crd, resnet8 → resnet8: beta=0.3, nce_t=0.1 (a paper)",
+        "--paper_weights: crd, resnet8 → resnet8: alpha=1.5, beta=0.3, nce_t=0.1 (a paper)",
         "--paper_weights: kd, crd+kd, resnet8 → resnet8: nothing is published; the defaults stay",
     ]
     config = read_json(folder_of(tmp_path / "paper", "crd") / "config.json")
-    assert config["weights"]["beta"] == 0.3
+    assert config["weights"] == {"gamma": 1, "alpha": 1.5, "beta": 0.3}
     assert (config["options"]["nce_t"], config["options"]["nce_k"]) == (0.1, 64)  # the helper gives --nce_k 64
-    assert config["label"] == "crd beta=0.3 nce_k=64 nce_t=0.1"
+    assert config["label"] == "crd alpha=1.5 beta=0.3 nce_k=64 nce_t=0.1"
     assert train("crd", output=tmp_path / "user", teacher=teacher, extra=[*extra, "-b", "2"]) == 0
     assert read_json(folder_of(tmp_path / "user") / "config.json")["weights"]["beta"] == 2
     assert train("crd", output=tmp_path / "plain", teacher=teacher, extra=extra[1:]) == 0
@@ -171,7 +173,7 @@ def test_paper_weights_are_taken_on_request_and_yield_to_the_user(teacher, tmp_p
 def test_paper_weights_are_of_one_data_set(teacher, tmp_path, monkeypatch, capsys):
     from distiller_zoo import published
 
-    row = published.PublishedPair("crd", "resnet8", "resnet8", 0.3, {}, "a paper")
+    row = published.PublishedPair("crd", "resnet8", "resnet8", {"beta": 0.3}, {}, "a paper")
     monkeypatch.setattr(published, "published_pairs", lambda: (row,))
     assert train("crd", output=tmp_path, teacher=teacher, extra=["--paper_weights", "--epochs", "1"]) == 0
     assert read_json(folder_of(tmp_path) / "config.json")["weights"]["beta"] == 0.8

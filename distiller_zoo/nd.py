@@ -1,0 +1,61 @@
+"""ND: Improving Knowledge Distillation via Regularizing Feature Direction and Norm (Wang, Cheng, Duan, Wang, Feng,
+Kong, ECCV 2024); beside KL it is KD++.
+
+The student's embedding, brought to the teacher's width where it has another one, shall point where the teacher's
+embeddings of the class point in the mean, and be as long as the teacher's or longer:
+
+    L = 1 − mean( e_s·ĉ_y / max(‖e_s‖, ‖e_t‖) ),    ĉ_k = c_k/‖c_k‖
+
+c_k is the mean over the training images of class k, without augmentation, taken once before the first step. An e_s
+shorter than e_t is drawn along ĉ_y; a longer one is only turned.
+
+KD++ is this beside cross-entropy and KL (γ = α = 1), here with the authors' β for resnet56 → resnet20;
+`--paper_weights` has their α and β for five more pairs. DKD++, DIST++ and ReviewKD++ are `dkd+nd`, `dist+nd` and
+`nd+reviewkd`. The authors train with Nesterov's momentum at twice RepDistiller's learning rate and let α grow over 20
+epochs; the recipes here do not.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.registry import register_method
+
+EPS = 1e-7
+DROPOUT = 0.5  # of what brings the student's embedding to the teacher's width, as the authors have it
+
+
+def direction_and_norm_loss(e_s: Tensor, e_t: Tensor, centres: Tensor) -> Tensor:
+    """The loss of B×D embeddings and the centres of their classes, B×D and of any length."""
+    length = torch.maximum(e_s.norm(dim=1), e_t.norm(dim=1)).clamp(min=EPS)
+    return 1 - ((e_s * F.normalize(centres, dim=1)).sum(dim=1) / length).mean()
+
+
+@register_method("nd")
+class ND(Method):
+    """Point along the teacher's class means, and reach as far."""
+
+    paper = "Wang et al., Improving Knowledge Distillation via Regularizing Feature Direction and Norm, ECCV 2024"
+    weights = Weights(gamma=1, alpha=1, beta=2)
+    weights_from = "the authors' for resnet56 → resnet20"
+    needs = ("embedding",)
+
+    def __init__(self, pair: Pair):
+        super().__init__(pair)
+        own, width = pair.student.embedding, pair.teacher.embedding
+        self.connector = nn.Identity()
+        if own != width:
+            linear = nn.Linear(own, width)
+            nn.init.zeros_(linear.bias)
+            self.connector = nn.Sequential(nn.BatchNorm1d(own), nn.Dropout(DROPOUT), linear)
+        # Sums point where the means do.
+        self.register_buffer("centres", torch.zeros(pair.teacher.num_classes, width))
+
+    def survey(self, teachers, labels):
+        members = F.one_hot(labels, len(self.centres)).to(self.centres.dtype)
+        self.centres += members.T @ teachers[0].embedding
+
+    def loss(self, student, teacher, batch):
+        centres = self.centres[batch.main_labels]
+        return direction_and_norm_loss(self.connector(student.embedding), teacher.embedding, centres)
