@@ -46,7 +46,7 @@ a stage of their own before the main one.
 
 # Rather no method than a wrong one.
 LEFT_OUT = {
-    "NORM": "the weights of its loss and the form of its feature transform's shortcut are not known to us",
+    "NORM": "its cross-entropy has one of four weights for each pair, and which one was not published",
     "AFD, FCFD, CRCD, WCoRD": "details that decide the result are in code only, which is not copied here",
     "SSKD, HSAKD": "learn an auxiliary task from four rotations of each image, which the batches here do not hold",
 }

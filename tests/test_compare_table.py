@@ -41,6 +41,16 @@ def tables(report):
     return {shown.title: shown for shown in arrange(report.table)}
 
 
+def test_one_protocol_has_its_fullest_words(tmp_path):
+    """Records of older versions leave out what was changed of the recipe; and count the same."""
+    for trial, words in enumerate(("deit, 2 epochs", "deit schedule=step, 2 epochs", "deit, 2 epochs"), start=1):
+        write_run(tmp_path, f"kd-{trial}", 60.0 + trial, method="kd", trial=trial, protocol=words)
+    table = build(tmp_path).table
+    (heading,) = {shown.heading for shown in arrange(table)}
+    assert ": deit schedule=step, 2 epochs " in heading
+    assert row_of(table, "kd").n == 3
+
+
 # --- against the student alone, the teacher and kd ---
 
 
