@@ -10,9 +10,9 @@ c_k is the mean over the training images of class k, without augmentation, taken
 shorter than e_t is drawn along ĉ_y; a longer one is only turned.
 
 KD++ is this beside cross-entropy and KL (γ = α = 1), here with the authors' β for resnet56 → resnet20;
-`--paper_weights` has their α and β for five more pairs. DKD++, DIST++ and ReviewKD++ are `dkd+nd`, `dist+nd` and
-`nd+reviewkd`. The authors train with Nesterov's momentum at twice RepDistiller's learning rate and let α grow over 20
-epochs; the recipes here do not.
+`--paper_weights` has their α and β for six pairs. DKD++, DIST++ and ReviewKD++ are `dkd+nd`, `dist+nd` and
+`nd+reviewkd`. The authors' runs have 128 images a step (64 on each of two GPUs), a learning rate of 0.1, Nesterov's
+momentum, and an α that grows over 20 epochs; the recipes here have none of it.
 """
 
 import torch

@@ -235,9 +235,9 @@ class RunPlan:
 
 
 def _words(value: Any) -> str:
-    """A value as one would type it."""
+    """A value of a recipe for people: 150,180,210; 0.05; "none" for an empty one."""
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 

@@ -104,7 +104,6 @@ def run_plans(
                 release(begun)  # of the group before, whose memory this one needs
                 if _asked_to_stop(world, stop):
                     raise Interrupted
-                forget_peak_memory(compute.device)
                 stream = _stream(group[0], data, entry, compute)
                 begun = []
                 for member in group:
@@ -116,6 +115,7 @@ def run_plans(
                 networks = [teacher.network for teacher in _wanted(teachers, begun)]
                 stopped = partial(_asked_to_stop, world, stop)
                 going_on = survey_group(begun, networks, data, entry, compute, progress, stopped, outcome)
+                forget_peak_memory(compute.device)
                 outcome |= train_group(
                     going_on, networks, stream, data, held_out, entry, compute, progress, stop, checkpoint_seconds
                 )

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median_high, median_low
@@ -149,7 +149,16 @@ def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[Skipped]]:
             found = read_folder(folder)
             (runs if isinstance(found, Run) else skipped).append(found)
         skipped += [Skipped(printable(str(e.filename)), "unreadable", str(e.strerror)) for e in unreadable]
-    return runs, skipped
+    return _in_one_wording(runs), skipped
+
+
+def _in_one_wording(runs: list[Run]) -> list[Run]:
+    """Runs of one protocol under the words that say most: older records leave out what was changed of the recipe."""
+    words: dict[str, set[str]] = {}
+    for run in runs:
+        words.setdefault(run.protocol_id, set()).add(run.protocol)
+    fullest = {key: max(found, key=lambda text: (text.count("="), -len(text), text)) for key, found in words.items()}
+    return [replace(run, protocol=fullest[run.protocol_id]) for run in runs]
 
 
 def read_folder(folder: Path) -> Run | Skipped:

@@ -61,9 +61,9 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     table["gain"] = table.gain.fillna(_gain(table, "probe", of_none).mask(of_none))
     table["gap_recovered"] = _gap(table)
     table = add_averages(_against_reference(table), GROUP, REFERENCE)
-    # Of one protocol the fullest words: records of older versions leave out what was changed of the recipe.
-    words = rows.groupby(GROUP, as_index=False).protocol.agg(lambda found: max(found, key=len))
-    table["protocol"] = table.merge(words, how="left", on=GROUP).protocol.to_numpy()
+    table["protocol"] = table.merge(
+        rows.groupby(GROUP, as_index=False).protocol.first(), how="left", on=GROUP
+    ).protocol.to_numpy()
     for name in ("n", "parameters", "method_parameters", "common_pairs"):
         table[name] = table[name].astype("Int64")
     table["order"] = table.role.map(ROLES.index)

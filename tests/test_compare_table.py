@@ -10,6 +10,7 @@ from scipy import stats
 import compare
 from reporting.layout import BEST, SECOND, arrange, ranked
 from reporting.render import markdown
+from reporting.runs import read_runs
 from reporting.statistics import NO_SPREAD, TESTED, TOO_FEW, holm
 from tests.test_compare import TEACHER, build, row_of, write_run, write_suite
 
@@ -43,12 +44,14 @@ def tables(report):
 
 def test_one_protocol_has_its_fullest_words(tmp_path):
     """Records of older versions leave out what was changed of the recipe; and count the same."""
-    for trial, words in enumerate(("deit, 2 epochs", "deit schedule=step, 2 epochs", "deit, 2 epochs"), start=1):
+    worded = ("deit, 1 epochs, fp32", "deit schedule=step, 1 epoch", "deit schedule=step, 1 epochs", "deit, 1 epoch")
+    for trial, words in enumerate(worded, start=1):
         write_run(tmp_path, f"kd-{trial}", 60.0 + trial, method="kd", trial=trial, protocol=words)
-    table = build(tmp_path).table
-    (heading,) = {shown.heading for shown in arrange(table)}
-    assert ": deit schedule=step, 2 epochs " in heading
-    assert row_of(table, "kd").n == 3
+    report = build(tmp_path)
+    (heading,) = {shown.heading for shown in arrange(report.table)}
+    assert ": deit schedule=step, 1 epoch [" in heading
+    assert row_of(report.table, "kd").n == 4
+    assert {run.protocol for run in read_runs([tmp_path])[0]} == {"deit schedule=step, 1 epoch"}
 
 
 # --- against the student alone, the teacher and kd ---

@@ -66,6 +66,11 @@ class Steps:
             channels_last=True,
         )  # fmt: skip
         self.member.start(compute, self.stream.labels, self.stream.steps_per_epoch)
+        if self.member.method.overrides("survey"):
+            batch = next(iter(self.stream.epoch(1)))
+            with torch.no_grad():
+                seen = self.teacher.features(batch.images).only(self.member.method.reads_of_teacher(), copy=True)
+            self.member.method.survey((seen,), batch.labels)
         self.batches = itertools.chain.from_iterable(self.stream.epoch(epoch) for epoch in itertools.count(1))
         self.teach = teacher_pass([self.teacher], self.member.method.reads_of_teacher(), compute)
 

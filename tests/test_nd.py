@@ -10,10 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import engine.survey
-from dataset import load_arrays
+from dataset import hold_out, load_arrays
 from distiller_zoo import Pair, create_method
-from distiller_zoo.nd import direction_and_norm_loss
+from distiller_zoo.nd import ND, direction_and_norm_loss
 from models import FeatureShapes
 from tests.helpers import DIGITS, folder_of, load, outcome_of, stop_at_step, train
 from tests.numerics import arrays, assert_near, every_dtype, normal, seeds
@@ -103,12 +102,12 @@ def state_of(folder):
     return load(folder / "checkpoint.pth")["method"]
 
 
-def naive_sums(teacher, held_out=()):
+def naive_sums(teacher, data=None):
     """Of the teacher's embeddings of raw digits, one image at a time."""
     from engine.weights import load_network
 
     network = load_network(teacher, DIGITS).network
-    data = load_arrays("digits", Path())
+    data = data or load_arrays("digits", Path())
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (DIGITS.mean, DIGITS.std))
     sums = torch.zeros(10, network.feature_shapes().embedding)
     with torch.no_grad():
@@ -134,14 +133,14 @@ def test_a_run_looks_once_at_all_training_images(teacher, tmp_path, monkeypatch,
 
 def test_a_stop_amid_the_look(teacher, tmp_path, monkeypatch, capsys):
     """Nothing is written but what the run is; the same command looks again."""
-    real = engine.survey.survey
+    real = ND.survey
 
-    def interrupted(*arguments):
+    def interrupted(self, teachers, labels):
         signal.raise_signal(signal.SIGINT)
-        real(*arguments)
+        real(self, teachers, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.survey, "survey", interrupted)
+        patch.setattr(ND, "survey", interrupted)
         assert train("nd", "kd", output=tmp_path, teacher=teacher) == 130
     assert not list(tmp_path.rglob("checkpoint.pth"))
     capsys.readouterr()
@@ -150,8 +149,6 @@ def test_a_stop_amid_the_look(teacher, tmp_path, monkeypatch, capsys):
 
 
 def test_a_failed_look_ends_its_run_alone(teacher, tmp_path, monkeypatch, capsys):
-    from distiller_zoo.nd import ND
-
     def broken(self, teachers, labels):
         raise ValueError("out of order")
 
@@ -162,17 +159,26 @@ def test_a_failed_look_ends_its_run_alone(teacher, tmp_path, monkeypatch, capsys
     assert not (folder_of(tmp_path, "nd") / "result.json").exists()
 
 
-def test_parts_of_a_combination_look_too(teacher, tmp_path, monkeypatch):
+def test_one_look_serves_all_and_parts_of_combinations_too(teacher, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_at_step(patch, 1, 2)
-        assert train("nd+dkd", output=tmp_path, teacher=teacher) == 130
-    (centres,) = [value for key, value in state_of(folder_of(tmp_path)).items() if key.endswith("centres")]
-    torch.testing.assert_close(centres, naive_sums(teacher), rtol=1e-4, atol=1e-2)
+        assert train("nd+dkd", "kd", "nd", output=tmp_path, teacher=teacher) == 130
+    assert "\ndkd+nd, nd: a look at all training images before the first step\n" in capsys.readouterr().out
+    expected = naive_sums(teacher)
+    for method in ("dkd+nd", "nd"):
+        (centres,) = [v for key, v in state_of(folder_of(tmp_path, method)).items() if key.endswith("centres")]
+        torch.testing.assert_close(centres, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_no_look_without_its_loss(teacher, tmp_path, capsys):
+    assert train("nd", output=tmp_path, teacher=teacher, extra=["-b", "0"]) == 0
+    assert "a look" not in capsys.readouterr().out
 
 
 def test_held_out_images_are_not_looked_at(teacher, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at_step(patch, 1, 2)
         assert train("nd", output=tmp_path, teacher=teacher, extra=["--validation", "500"]) == 130
+    kept, _ = hold_out(load_arrays("digits", Path()), 500)
     seen = state_of(folder_of(tmp_path))["centres"]
-    assert not torch.allclose(seen, naive_sums(teacher), rtol=0.1)
+    torch.testing.assert_close(seen, naive_sums(teacher, kept), rtol=1e-4, atol=1e-2)

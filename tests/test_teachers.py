@@ -105,6 +105,8 @@ def test_every_row_can_be_run(pair):
     assert pair.teacher in MODELS
     assert pair.student in MODELS
     assert pair.source
+    # A run without KL has forgotten its --kd_T by the time that it is given the pair's weights.
+    assert METHODS[pair.method].weights.alpha or "alpha" not in pair.weights
     options = options_of(pair.method)
     for name, value in pair.options.items():
         assert isinstance(value, type(options[name].default) | int)
