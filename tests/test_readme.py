@@ -1,4 +1,4 @@
-"""What README promises: its example of a new method works as it stands, and its commands exist."""
+"""What README and docs promise: the example of a new method works as it stands, commands exist, tables are measured."""
 
 import re
 import shutil
@@ -83,17 +83,22 @@ def test_the_example_method_is_one_file_and_nothing_else(tmp_path):
     assert re.search(r"^\| student alone ", table, re.MULTILINE)
 
 
-def test_scripts_and_files_that_it_names_exist():
-    for name in set(re.findall(r"(?:scripts|docs)/[\w.]+\.(?:sh|md|py)|(?<![/\w])\w+\.py\b", README)):
+@pytest.mark.parametrize("page", ["README.md", "docs/commands.md"])
+def test_scripts_and_files_that_it_names_exist(page):
+    text = (ROOT / page).read_text()
+    for name in set(re.findall(r"(?:scripts|docs)/[\w.]+\.(?:sh|md|py)|(?<![/\w])\w+\.py\b", text)):
         assert (ROOT / name).is_file(), name
+    for name in re.findall(r"\]\(([\w./]+\.md)", text):
+        assert ((ROOT / page).parent / name).is_file(), name
 
 
-def test_every_flag_that_it_shows_is_known():
-    lines = re.findall(r"^python .*$", README, re.MULTILINE)
-    assert len(lines) > 10
+@pytest.mark.parametrize("page", ["README.md", "docs/commands.md"])
+def test_every_flag_that_it_shows_is_known(page):
+    lines = re.findall(r"^(?:python|torchrun) .*$", (ROOT / page).read_text(), re.MULTILINE)
+    assert len(lines) > 4
     known = {}
     for line in lines:
-        script, *words = line.split("#")[0].split()[1:]
+        script, *words = line[line.index(next(re.finditer(r"\S+\.py", line))[0]) :].split("#")[0].split()
         if script not in known:
             command = [sys.executable, str(ROOT / script), "--help"]
             known[script] = set(re.findall(r"--[\w-]+", subprocess.run(command, capture_output=True, text=True).stdout))
@@ -101,22 +106,17 @@ def test_every_flag_that_it_shows_is_known():
 
 
 @pytest.mark.parametrize(
-    ("heading", "commands"),
-    [
-        ("Two commands", ["results/digits_demo"]),
-        ("Which methods win", ["results/cifar100_one_epoch --top 8", "results/std_ablation results/cifar100_short"]),
-    ],
+    ("page", "heading"), [("README.md", "Two commands"), ("README.md", "Which methods win"), ("docs/results.md", None)]
 )
-def test_tables_are_those_of_the_records(heading, commands):
-    """Every table of the section stands in what compare.py prints of the records that lie beside it."""
-    tables = re.findall(r"(?:^\|.*\n)+", section_of(heading), re.MULTILINE)
-    printed = "".join(compared(*command.split()) for command in commands)
+def test_tables_are_those_of_the_records(page, heading):
+    """Every table stands in what the commands that are named beside it print of the records."""
+    text = section_of(heading) if heading else (ROOT / page).read_text()
+    commands = re.findall(r"`python compare\.py (results/\w+(?: results/\w+)*(?: --top \d+)?)`", text)
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert tables
+    printed = "".join(compared(*command.split()) for command in commands)
     for table in tables:
         assert table in printed
-    if heading == "Which methods win":
-        for command in commands:
-            assert f"`python compare.py {command}`" in section_of(heading)
 
 
 def test_published_gains_are_those_of_the_table():
