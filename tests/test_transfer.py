@@ -387,7 +387,8 @@ def test_compare_prints_a_table_of_their_own(probes, trained, capsys):
     assert compare.main([str(probes)]) == 0
     page = capsys.readouterr().out
     frozen = page.index("### frozen backbones, new classifier")
-    assert page.index("probe, 4 epochs, batch 120, fp32") < frozen < page.index("### networks trained alone")
+    heading = page.index("probe crop=False flip=False, 4 epochs, batch 120, fp32")
+    assert heading < frozen < page.index("### networks trained alone")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page[frozen:].splitlines()]
     assert ["model", "trained by", "last top-1 (n)", "best top-1", "gain over none"] in lines
     assert ["resnet8", "kd", "56.33 ± 1.53 (3)", "57.33", "+5.00"] in lines
