@@ -21,15 +21,14 @@ from engine.cost import count_parameters, peak_memory_mib
 from engine.deployed import Deployed
 from engine.evaluate import evaluate, evaluate_answers
 from engine.folder import ForeignFolder, RunFolder
+from engine.history import History
 from engine.meters import Meters
 from engine.objective import initial_objective, objective
 from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
-from engine.reading import read_checkpoint
-from engine.records import Record, best_of, initial_scalars_of, result_of, scalars_of
 from engine.retrospection import Retrospection
+from engine.saved import SavedState, read_saved_state
 from engine.stopwatch import Span, moment
-from engine.tensorboard import TensorBoard
 from engine.weights import Backbone, load_backbone
 from models import Features, Network, create_model
 
@@ -85,15 +84,12 @@ class Member:
             sizes = (entry.train_size, entry.num_classes)
             self.retrospection = Retrospection(plan.retrospection, plan.recipe.epochs, *sizes)
         self.folder = (RunFolder if writes else ForeignFolder)(output / plan.folder, plan.model)
-        self.board = TensorBoard(self.folder.events, writes)
+        self.history = History(self.folder, writes)
         # The epochs of an initial stage come before the first.
         self.position = (1 - self.method.initial_epochs, 0)
-        self.history: list[Record] = []
-        self.initial_history: list[Record] = []
         self.meters: Meters | None = None
         self.resumed = False  # whether it goes on from a checkpoint
-        self._saved: dict[str, Any] | None = None
-        self._damaged: list[Path] = []
+        self._saved: SavedState | None = None
 
     # --- life cycle -------------------------------------------------------------------------------
 
@@ -106,23 +102,8 @@ class Member:
         Raises:
             RequestError: none is good, or it is of another run.
         """
-        problems = []
-        for path in self.folder.checkpoints():
-            if not path.is_file():
-                continue
-            try:
-                saved = read_checkpoint(path)
-            except RequestError as error:
-                problems.append(str(error).splitlines()[0].split(";")[0])
-                self._damaged.append(path)
-                continue
-            if saved.get("run_id") != self.plan.run_id:
-                raise RequestError(f"{path} is of another run; --overwrite starts this run anew")
-            self._saved = saved
-            return problems
-        if problems:
-            raise RequestError(f"{problems[0]}, and no earlier one is good; --overwrite starts this run anew")
-        return []
+        self._saved = read_saved_state(self.folder, self.plan.run_id)
+        return list(self._saved.problems)
 
     def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int, data_digest: str = "") -> None:
         """Move to the device and continue from the checkpoint that `read_saved` found, if it did.
@@ -134,7 +115,9 @@ class Member:
             RequestError: the checkpoint was made on other data.
         """
         self.compute, self.steps_per_epoch, self.data_digest = compute, steps_per_epoch, data_digest
-        if self._saved is not None and self._saved.get("data_sha256", data_digest) != data_digest:
+        saved = self._saved
+        content = None if saved is None else saved.content
+        if content is not None and content.get("data_sha256", data_digest) != data_digest:
             raise RequestError(
                 f"the {self.plan.dataset} files have changed since {self.folder.path} was begun; "
                 f"bring the former ones back, or start anew with --overwrite"
@@ -146,11 +129,12 @@ class Member:
         if self.retrospection is not None:
             self.retrospection.to(compute.device)
         self.optimizer = self._make_optimizer()
-        if self._saved is not None:
-            for path in self._damaged:  # the next save must not keep it in the place of the good one
+        if content is not None:
+            for path in saved.damaged:  # the next save must not keep it in the place of the good one
                 self.folder.discard(path)
-            self._load(self._saved)
-            self._saved, self.resumed = None, True
+            self._load(content)
+            self.resumed = True
+        self._saved = None  # its memory is needed no more
         synchronise_batch_norm(self.student, compute.world)
         if self.method.overrides("attach"):  # the parts that see a piece of the batch only
             synchronise_batch_norm(self.method, compute.world)
@@ -210,8 +194,8 @@ class Member:
                 "optimizer": self.optimizer.state_dict(),
                 "retrospection": None if self.retrospection is None else self.retrospection.state_dict(),
                 "meters": None if self.meters is None else vars(self.meters),
-                "history": self.history,
-                "initial_history": self.initial_history,
+                "history": self.history.epochs,
+                "initial_history": self.history.initial,
             }
         )
 
@@ -224,16 +208,10 @@ class Member:
         if self.retrospection is not None:
             self.retrospection.load_state_dict(state["retrospection"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history, self.initial_history = state["history"], state.get("initial_history", [])
         if state["meters"] is not None:
             self.meters = Meters(**state["meters"])
             self.meters.sums = self.meters.sums.to(self.compute.device)
-        # Events of an attempt that was cut off may lack the last epoch.
-        self.board.clear()
-        for record in self.initial_history:
-            self._log_initial(record)
-        for record in self.history:
-            self._log(record)
+        self.history.restore(state["history"], state.get("initial_history", []))
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -343,27 +321,25 @@ class Member:
             record["readings"] = {name: value.item() for name, value in readings.items()}
         if epoch == self.plan.recipe.epochs and (answers := self._evaluate_answers(data, entry)):
             record["answers"] = answers
-        self.history.append(record)
-        if self.best() is self.history[-1]:
+        self.history.epochs.append(record)
+        if self.history.best is record:
             self._save_weights(self.folder.best)
         if self.plan.save_freq and epoch % self.plan.save_freq == 0:
             self._save_weights(self.folder.at_epoch(epoch))
         self.position, self.meters = (epoch + 1, 0), None
         self.save()
-        self.folder.write_metrics(self.history)
-        self._log(self.history[-1])
+        self.history.publish_last()
 
     def _finish_initial_epoch(self, means: dict[str, float]) -> None:
         """Record and save; nothing is tested, for the classifier has learned nothing."""
         epochs, number = self.method.initial_epochs, self.position[0] + self.method.initial_epochs
         seconds = round(self.meters.seconds, 3)
-        self.initial_history.append({"epoch": number, "epochs": epochs, "train": means, "seconds": seconds})
+        self.history.initial.append({"epoch": number, "epochs": epochs, "train": means, "seconds": seconds})
         self.position, self.meters = (self.position[0] + 1, 0), None
         if not self.initial:
             self._begin_main_stage()
         self.save()
-        self.folder.write_initial_metrics(self.initial_history)
-        self._log_initial(self.initial_history[-1])
+        self.history.publish_last_initial()
 
     def evaluate(self, data: Arrays, entry: DatasetEntry) -> dict[str, float]:
         """Accuracy and loss of the deployed student on the test set."""
@@ -381,18 +357,8 @@ class Member:
         self._set_mode()
         return {name: {key: result[key] for key in ("top1", "top5", "loss")} for name, result in results.items()}
 
-    def best(self) -> Record:
-        """The record of the best epoch so far."""
-        return best_of(self.history)
-
-    def _log(self, record: Record) -> None:
-        self.board.log(record["epoch"], scalars_of(record))
-
-    def _log_initial(self, record: Record) -> None:
-        self.board.log(record["epoch"], initial_scalars_of(record))
-
     def _save_weights(self, path: Path) -> None:
-        record = self.history[-1]
+        record = self.history.epochs[-1]
         self.folder.write_weights(
             path,
             self.student,
@@ -411,14 +377,12 @@ class Member:
         result = {
             "status": "finished",
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            **result_of(self.history, self.initial_history),
+            **self.history.result(),
             "peak_memory_mib": peak_memory_mib(self.compute.device),
             "parameters": count_parameters(self.student),
             "method_parameters": count_parameters(self.method),
         }
-        self.folder.write_metrics(self.history)
-        if self.initial_history:
-            self.folder.write_initial_metrics(self.initial_history)
+        self.history.write_metrics()
         self.folder.write_result(result)
         self.folder.remove_checkpoints()
         return result

@@ -109,9 +109,9 @@ def train_group(
                 if not attempt(member, member.finish_epoch, data, held_out, entry):
                     continue
                 if initial:
-                    progress.initial_epoch(member.plan, member.initial_history[-1])
+                    progress.initial_epoch(member.plan, member.history.initial[-1])
                 else:
-                    progress.epoch(member.plan, member.history[-1], member.best())
+                    progress.epoch(member.plan, member.history.epochs[-1], member.history.best)
                 if member.finished:
                     attempt(member, _conclude, member, outcome, active)
             save_where_asked([])  # they all have just been
