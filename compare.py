@@ -11,15 +11,15 @@ from pathlib import Path
 
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError, RunError
-from common.files import write_text
 from reporting.literature import literature
+from reporting.output import check_out, signed, write
 from reporting.published import FOLDER as FIGURES
 from reporting.published import compare_with_published
 from reporting.query import Condition, group_runs, select_runs
 from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
 from reporting.runs import read_runs
 from reporting.selection import SELECTIONS, select_epochs
-from reporting.table import tabulate
+from reporting.table import count_comparisons, tabulate
 from reporting.web import web
 
 DEFAULT_ROOT = "save"
@@ -33,6 +33,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--format", choices=FORMATS, help="default: by the suffix of --out; terminal on a terminal, else markdown"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report there and print the path")
+    parser.add_argument("--overwrite", action="store_true", help="also in the place of a file that is no such report")
     parser.add_argument(
         "--where",
         action="append",
@@ -112,7 +113,7 @@ def build_report(
     chosen = select_runs(runs, conditions)
     left_out = [f"--where leaves out {len(runs) - len(chosen)} of {len(runs)} finished runs"] if conditions else []
     chosen, without_figure = select_epochs(group_runs(chosen, by), select)
-    table, notes = tabulate(chosen)
+    table, notes = tabulate(chosen, count_comparisons(runs))
     compared = None
     if published:
         compared, unknown = compare_with_published(table, chosen)
@@ -124,23 +125,6 @@ def literature_report(note: str) -> Report:
     """Published figures alone."""
     empty, _ = tabulate([])
     return Report(empty, [note], [], literature=literature())
-
-
-def write(out: Path, text: str) -> None:
-    """Write `text` whole or not at all."""
-    target = out.resolve()
-    try:
-        if target.exists() and not target.is_file():  # a device must be written to, never replaced
-            target.write_text(text, encoding="utf-8")
-        elif target.exists() and not os.access(target, os.W_OK):  # renaming would override a write protection
-            raise PermissionError(13, "Permission denied")
-        elif not target.parent.is_dir():
-            raise FileNotFoundError(2, "No such file or directory")
-        else:
-            write_text(target, text)
-    except (OSError, RunError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RequestError(f"--out {out} cannot be written: {reason}") from None
 
 
 def show(text: str) -> None:
@@ -164,6 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.top is not None and (arguments.top < 1 or arguments.published or name not in READING_FORMATS):
         formats = ", ".join(READING_FORMATS)
         raise RequestError(f"--top takes a number from 1 on, and shortens our own tables in {formats} only")
+    if arguments.out is not None:
+        check_out(arguments.out, arguments.overwrite)
     report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
     report = replace(report, top=arguments.top)
     if name == "html":
@@ -175,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out is None:
         show(text)
     else:
-        write(arguments.out, text)
+        write(arguments.out, signed(text, name))
         print(arguments.out)
     if name in DATA_FORMATS and report.remarks():
         print(*report.remarks(), sep="\n", file=sys.stderr)

@@ -16,6 +16,10 @@ class BrokenError(Exception):
     """A record cannot be used; the message is the reason that the user reads."""
 
 
+class NotAnObjectError(BrokenError):
+    """Valid JSON, but no object."""
+
+
 def printable(text: str) -> str:
     """`text` on one line, with control characters and undecodable bytes spelled out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -45,7 +49,7 @@ def read_object(path: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise BrokenError(f"{path.name} is not valid JSON") from error
     if not isinstance(value, dict):
-        raise BrokenError(f"{path.name} is not a JSON object")
+        raise NotAnObjectError(f"{path.name} is not a JSON object")
     return value
 
 
@@ -88,6 +92,14 @@ def text(record: dict, name: str, where: str) -> str:
     if not isinstance(value, str):
         raise BrokenError(f"{where}: {name} is not a string")
     return printable(value)
+
+
+def name(record: dict, name: str, where: str) -> str:
+    """A string field that a row or a heading is called by, so not empty."""
+    value = text(record, name, where)
+    if not value.strip():
+        raise BrokenError(f"{where}: {name} is empty")
+    return value
 
 
 def integer(record: dict, name: str, where: str) -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from reporting.statistics import BOOTSTRAP_TRIALS, CONFIDENCE, NO_SPREAD, TESTED, TOO_FEW
+from common.words import counted
+from reporting.statistics import BOOTSTRAP_TRIALS, CONFIDENCE, TESTED, TOO_FEW, as_printed
 from reporting.summary import across_pairs
 from reporting.table import GROUP, PAIR, REFERENCE
 
@@ -70,12 +71,14 @@ def legend(table: pd.DataFrame) -> str:
     if (table.kd_test == TESTED).any():
         parts.append(
             f"† marks a difference to {REFERENCE} with p < {ALPHA} by Welch's t-test after Holm's correction over the "
-            f"methods of a table; it takes 2 trials on both sides. The {CONFIDENCE:.0%} interval is Welch's, of one "
-            f"difference by itself; the bootstrap's takes {BOOTSTRAP_TRIALS} trials on both sides."
+            f"methods of a table, tested or not; it takes 2 trials on both sides. The {CONFIDENCE:.0%} interval is "
+            f"Welch's, of one difference by itself; the bootstrap's takes {BOOTSTRAP_TRIALS} trials on both sides."
         )
     parts.append("Bold marks the best mean, italics or underlining the second best.")
     if table.peak_memory_mib.notna().any():
         parts.append("Peak memory is that of the process, which the runs of one command share.")
+    if table.seconds_per_epoch.notna().any():
+        parts.append("Seconds are as recorded, and compare only where nothing else ran beside the runs.")
     return " ".join(parts)
 
 
@@ -108,7 +111,7 @@ def _protocol_tables(heading: str, rows: pd.DataFrame, top: int | None) -> Itera
         shown, kept = _pair(heading, pair), _leading(pair, top)
         yield _shortened(shown, kept, top)
         pairs.append(pair.iloc[kept])
-        if (pair.kd_test == TESTED).any() or (pair.kd_test == NO_SPREAD).any():
+        if not set(pair.kd_test.dropna()) <= {TOO_FEW}:
             yield Shown(heading, f"{_title(pair)}: difference to {REFERENCE}", _test_cells(pair.iloc[kept]))
     if sum((pair.role == "method").any() for pair in pairs) > 1:
         yield _summary(heading, rows, top)
@@ -128,7 +131,8 @@ def _leading(pair: pd.DataFrame, top: int | None) -> list[int]:
     """The positions of all rows but the methods that stand behind the `top` best ones; the reference always stays."""
     if top is None:
         return list(range(len(pair)))
-    place = pair.top1_mean.where(pair.role == "method").round(2).rank(method="min", ascending=False)
+    figures = pd.Series(as_printed(pair.top1_mean.where(pair.role == "method")), index=pair.index)
+    place = figures.rank(method="min", ascending=False)
     kept = (pair.role != "method") | (place <= min(top, len(pair))) | (pair.method == REFERENCE)
     return np.flatnonzero(kept).tolist()
 
@@ -162,11 +166,33 @@ def _pair(heading: str, pair: pd.DataFrame) -> Shown:
         marks[row, 1] = mark
         if mark == BEST:
             marks[row, 0] = mark
-    verdicts = set(pair.kd_test.dropna())
-    note = f"The difference to {REFERENCE}: {TOO_FEW} for a test (it takes 2 trials of both)."
+    notes = [*_about_initial_stages(pair), *_about_references(pair)]
+    if set(pair.kd_test.dropna()) == {TOO_FEW}:
+        notes.append(f"The difference to {REFERENCE}: {TOO_FEW} for a test (it takes 2 trials of both).")
     cells = _without_empty(pd.DataFrame(rows))
     optional = ("top-5", "gap %", against, beside)
-    return Shown(heading, _title(pair), cells, marks, optional, note if verdicts == {TOO_FEW} else "")
+    return Shown(heading, _title(pair), cells, marks, optional, " ".join(notes))
+
+
+def _about_initial_stages(pair: pd.DataFrame) -> Iterator[str]:
+    """Which methods trained for longer than the heading says."""
+    staged = pair[pair.initial_epochs > 0]
+    for epochs, methods in staged.groupby("initial_epochs"):
+        subject = f"{', '.join(sorted(methods.method))} {'train' if len(methods) > 1 else 'trains'}"
+        yield f"{subject} {counted(int(epochs), 'epoch')} more than the heading says, an initial stage."
+
+
+def _about_references(pair: pd.DataFrame) -> Iterator[str]:
+    """What the methods of a pair could not be compared with, and what mends that."""
+    means = pair.set_index("role").top1_mean
+    if "method" not in means:
+        return
+    if "student" not in means:
+        yield "No gain and no gap: there is no run of the student alone (--distill none)."
+    elif "teacher" in means and means["teacher"] <= means["student"]:
+        yield "No gap: the teacher is not above the student alone."
+    if REFERENCE not in set(pair.method):
+        yield f"Nothing is tested against {REFERENCE}: there is no run of it (--distill {REFERENCE})."
 
 
 def _test_cells(pair: pd.DataFrame) -> pd.DataFrame:
@@ -243,6 +269,7 @@ def _cost_cells(measured: pd.DataFrame) -> pd.DataFrame:
         {
             "method": NAMES.get(row.role, row.method),
             "s/epoch": number(row.seconds_per_epoch, 1 if row.seconds_per_epoch >= 10 else 2),
+            "initial s": number(row.initial_seconds, 0),
             "images/s": number(row.images_per_second, 0),
             "peak MiB": number(row.peak_memory_mib, 0),
             "extra parameters": "" if pd.isna(row.method_parameters) else f"{row.method_parameters:,}",
@@ -288,7 +315,7 @@ def ranked(figures: pd.Series) -> dict[int, str]:
 
     NaN takes no part.
     """
-    shown = figures.round(2).to_numpy(dtype=float)
+    shown = as_printed(figures)
     levels = np.unique(shown[~np.isnan(shown)])[::-1]
     marks = {}
     if np.count_nonzero(~np.isnan(shown)) >= 2:
@@ -309,12 +336,12 @@ def _spread(mean: float, std: float, n: int) -> str:
 
 def signed(value: float) -> str:
     """Two decimals with a sign; nothing for NaN."""
-    return "" if pd.isna(value) else f"{round(value, 2) + 0.0:+.2f}"  # + 0.0 mends "-0.00"
+    return "" if pd.isna(value) else f"{round(float(value), 2) + 0.0:+.2f}"  # + 0.0 mends "-0.00"
 
 
 def number(value: float, decimals: int = 2) -> str:
     """So many decimals; nothing for NaN."""
-    return "" if pd.isna(value) else f"{round(value, decimals) + 0.0:,.{decimals}f}"
+    return "" if pd.isna(value) else f"{round(float(value), decimals) + 0.0:,.{decimals}f}"
 
 
 def _interval(low: float, high: float) -> str:

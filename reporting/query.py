@@ -117,7 +117,8 @@ def check_key(runs: Sequence[Run], key: str, flag: str) -> None:
     by_end = {path.rsplit(".", 1)[-1]: path for path in sorted(known, reverse=True)}
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     near += [by_end[end] for end in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_end, n=3, cutoff=0.6)]
-    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "config.json of a run shows what there is"
+    usual = ", ".join(sorted(known & {*ALIASES, "method", "label", "trial", "seed", "dataset", "precision"}))
+    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"there is {usual} and more in config.json"
     raise RequestError(f"{flag} {key}: no run's config has such a field; {hint}")
 
 

@@ -1,5 +1,6 @@
 """Folders of runs → finished runs that can be compared, and the rest with the reason why not."""
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,16 +12,20 @@ from typing import Any
 from common.words import counted
 from reporting.curves import history_of
 from reporting.files import (
+    LONGEST_TAIL,
     BrokenError,
+    NotAnObjectError,
     cost_or_none,
     integer,
     mapping,
+    name,
     objects,
     percentage,
     percentage_or_none,
     printable,
     read_object,
     read_tail,
+    regular_file_size,
     text,
     walk,
 )
@@ -28,6 +33,7 @@ from reporting.files import (
 FORMAT = 1
 KINDS = ("student", "teacher", "probe")
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
+INITIAL_METRICS = "initial_metrics.jsonl"
 ROUNDING = 0.01  # points by which one accuracy may differ from place to place, where records were rounded
 
 
@@ -52,6 +58,7 @@ class Run:
         seconds_per_epoch, images_per_second: of the median epoch on record (the faster one of two in the middle), so
             that neither a first epoch that compiles nor one that the machine was stopped in counts, and that both
             are of one epoch.
+        initial_epochs, initial_seconds: of the stage before the first epoch that some methods have; not in the above.
         peak_memory_mib: of the process on the CPU, of the allocator on a GPU; runs of one command share it.
         method_parameters: what the method trains beside the student.
         finished_at: when the run ended, in seconds since 1970.
@@ -59,6 +66,7 @@ class Run:
         data: SHA-256 of the data set; "" where the record does not say.
         hardware: what it ran on, in words; "" where the record does not say.
         epochs: as the recipe has them.
+        doubt: why the result could not be checked by the metrics; "" where it was.
         config: all of config.json.
         folder: where the records are; `path` is the same as one line of text.
         group: what `--by` puts the run under, such as "recipe.epochs = 240"; "" without it.
@@ -91,9 +99,12 @@ class Run:
     data: str = ""
     best_top5: float | None = None
     images_per_second: float | None = None
+    initial_epochs: int = 0
+    initial_seconds: float | None = None
     peak_memory_mib: float | None = None
     hardware: str = ""
     epochs: int = 0
+    doubt: str = ""
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     folder: Path = field(default=Path(), compare=False)
     group: str = ""
@@ -166,6 +177,8 @@ def read_folder(folder: Path) -> Run | Skipped:
     path = printable(str(folder))
     try:
         config = read_object(folder / CONFIG)
+    except NotAnObjectError:
+        return Skipped(path, "foreign", "config.json of another program")
     except BrokenError as error:
         return Skipped(path, "broken", _with_epoch(str(error), folder, {}))
     if "format" not in config or config.get("kind") not in KINDS:
@@ -193,17 +206,19 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
     if integer(last, "epoch", f"{RESULT} last") != epochs:  # another epoch's figure is not the table's figure
         raise BrokenError(f"its last epoch is {last['epoch']}, its recipe has {epochs}")
     last_top1, best_top1 = percentage(last, "top1", f"{RESULT} last"), percentage(best, "top1", f"{RESULT} best")
-    lines = read_tail(folder / METRICS)
-    _check_agreement(last_top1, best_top1, history_of(lines).get(epochs))
+    lines, initial = read_tail(folder / METRICS), read_tail(folder / INITIAL_METRICS)
+    _check_finite(last, f"{RESULT} last")
+    history = history_of(lines)
+    _check_agreement(last_top1, best_top1, history, epochs)
     run = Run(
         path=path,
         kind=config["kind"],
-        dataset=text(config, "dataset", CONFIG),
+        dataset=name(config, "dataset", CONFIG),
         num_classes=integer(config, "num_classes", CONFIG),
         image_size=integer(config, "image_size", CONFIG),
-        model=text(config, "model", CONFIG),
+        model=name(config, "model", CONFIG),
         method=method,
-        label=text(config, "label", CONFIG) if student else _trained_by(backbone),
+        label=name(config, "label", CONFIG) if student else _trained_by(backbone),
         teachers=tuple(_teacher(entry) for entry in objects(config, "teachers", CONFIG)) if student else (),
         trial=integer(config, "trial", CONFIG),
         seed=integer(config, "seed", CONFIG),
@@ -223,9 +238,12 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         data=text(config, "data_sha256", CONFIG) if "data_sha256" in config else "",
         best_top5=percentage_or_none(best.get("top5")),
         images_per_second=_images_per_second(lines, result),
+        initial_epochs=len(initial),
+        initial_seconds=cost_or_none(math.fsum(_costs(initial, "seconds"))),
         peak_memory_mib=cost_or_none(result.get("peak_memory_mib")),
         hardware=_hardware(config.get("environment")),
         epochs=epochs,
+        doubt=_missing(folder, history, epochs),
         config=config,
         folder=folder,
     )
@@ -234,12 +252,33 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
     return run
 
 
-def _check_agreement(last: float, best: float, told: float | None) -> None:
-    """Raises BrokenError where the top-1 of the last epoch is above the best, or other than what the metrics say."""
+def _check_finite(measured: dict, where: str) -> None:
+    """Raises BrokenError where the loss is on record and is no number: such weights answer nothing."""
+    loss = measured.get("loss")
+    if isinstance(loss, float) and not math.isfinite(loss):
+        raise BrokenError(f"{where}: loss is {loss}")
+
+
+def _missing(folder: Path, history: dict[int, float], epochs: int) -> str:
+    """What the metrics lack, so that the result stands unchecked."""
+    try:
+        whole = regular_file_size(folder / METRICS) <= LONGEST_TAIL
+    except BrokenError as error:
+        return str(error)
+    lacking = epochs - len(history.keys() & range(1, epochs + 1)) if whole else 0
+    return f"{METRICS} lacks {lacking} of {counted(epochs, 'epoch')}" if lacking else ""
+
+
+def _check_agreement(last: float, best: float, history: dict[int, float], epochs: int) -> None:
+    """Raises BrokenError where the top-1 of the last epoch is above the best, or either other than the metrics say."""
     if best < last - ROUNDING:
         raise BrokenError(f"{RESULT}: top-1 of the best epoch is {best:.2f}, of the last one {last:.2f}")
-    if told is not None and abs(told - last) > ROUNDING:
+    told = history.get(epochs, last)
+    if abs(told - last) > ROUNDING:
         raise BrokenError(f"top-1 of the last epoch is {last:.2f} in {RESULT}, {told:.2f} in {METRICS}")
+    highest = max(history.values(), default=best)
+    if abs(highest - best) > ROUNDING and (highest > best or len(history) == epochs):
+        raise BrokenError(f"top-1 of the best epoch is {best:.2f} in {RESULT}, {highest:.2f} in {METRICS}")
 
 
 def _finished_at(result: dict, file: Path) -> float:

@@ -8,19 +8,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 BOOTSTRAP_TRIALS = 5  # fewer give few distinct samples, and with them an interval that is far too narrow
-TOO_FEW, NO_SPREAD, TESTED = "n too small", "no spread", "welch"
+TOO_FEW, NO_SPREAD, SHARED_SEEDS, TESTED = "n too small", "no spread", "shared seeds", "welch"
 
 
 class Difference(NamedTuple):
     """A difference of two means.
 
     Attributes:
-        verdict: TESTED; TOO_FEW where a side has fewer than 2 trials; NO_SPREAD where neither side varies at all.
+        verdict: TESTED; TOO_FEW where a side has fewer than 2 trials; NO_SPREAD where neither side varies at all;
+            SHARED_SEEDS where trials repeat a seed, which the caller knows.
         p: two-sided p-value, NaN unless TESTED.
         low, high: Welch's interval of the difference (CONFIDENCE), which excludes 0 where p < 1 − CONFIDENCE; NaN
             unless TESTED.
@@ -72,18 +74,27 @@ def _difference(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
     return one.mean(axis=axis) - other.mean(axis=axis)
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: Sequence[float], comparisons: int = 0) -> np.ndarray:
     """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 1979); NaN is no test.
 
-    The k-th smallest of m is multiplied by m − k + 1, may not be below one before it, and is at most 1.
+    The k-th smallest of m is multiplied by m − k + 1, may not be below one before it, and is at most 1. All values
+    count in m, NaN too: which comparisons were tested may hang on their figures, as where only leaders got more trials.
+
+    Args:
+        comparisons: m where it is more than the values are, as where some were left out.
     """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")  # NaN comes last
     order = order[: np.count_nonzero(~np.isnan(p))]
     corrected = np.full(p.shape, np.nan)
-    factors = np.arange(len(order), 0, -1)
+    factors = max(comparisons, p.size) - np.arange(len(order))
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
     return corrected
+
+
+def as_printed(figures: np.ndarray | pd.Series) -> np.ndarray:
+    """The figures to the two decimals that tables show; NumPy's own rounding differs from that of texts."""
+    return np.vectorize(lambda figure: round(float(figure), 2), otypes=[float])(figures)
 
 
 def gap_recovered(method: float, student: float, teacher: float) -> float:
@@ -97,7 +108,7 @@ def average_ranks(figures: np.ndarray) -> np.ndarray:
     Args:
         figures: methods × pairs, without NaN. Compared as printed, to two decimals.
     """
-    return stats.rankdata(-np.round(figures, 2), axis=0).mean(axis=1)
+    return stats.rankdata(-as_printed(figures), axis=0).mean(axis=1)
 
 
 def average_relative_improvement(

@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from reporting.runs import Run
-from reporting.statistics import compare_means, gap_recovered, holm
+from reporting.statistics import SHARED_SEEDS, Difference, compare_means, gap_recovered, holm
 from reporting.summary import add_averages
 
 GROUP = ["dataset", "num_classes", "image_size", "group", "protocol_id"]  # runs compare within one group only
@@ -26,16 +27,25 @@ AGAINST_KD = [
     "kd_bootstrap_high",
 ]
 ACROSS = ["common_pairs", "average_rank", "ari"]
-COSTS = ["seconds_per_epoch", "images_per_second", "peak_memory_mib", "parameters", "method_parameters", "hardware"]
+COSTS = [
+    "seconds_per_epoch",
+    "initial_epochs",
+    "initial_seconds",
+    "images_per_second",
+    "peak_memory_mib",
+    "parameters",
+    "method_parameters",
+    "hardware",
+]
 HEAD = ["dataset", "num_classes", "image_size", "protocol_id", "group", "protocol", "teacher", "student", "role"]
-LISTS = ["trials", "values", "paths"]  # one entry per trial
+LISTS = ["trials", "seeds", "values", "paths"]  # one entry per trial
 COLUMNS = [*HEAD, "method", "n", *FIGURES, "gap_recovered", *AGAINST_KD, *ACROSS, *COSTS, *LISTS]
 ROLES = ("teacher", "student", "method", "probe", "network")  # the order of rows within a pair
 KIND_ROLES = {"teacher": "network", "probe": "probe"}  # runs that are no part of a pair
 REFERENCE = "kd"  # the label that the others are tested against
 
 
-def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
+def tabulate(runs: Iterable[Run], comparisons: Mapping[tuple, int] | None = None) -> tuple[pd.DataFrame, list[str]]:
     """The tidy table, and notes on what its reader should know. The order of `runs` changes nothing.
 
     `role` is "teacher" (the checkpoints that taught), "student" (the student alone), "method", "network" for a
@@ -49,8 +59,12 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     | `gain`, `gain_over_kd`, `gap_recovered` | over the student alone (points), over `kd` (points), of the gap (%) |
     | `kd_*` | the difference to `kd`: see `statistics.compare_means`; `kd_p_holm` over the methods of the pair |
     | `common_pairs`, `average_rank`, `ari` | over pairs that the averaged methods all have: see `summary` |
+
+    Args:
+        comparisons: `count_comparisons` of all runs where `runs` are a part of them: a choice of rows makes no
+            difference more significant.
     """
-    counted, notes = count_once(runs)
+    counted, notes = count_once(_apart_by_data(list(runs)))
     if not counted:
         return pd.DataFrame(columns=COLUMNS), notes
     rows = pd.DataFrame(_student_rows(counted))
@@ -60,11 +74,11 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     of_none = (table.role == "probe") & (table.method == "none")
     table["gain"] = table.gain.fillna(_gain(table, "probe", of_none).mask(of_none))
     table["gap_recovered"] = _gap(table)
-    table = add_averages(_against_reference(table), GROUP, REFERENCE)
+    table = add_averages(_against_reference(table, comparisons or {}), GROUP, REFERENCE)
     table["protocol"] = table.merge(
         rows.groupby(GROUP, as_index=False).protocol.first(), how="left", on=GROUP
     ).protocol.to_numpy()
-    for name in ("n", "parameters", "method_parameters", "common_pairs"):
+    for name in ("n", "initial_epochs", "parameters", "method_parameters", "common_pairs"):
         table[name] = table[name].astype("Int64")
     table["order"] = table.role.map(ROLES.index)
     keys = ["dataset", "num_classes", "image_size", "group", "protocol", "protocol_id", "teacher", "student", "order"]
@@ -73,6 +87,7 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     )
     notes += _alike_protocols(counted)
     notes += _unequal_teachers(counted) + _unequal_data(counted) + _unequal_hardware(counted)
+    notes += [f"{run.path}: counted by its result alone, for {run.doubt}" for run in counted if run.doubt]
     return table[COLUMNS].reset_index(drop=True), list(dict.fromkeys(notes))
 
 
@@ -96,6 +111,40 @@ def count_once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
             )
     counted = sorted((same[-1] for same in trials.values()), key=lambda run: (run.trial, run.seed, run.path))
     return counted, sorted(notes) + _shared_seeds(counted)
+
+
+def count_comparisons(runs: Iterable[Run]) -> dict[tuple, int]:
+    """How many methods of each pair there are to compare with the reference, by the pair's columns but `group`."""
+    labels = defaultdict(set)
+    for run in runs:
+        if run.kind == "student" and run.label not in ("none", REFERENCE):
+            labels[run.dataset, run.num_classes, run.image_size, run.protocol_id, run.teacher, run.model].add(run.label)
+    return {pair: len(of_pair) for pair, of_pair in labels.items()}
+
+
+def compare_rows(one: pd.Series, other: pd.Series) -> Difference:
+    """`statistics.compare_means` of two rows of the table; trials that repeat a seed are no sample to test by."""
+    if any(len(set(row["seeds"])) < len(row["seeds"]) for row in (one, other)):
+        return Difference(SHARED_SEEDS)
+    return compare_means(one["values"], other["values"])
+
+
+def _apart_by_data(runs: list[Run]) -> list[Run]:
+    """Runs that saw other bytes under one name of a data set in groups of their own.
+
+    Those whose record does not say are taken to have seen what most saw.
+    """
+    seen = defaultdict(Counter)
+    for run in runs:
+        if run.data:
+            seen[run.dataset][run.data] += 1
+    apart = []
+    for run in runs:
+        if len(found := seen[run.dataset]) > 1:
+            data = run.data or max(found, key=lambda digest: (found[digest], digest))
+            run = replace(run, group=", ".join(filter(None, [run.group, f"data {data:.8}"])))
+        apart.append(run)
+    return apart
 
 
 def _by_number(column: pd.Series) -> pd.Series:
@@ -145,6 +194,7 @@ def _student_rows(runs: list[Run]) -> Iterator[dict]:
                 "role": KIND_ROLES.get(run.kind, role),
                 "method": run.label,
                 "trial": run.trial,
+                "seed": run.seed,
                 "top1": run.top1,
                 "top5": run.top5,
                 "last": run.last_top1,
@@ -173,29 +223,32 @@ def _gap(table: pd.DataFrame) -> pd.Series:
     return pd.Series(shares, index=table.index, dtype=float)
 
 
-def _against_reference(table: pd.DataFrame) -> pd.DataFrame:
+def _against_reference(table: pd.DataFrame, comparisons: Mapping[tuple, int]) -> pd.DataFrame:
     """With the columns of AGAINST_KD: each other method of a pair beside the plain `kd` of that pair."""
     table = table.assign(**dict.fromkeys(AGAINST_KD, np.nan)).astype({"kd_test": object})
-    for _, pair in table[table.role == "method"].groupby(PAIR, sort=False):
+    for key, pair in table[table.role == "method"].groupby(PAIR, sort=False):
         reference = pair[pair.method == REFERENCE]
         others = pair.index[pair.method != REFERENCE]
         if reference.empty or others.empty:
             continue
-        found = [compare_means(table.at[row, "values"], reference["values"].iloc[0]) for row in others]
+        found = [compare_rows(table.loc[row], reference.iloc[0]) for row in others]
+        everywhere = comparisons.get(tuple(value for name, value in zip(PAIR, key, strict=True) if name != "group"), 0)
+        corrected = holm([each.p for each in found], everywhere)
         table.loc[others, "gain_over_kd"] = table.top1_mean[others] - reference.top1_mean.iloc[0]
         table.loc[others, AGAINST_KD[1:]] = [
-            [each.verdict, each.p, corrected, each.low, each.high, each.bootstrap_low, each.bootstrap_high]
-            for each, corrected in zip(found, holm([each.p for each in found]), strict=True)
+            [each.verdict, each.p, p, each.low, each.high, each.bootstrap_low, each.bootstrap_high]
+            for each, p in zip(found, corrected, strict=True)
         ]
     return table
 
 
 def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
-    measured = ("top5", "seconds_per_epoch", "images_per_second", "peak_memory_mib")
+    measured = ("top5", "seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib")
     rows = rows.astype({**dict.fromkeys(measured, float), "method_parameters": "Int64"})
     return rows.groupby(CELL, as_index=False).agg(
         n=("top1", "size"),
         trials=("trial", list),
+        seeds=("seed", list),
         values=("top1", list),
         top1_mean=("top1", "mean"),
         top1_std=("top1", "std"),
@@ -205,6 +258,8 @@ def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
         best_mean=("best", "mean"),
         best_std=("best", "std"),
         seconds_per_epoch=("seconds_per_epoch", "mean"),
+        initial_epochs=("initial_epochs", "max"),
+        initial_seconds=("initial_seconds", "mean"),
         images_per_second=("images_per_second", "mean"),
         peak_memory_mib=("peak_memory_mib", "max"),
         parameters=("parameters", "first"),
@@ -228,7 +283,7 @@ def _teachers(runs: list[Run]) -> pd.DataFrame:
         mean, std = top1.mean(), top1.std()
         figures = {"top1_mean": mean, "top1_std": std, "last_mean": mean, "last_std": std, "top5_mean": top5.mean()}
         row = {**dict(zip(PAIR, pair, strict=True)), "role": "teacher", "method": "teacher", "n": len(top1)}
-        rows.append({**row, **figures, "hardware": "", "trials": [], "values": top1.tolist(), "paths": []})
+        rows.append({**row, **figures, "hardware": "", "trials": [], "seeds": [], "values": top1.tolist(), "paths": []})
     return pd.DataFrame(rows, columns=[*CELL, "n", *FIGURES[1:6], "hardware", *LISTS])
 
 
@@ -267,13 +322,13 @@ def _shares(runs: list[Run]) -> frozenset[tuple[tuple[str, ...], float]]:
 
 
 def _unequal_data(runs: list[Run]) -> list[str]:
-    """Runs that saw other bytes under the same name of a data set are not to be compared."""
+    """What `_apart_by_data` has done."""
     seen = defaultdict(lambda: defaultdict(list))
     for run in runs:
         if run.data:
             seen[run.dataset][run.data].append(run)
     return sorted(
-        f"{dataset}: the data differs between runs: "
+        f"{dataset}: the data differs between runs, so they stand in tables of their own: "
         + "; ".join(f"{data:.8}… in {_paths(of_data)}" for data, of_data in sorted(found.items()))
         for dataset, found in seen.items()
         if len(found) > 1

@@ -23,6 +23,7 @@ from engine.run import Teacher, load_teachers, run_plans
 from engine.teachers import teacher_files
 from models import MODELS
 from reporting.ablation import ablation_table
+from reporting.output import check_out, signed, write
 
 BOTH = {"std_modules": "last+intermediate"}
 MAIN = 5  # how many rows the short form has
@@ -111,6 +112,8 @@ def make_plan(
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
+    if arguments.out is not None:
+        check_out(arguments.out, arguments.overwrite)
     if several_processes():
         raise RequestError("this trains one group after the other in one process; start it with python, not torchrun")
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
@@ -146,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     text = ablation_table({name: [arguments.output / plan.folder for plan in plans] for name, plans in made.items()})
     print(text)
     if arguments.out is not None:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+        write(arguments.out, signed(text + "\n", "markdown"))
     return cli.FAILED if failed else DONE
 
 

@@ -56,9 +56,13 @@ def write_run(root, name, last=60.0, best=None, mtime=None, result=(), **config)
         **config,
     }
     best = last if best is None else best
+    epochs = whole["recipe"]["epochs"]
     metrics = [
         {"epoch": 1, "train": {"loss": 2.0, "top1": 50.0}, "test": {"top1": best}, "seconds": 2.0},
-        {"epoch": 2, "train": {"loss": 1.0, "top1": 60.0}, "test": {"top1": last}, "seconds": 3.0},
+        *(
+            {"epoch": epoch, "train": {"loss": 1.0, "top1": 60.0}, "test": {"top1": last}, "seconds": 3.0}
+            for epoch in range(2, epochs + 1)
+        ),
     ]
     (folder / "config.json").write_text(json.dumps(whole))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
@@ -172,6 +176,13 @@ def test_runs_on_different_bytes_of_a_data_set_are_remarked_on(tmp_path):
     (note,) = build(tmp_path).notes
     assert "cifar100: the data differs" in note
     assert f"aaaaaaaa… in {tmp_path / 'a'}; bbbbbbbb… in {tmp_path / 'b'}" in note
+    write_run(tmp_path, "more", trial=2, data_sha256="a" * 64)
+    table = build(tmp_path).table
+    assert {(row.group, row.method, row.n) for row in table.itertuples() if row.role == "method"} == {
+        ("data aaaaaaaa", "kd", 2),
+        ("data aaaaaaaa", "hint", 1),  # which does not say, and so is taken to have seen what most saw
+        ("data bbbbbbbb", "std", 1),
+    }
 
 
 def test_methods_with_different_teacher_checkpoints_are_remarked_on(tmp_path):
@@ -324,6 +335,11 @@ def test_an_unfinished_run_is_listed_with_its_epoch(tmp_path):
             {"last": {"epoch": 2, "top1": 59.0}},
             "top-1 of the last epoch is 59.00 in result.json, 60.00 in metrics.jsonl",
         ),
+        (
+            {"best": {"epoch": 1, "top1": 99.9}},
+            "top-1 of the best epoch is 99.90 in result.json, 60.00 in metrics.jsonl",
+        ),
+        ({"last": {"epoch": 2, "top1": 60.0, "loss": float("nan")}}, "loss is nan"),
         ({"best": None}, "best is not an object"),
         ({"parameters": "many"}, "parameters is not a whole number"),
         ({"status": 1}, "status is not a string"),
@@ -335,6 +351,12 @@ def test_a_result_with_bad_fields_is_broken(tmp_path, result, reason):
     assert entry.state == "broken"
     assert reason in entry.reason
     assert "(epoch 2 of 2)" in entry.reason
+
+
+@pytest.mark.parametrize("field", ["label", "dataset", "model"])
+def test_nameless_rows_and_headings_are_broken(tmp_path, field):
+    write_run(tmp_path, "a", **{field: " "})
+    assert f"{field} is empty" in read_runs([tmp_path])[1][0].reason
 
 
 def test_records_may_be_rounded(tmp_path):
@@ -424,7 +446,8 @@ CONTENTS = {
 def test_files_of_rubbish_are_broken(tmp_path, name, content):
     (write_run(tmp_path, "a") / name).write_bytes(CONTENTS[content])
     runs, (entry,) = read_runs([tmp_path])
-    assert (runs, entry.state) == ([], "broken")
+    foreign = (content, name) == ("list", "config.json")  # a config that other programs may write
+    assert (runs, entry.state) == ([], "foreign" if foreign else "broken")
     assert name in entry.reason
 
 
@@ -433,6 +456,19 @@ def test_metrics_of_rubbish_leave_the_result_alone(tmp_path, content):
     (write_run(tmp_path, "a") / "metrics.jsonl").write_bytes(CONTENTS[content])
     (run,), skipped = read_runs([tmp_path])
     assert (run.seconds_per_epoch, skipped) == (50.0, [])
+    assert run.doubt == ("" if content == "huge" else "metrics.jsonl lacks 2 of 2 epochs")
+
+
+def test_a_result_that_the_metrics_cannot_vouch_for_is_remarked_on(tmp_path):
+    folder = write_run(tmp_path, "a")
+    first, _ = (folder / "metrics.jsonl").read_text().splitlines()
+    for content, lack in ((first, "metrics.jsonl lacks 1 of 2 epochs"), (None, "metrics.jsonl is missing")):
+        (folder / "metrics.jsonl").unlink()
+        if content:
+            (folder / "metrics.jsonl").write_text(content)
+        report = build(tmp_path)
+        assert report.notes == [f"{folder}: counted by its result alone, for {lack}"]
+        assert row_of(report.table, "kd").n == 1
 
 
 def test_pipes_links_and_missing_configs_are_broken(tmp_path):
@@ -607,11 +643,32 @@ def test_a_root_of_foreign_folders_has_no_runs(tmp_path):
 def test_the_suffix_of_out_chooses_the_format(tmp_path, capsys, suffix, start):
     write_run(tmp_path, "runs/a")
     out = tmp_path / f"table{suffix}"
-    out.write_text("old")
-    assert compare.main([str(tmp_path / "runs"), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}\n"
+    for _ in range(2):  # the second time in the place of the first report
+        assert compare.main([str(tmp_path / "runs"), "--out", str(out)]) == 0
+        assert capsys.readouterr().out == f"{out}\n"
     assert out.read_text(encoding="utf-8").startswith(start)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", out.name]
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "notes.md", "other.csv", "page.html", "runs/a/result.json"])
+def test_a_file_that_is_no_report_is_not_replaced_unasked(tmp_path, capsys, name):
+    write_run(tmp_path, "runs/a")
+    out = tmp_path / name
+    if not out.exists():
+        out.write_text("My own words, about tables that compare.py has written.")
+    before = out.read_bytes()
+    assert compare.main([str(tmp_path / "runs"), "--out", str(out)]) == 2
+    assert "is no report" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert compare.main([str(tmp_path / "runs"), "--out", str(out), "--overwrite"]) == 0
+    assert out.read_bytes() != before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_reports_without_a_run_may_be_replaced_too(tmp_path, suffix):
+    write_run(tmp_path, "runs/a", result=None)
+    for _ in range(2):
+        assert compare.main([str(tmp_path / "runs"), "--out", str(tmp_path / f"t{suffix}")]) == 0
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_what_is_left_out_is_counted(save):
         (["methd=kd"], ["--where methd", "did you mean method"]),
         (["std_modules=last"], ["did you mean options.std_modules"]),
         (["recipe.epoch=2"], ["recipe.epochs"]),
-        (["zzzzzz=1"], ["config.json"]),
+        (["zzzzzz=1"], ["there is ", "method, ", "model_s", "config.json"]),
         (["method=sdt"], ["no run has this value", "std"]),
         (["recipe.epochs=240"], ["no run has this value", "2"]),
         (["method=kd", "trial=1", "model_s=resnet20"], ["no run meets all of"]),

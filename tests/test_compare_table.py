@@ -11,7 +11,7 @@ import compare
 from reporting.layout import BEST, SECOND, arrange, ranked
 from reporting.render import markdown
 from reporting.runs import read_runs
-from reporting.statistics import NO_SPREAD, TESTED, TOO_FEW, holm
+from reporting.statistics import NO_SPREAD, SHARED_SEEDS, TESTED, TOO_FEW, holm
 from tests.test_compare import TEACHER, build, row_of, write_run, write_suite
 
 
@@ -67,7 +67,7 @@ def test_gains_gap_and_tests_against_kd(tmp_path):
     p = stats.ttest_ind(lasts["std"], lasts["kd"], equal_var=False).pvalue
     assert (std.kd_test, crd.kd_test) == (TESTED, TOO_FEW)
     assert std.kd_p == pytest.approx(p)
-    assert std.kd_p_holm == pytest.approx(p)  # the only test of the table
+    assert std.kd_p_holm == pytest.approx(2 * p)  # crd, too, might have been tested
     assert std.kd_low < std.gain_over_kd < std.kd_high
     assert pd.isna(kd.kd_test)
     assert kd[["gain_over_kd", "kd_p"]].isna().all()
@@ -87,6 +87,64 @@ def test_holm_is_over_the_methods_of_one_table(tmp_path):
         tested = table[(table.teacher == teacher) & (table.kd_test == TESTED)]
         assert len(tested) == 3
         np.testing.assert_allclose(tested.kd_p_holm.astype(float), holm(tested.kd_p.astype(float)))
+
+
+def test_a_choice_of_rows_makes_nothing_more_significant(tmp_path):
+    write_suite(tmp_path)
+    whole = compare.build_report([str(tmp_path)]).table
+    part = compare.build_report([str(tmp_path)], where=["method=std,kd"]).table
+    assert row_of(part, "std").kd_p_holm == row_of(whole, "std").kd_p_holm > row_of(whole, "std").kd_p
+
+
+def test_trials_of_one_seed_are_no_sample_to_test_by(tmp_path):
+    for trial, last in enumerate((60.0, 60.2), 1):
+        write_run(tmp_path, f"kd{trial}", last, trial=trial)
+        write_run(tmp_path, f"std{trial}", last + 9, method="std", trial=trial, seed=1)
+    report = build(tmp_path)
+    std = row_of(report.table, "std")
+    assert (std.n, std.kd_test) == (2, SHARED_SEEDS)
+    assert np.isnan(std.kd_p_holm)
+    page = markdown(report)
+    assert "†" not in page
+    assert next(line for line in page.splitlines() if line.startswith("| std") and "shared seeds" in line)
+
+
+def test_an_initial_stage_is_said_and_has_its_own_time(tmp_path):
+    write_run(tmp_path, "kd")
+    for name in ("fsp", "abound"):
+        folder = write_run(tmp_path, name, 61.0, method=name)
+        lines = [{"epoch": epoch, "epochs": 2, "train": {"loss": 1.0}, "seconds": 40.5} for epoch in (1, 2)]
+        (folder / "initial_metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = build(tmp_path)
+    assert row_of(report.table, "fsp").initial_seconds == 81.0
+    assert (row_of(report.table, "fsp").initial_epochs, row_of(report.table, "kd").initial_epochs) == (2, 0)
+    page = markdown(report).replace("\n", " ")
+    assert "abound, fsp train 2 epochs more than the heading says, an initial stage." in page
+    (row,) = [line for line in markdown(report).splitlines() if line.startswith("| fsp") and "81" in line]
+    assert row.split("|")[3].strip() == "81"
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (("std",), ("--distill none", "--distill kd")),
+        (("std", "kd"), ("--distill none",)),
+        (("std", "none"), ("--distill kd",)),
+        (("std", "kd", "none"), ()),
+    ],
+)
+def test_what_the_methods_could_not_be_compared_with_is_said(tmp_path, there, words):
+    for method in there:
+        write_run(tmp_path, method, method=method)
+    page = markdown(build(tmp_path))
+    assert all(word in page for word in words)
+    assert page.count("--distill") == len(words)
+
+
+def test_no_gap_to_a_weak_teacher_is_said(tmp_path):
+    for method in ("none", "kd"):
+        write_run(tmp_path, method, 72.63, method=method)
+    assert "the teacher is not above the student alone" in markdown(build(tmp_path))
 
 
 def test_only_plain_kd_is_what_others_are_tested_against(tmp_path):
@@ -112,7 +170,7 @@ def test_the_page_says_when_there_are_too_few_trials_and_marks_what_is_significa
     write_run(tmp_path / "few", "kd1", 60.0)
     write_run(tmp_path / "few", "std1", 63.0, method="std")
     page = markdown(build(tmp_path / "few"))
-    assert "n too small" in page
+    assert "n too small" in page.replace("\n", " ")
     assert "difference to kd |" not in page
     write_suite(tmp_path / "many")
     page = markdown(build(tmp_path / "many"))

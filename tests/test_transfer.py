@@ -349,14 +349,16 @@ def test_in_a_process(tmp_path):
 
 
 def copy_of(folder, target, last, trial, trained_by, sha256):
-    """A probe with another backbone and another result, and so without the epochs that led to the first one's."""
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("metrics.jsonl"))
+    """A probe with another backbone and another result, and epochs that lead to it."""
+    shutil.copytree(folder, target)
     config, result = read_json(target / "config.json"), read_json(target / "result.json")
     config |= {"run_id": target.name, "trial": trial, "seed": trial}
     config["backbone"] |= {"trained_by": trained_by, "sha256": sha256}
     result["last"]["top1"], result["best"]["top1"] = last, last + 1
     (target / "config.json").write_text(json.dumps(config))
     (target / "result.json").write_text(json.dumps(result))
+    lines = [{"epoch": epoch, "test": {"top1": last + (epoch == 1)}, "seconds": 0.1} for epoch in (1, 2, 3, 4)]
+    (target / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.fixture

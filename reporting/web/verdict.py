@@ -8,8 +8,8 @@ import pandas as pd
 
 from common.words import counted
 from reporting.layout import ALPHA, number, signed
-from reporting.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, compare_means
-from reporting.table import GROUP, PAIR
+from reporting.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, as_printed
+from reporting.table import GROUP, PAIR, compare_rows
 
 HOW_SURE = (
     f"p is by Welch's t-test, multiplied by the number of methods or rivals that the winner was picked from "
@@ -41,7 +41,7 @@ def verdicts(table: pd.DataFrame) -> Iterator[Verdict]:
 
 
 def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
-    shown = methods.top1_mean.round(2)
+    shown = as_printed(methods.top1_mean)
     best, others = methods[shown == shown.max()], methods[shown < shown.max()]
     first = best.iloc[0]
     where = f"{_place(first)}, {f'{first.teacher} → ' if first.teacher else ''}{first.student}"
@@ -50,14 +50,14 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
         return Verdict(where, f"{_listed(best.method)} {number(first.top1_mean)}", f"share the best mean: {gain}.")
     comparisons = []
     if not alone.empty:
-        difference = compare_means(first["values"], alone["values"].iloc[0])
+        difference = compare_rows(first, alone.iloc[0])
         what = "over the student alone" if first.gain >= 0 else "below the student alone"
         comparisons.append((f"{signed(first.gain)}, {what}" if first.gain < 0 else f"{signed(first.gain)} {what}",
                             difference, len(methods)))  # fmt: skip
     if not others.empty:
         rival = others.iloc[0]
         lead = signed(first.top1_mean - rival.top1_mean)
-        difference = compare_means(first["values"], rival["values"])
+        difference = compare_rows(first, rival)
         comparisons.append((f"{lead} over the next, {rival.method}", difference, len(others)))
     winner = f"{first.method} {number(first.top1_mean)} ± {number(first.top1_std) or '–'} ({counted(first.n, 'trial')})"
     if not comparisons:
