@@ -1,4 +1,4 @@
-"""What becomes of an exception that one run of a group raises: a line for people, a traceback in the run's folder."""
+"""What becomes of an exception that one run of a group raises: a line for people, and one in the run's folder."""
 
 import contextlib
 import gc
@@ -52,6 +52,8 @@ def attempted(
         if reason is None:
             raise
     outcome.failures[member.plan.name] = reason
+    with contextlib.suppress(RunError):  # on a full disk the line alone must do
+        member.folder.write_failure(reason.splitlines()[0])
     release([member])  # now that the exception, which held the step's tensors, is gone
     progress.error(reason)
     return False
@@ -86,9 +88,8 @@ def failure_of(member: Member, error: Exception, world: World) -> str | None:
 
 
 def forget_failure(member: Member) -> None:
-    """Remove the traceback of an earlier attempt."""
-    path = member.folder.path / TRACEBACK
-    if path.exists():
+    """Remove what an earlier attempt said of its end."""
+    for path in (member.folder.failure, member.folder.path / TRACEBACK):
         member.folder.discard(path)
 
 

@@ -41,6 +41,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.initial_metrics = path / "initial_metrics.jsonl"
         self.result = path / "result.json"
+        self.failure = path / "failure.json"
         self.checkpoint = path / "checkpoint.pth"
         self.former_checkpoint = path / "checkpoint_former.pth"
         self.events = path / "tensorboard"
@@ -129,6 +130,11 @@ class RunFolder:
     def write_result(self, result: dict[str, Any]) -> None:
         write_json(self.result, result)
 
+    def write_failure(self, reason: str) -> None:
+        """Say why the run has stopped, for tables that leave it out. Nothing is said of a run that has not begun."""
+        if self.config.is_file():
+            write_json(self.failure, {"reason": reason})
+
     def write_weights(self, path: Path, network: Network, **description: Any) -> None:
         """`save_weights` into one of the files here."""
         save_weights(path, network, **description)
@@ -167,6 +173,9 @@ class ForeignFolder(RunFolder):
         pass
 
     def write_result(self, result: dict[str, Any]) -> None:
+        pass
+
+    def write_failure(self, reason: str) -> None:
         pass
 
     def write_weights(self, path: Path, network: Network, **description: Any) -> None:

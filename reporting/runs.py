@@ -33,7 +33,7 @@ from reporting.files import (
 FORMAT = 1
 KINDS = ("student", "teacher", "probe")
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
-INITIAL_METRICS = "initial_metrics.jsonl"
+INITIAL_METRICS, FAILURE = "initial_metrics.jsonl", "failure.json"
 ROUNDING = 0.01  # points by which one accuracy may differ from place to place, where records were rounded
 
 
@@ -137,7 +137,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A folder that no table counts. `state`: unfinished, broken, foreign or unreadable."""
+    """A folder that no table counts. `state`: unfinished, failed, broken, foreign or unreadable."""
 
     path: str
     state: str
@@ -187,7 +187,7 @@ def read_folder(folder: Path) -> Run | Skipped:
         return Skipped(path, "foreign", printable(f"format {config['format']!r:.20}, and this reads {FORMAT}"))
     try:
         if not os.path.lexists(folder / RESULT):
-            return Skipped(path, "unfinished", _with_epoch("no result yet", folder, config))
+            return Skipped(path, *_why_unfinished(folder, config))
         result = read_object(folder / RESULT)
         status = text(result, "status", RESULT)
         if status != "finished":
@@ -195,6 +195,15 @@ def read_folder(folder: Path) -> Run | Skipped:
         return _run(folder, path, config, result)
     except BrokenError as error:
         return Skipped(path, "broken", _with_epoch(str(error), folder, config))
+
+
+def _why_unfinished(folder: Path, config: dict) -> tuple[str, str]:
+    """The state of a run without a result, and the reason: its failure, where it says so."""
+    try:
+        state, reason = "failed", text(read_object(folder / FAILURE), "reason", FAILURE)
+    except BrokenError:
+        state, reason = "unfinished", "no result yet"
+    return state, _with_epoch(f"{reason:.300}", folder, config)
 
 
 def _run(folder: Path, path: str, config: dict, result: dict) -> Run:

@@ -7,6 +7,7 @@ import pytest
 
 from dataset import BatchStream
 from distiller_zoo import METHODS, Method, Weights, register_method
+from reporting.runs import read_runs
 from tests.helpers import (
     STEPS,
     assert_same,
@@ -130,6 +131,9 @@ def test_one_that_fails_leaves_the_others_alone(alone, teacher, tmp_path, breaki
         assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
     folder = folder_of(tmp_path, "breaking")
     assert not (folder / "result.json").exists()
+    runs, (failed,) = read_runs([tmp_path])
+    assert len(runs) == 2
+    assert str(failed).startswith(f"{folder}: failed, breaking: loss is nan at epoch 2, step 4 of {STEPS}")
     saved = load(folder / "checkpoint.pth")
     assert saved["position"] == [2, 0]
     assert all(tensor.isfinite().all() for tensor in saved["student"].values())

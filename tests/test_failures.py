@@ -12,6 +12,7 @@ from distiller_zoo import METHODS, Method, Weights, register_method
 from engine.failures import failure_of
 from engine.member import Member
 from engine.parallel import World
+from reporting.runs import read_runs
 from tests.helpers import arguments, assert_same, at_step, folder_of, folders_of, load, outcome_of, train
 
 
@@ -101,15 +102,20 @@ def test_one_that_cannot_begin_leaves_the_others_alone(breaking, alone, teacher,
     assert_same(outcome_of(folder_of(tmp_path, "kd")), alone)
 
 
-def test_the_traceback_goes_when_the_run_goes_on(breaking, teacher, tmp_path):
+def test_the_traceback_and_the_reason_go_when_the_run_goes_on(breaking, teacher, tmp_path):
     breaking.error = ValueError("a bug")
     options = {"output": tmp_path, "teacher": teacher}
     assert train("breaking", **options) == 1
     folder = folder_of(tmp_path)
     assert (folder / "error.txt").exists()
+    runs, (skipped,) = read_runs([tmp_path])
+    assert (runs, skipped.state) == ([], "failed")
+    assert "ValueError: a bug" in skipped.reason
     breaking.where = None  # mended
     assert train("breaking", **options) == 0
     assert not (folder / "error.txt").exists()
+    assert not (folder / "failure.json").exists()
+    assert len(read_runs([tmp_path])[0]) == 1
 
 
 def test_an_error_of_the_shared_batches_ends_all_and_loses_no_step(alone, teacher, tmp_path, monkeypatch):

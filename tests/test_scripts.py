@@ -106,4 +106,10 @@ def test_keeps_the_records_of_finished_runs_and_no_weights(tmp_path):
         assert said in done.stdout
     (kept,) = (tmp_path / "kept").iterdir()
     assert sorted(path.name for path in kept.iterdir()) == ["config.json", "metrics.jsonl", "result.json"]
+    failed = tmp_path / "kept" / "cut_off"
+    for record in ("failure.json", "result.json"):  # it has failed, it has finished since
+        (unfinished / "failure.json").unlink(missing_ok=True)
+        (unfinished / record).write_text("{}")
+        assert run("keep_records.sh", str(tmp_path / "save"), str(tmp_path / "kept")).returncode == 0
+        assert sorted(path.name for path in failed.iterdir()) == ["config.json", record]
     assert run("keep_records.sh", str(tmp_path / "nothing"), str(tmp_path / "kept")).returncode == 2
