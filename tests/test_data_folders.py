@@ -455,11 +455,11 @@ def test_a_teacher_trained_there_teaches_there(pictures, tmp_path):
     done = run_script("train_teacher.py", "--model", "resnet8", *shared)
     assert (done.returncode, done.stderr) == (0, "")
     done = run_script(
-        "train_student.py", "--distill", "kd", "mlkd", "--model_t", "resnet8", "--model_s", "resnet14",
+        "train_student.py", "--distill", "kd", "mlkd", "nd", "--model_t", "resnet8", "--model_s", "resnet14",
         "--recipe", "repdistiller", "--validation", 6, *shared,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    for method in ("kd", "mlkd"):
+    for method in ("kd", "mlkd", "nd"):  # with one view, with two, with a look at all images first
         assert read_json(folder_of(tmp_path, method) / "result.json")["by_validation"]["epoch"] == 1
 
 
