@@ -19,7 +19,7 @@ from reporting.query import Condition, group_runs, select_runs
 from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
 from reporting.runs import read_runs
 from reporting.selection import SELECTIONS, select_epochs
-from reporting.table import count_comparisons, tabulate
+from reporting.table import count_methods, tabulate
 from reporting.web import web
 
 DEFAULT_ROOT = "save"
@@ -33,7 +33,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--format", choices=FORMATS, help="default: by the suffix of --out; terminal on a terminal, else markdown"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report there and print the path")
-    parser.add_argument("--overwrite", action="store_true", help="also in the place of a file that is no such report")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE even if it is no report of this command")
     parser.add_argument(
         "--where",
         action="append",
@@ -105,6 +105,7 @@ def build_report(
             what = "is not a folder" if os.path.lexists(root) else "does not exist"
             raise RequestError(f"{root} {what}, so there are no runs to compare; name a folder of runs or {hint}")
     runs, skipped = read_runs(roots)
+    runs = count_methods(runs)
     if alone and not runs:
         return literature_report(note)
     if not runs and all(entry.state in ("foreign", "unreadable") for entry in skipped):
@@ -113,7 +114,7 @@ def build_report(
     chosen = select_runs(runs, conditions)
     left_out = [f"--where leaves out {len(runs) - len(chosen)} of {len(runs)} finished runs"] if conditions else []
     chosen, without_figure = select_epochs(group_runs(chosen, by), select)
-    table, notes = tabulate(chosen, count_comparisons(runs))
+    table, notes = tabulate(chosen)
     compared = None
     if published:
         compared, unknown = compare_with_published(table, chosen)
@@ -148,8 +149,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.top is not None and (arguments.top < 1 or arguments.published or name not in READING_FORMATS):
         formats = ", ".join(READING_FORMATS)
         raise RequestError(f"--top takes a number from 1 on, and shortens our own tables in {formats} only")
-    if arguments.out is not None:
-        check_out(arguments.out, arguments.overwrite)
+    if arguments.out is not None and not arguments.overwrite:
+        check_out(arguments.out, "choose another name or add --overwrite")
     report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
     report = replace(report, top=arguments.top)
     if name == "html":

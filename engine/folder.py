@@ -133,7 +133,8 @@ class RunFolder:
     def write_failure(self, reason: str) -> None:
         """Say why the run has stopped, for tables that leave it out. Nothing is said of a run that has not begun."""
         if self.config.is_file():
-            write_json(self.failure, {"reason": reason})
+            # Words of an exception may hold bytes of a path that are no text.
+            write_json(self.failure, {"reason": reason.encode(errors="backslashreplace").decode()})
 
     def write_weights(self, path: Path, network: Network, **description: Any) -> None:
         """`save_weights` into one of the files here."""

@@ -134,7 +134,7 @@ class Member:
                 self.folder.discard(path)
             self._load(content)
             self.resumed = True
-        self._saved = None  # its memory is needed no more
+        self._saved = None
         synchronise_batch_norm(self.student, compute.world)
         if self.method.overrides("attach"):  # the parts that see a piece of the batch only
             synchronise_batch_norm(self.method, compute.world)

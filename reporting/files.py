@@ -94,7 +94,7 @@ def text(record: dict, name: str, where: str) -> str:
     return printable(value)
 
 
-def name(record: dict, name: str, where: str) -> str:
+def nonempty_text(record: dict, name: str, where: str) -> str:
     """A string field that a row or a heading is called by, so not empty."""
     value = text(record, name, where)
     if not value.strip():

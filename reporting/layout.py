@@ -70,9 +70,10 @@ def legend(table: pd.DataFrame) -> str:
         parts.append("Gap is the share of the way from the student alone to the teacher that is covered.")
     if (table.kd_test == TESTED).any():
         parts.append(
-            f"† marks a difference to {REFERENCE} with p < {ALPHA} by Welch's t-test after Holm's correction over the "
-            f"methods of a table, tested or not; it takes 2 trials on both sides. The {CONFIDENCE:.0%} interval is "
-            f"Welch's, of one difference by itself; the bootstrap's takes {BOOTSTRAP_TRIALS} trials on both sides."
+            f"† marks a difference to {REFERENCE} with p < {ALPHA} by Welch's t-test after Holm's correction over all "
+            f"methods of the pair, tested and shown or not; it takes 2 trials on both sides. The {CONFIDENCE:.0%} "
+            f"interval is Welch's, of one difference by itself; the bootstrap's takes {BOOTSTRAP_TRIALS} trials on "
+            "both sides."
         )
     parts.append("Bold marks the best mean, italics or underlining the second best.")
     if table.peak_memory_mib.notna().any():

@@ -1,38 +1,64 @@
 """Where a report is written: whole or not at all, and in the place of nothing but an earlier report."""
 
+import csv
+import json
 import os
 from pathlib import Path
 
 from common.errors import RequestError, RunError
 from common.files import write_text
 
-SIGNATURE = "written by compare.py"
-# Text formats end in a comment that says whose they are; files for programs can have none, and begin like this.
-COMMENTS = {"markdown": f"<!-- {SIGNATURE} -->\n", "html": f"<!-- {SIGNATURE} -->\n", "latex": f"% {SIGNATURE}\n"}
-OPENINGS = ("dataset,", '[\n  {\n    "dataset": ', "[]\n")
+SIGNATURE = "a generated report"
+# What ends a report for people. Files for programs can have no such line and are known by their columns.
+SIGNED = {
+    "terminal": f"({SIGNATURE})\n",
+    "markdown": f"<!-- {SIGNATURE} -->\n",
+    "html": f"<!-- {SIGNATURE} -->\n",
+    "latex": f"% {SIGNATURE}\n",
+}
+COLUMNS = {"dataset", "teacher", "student"}  # of every table, beside one that says which epoch was selected
 
 
-def check_out(out: Path, overwrite: bool = False) -> None:
-    """Raises RequestError where a file that is no report lies at `out`, unless it may be overwritten."""
-    if overwrite or not out.is_file() or is_report(out):
-        return
-    raise RequestError(f"--out {out} exists and is no report of this command; choose another name or add --overwrite")
+def check_out(out: Path, mend: str = "choose another name") -> None:
+    """Raises RequestError, which ends in `mend`, where a file that is no report lies at `out`."""
+    if out.is_file() and not is_report(out):
+        raise RequestError(f"--out {out} exists and is no report of this command; {mend}")
 
 
 def is_report(path: Path) -> bool:
-    """Whether an earlier call may have written the file: it is signed, begins as such files do, or is empty."""
+    """Whether the file is one that an earlier call may have written, or empty."""
     try:
-        with path.open("rb") as file:
-            opening = file.read(80).decode("utf-8", errors="replace")
-            file.seek(max(0, path.stat().st_size - 80))
-            return not opening or opening.startswith(OPENINGS) or SIGNATURE.encode() in file.read()
+        if not path.stat().st_size or SIGNATURE.encode() in _end(path):
+            return True
+        with path.open(encoding="utf-8", newline="") as file:
+            if file.read(1) == "[":
+                file.seek(0)
+                records = json.load(file)
+                return all(_is_row(record) for record in records[:1])
+            file.seek(0)
+            return _is_row(next(csv.reader(file)))
+    except (ValueError, csv.Error, RecursionError):
+        return False
     except OSError:
         return True  # what keeps it from being read keeps it from being written, and says so better
 
 
+def _end(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 80))
+        return file.read()
+
+
+def _is_row(names: object) -> bool:
+    """Whether these are the names of our columns."""
+    if not isinstance(names, dict | list) or not all(isinstance(name, str) for name in names):
+        return False
+    return set(names) >= COLUMNS and any(name.endswith("selection") for name in names)
+
+
 def signed(text: str, form: str) -> str:
-    """`text` with the comment that tells a report in this format from a file of the user's."""
-    return text + COMMENTS.get(form, "")
+    """`text` with the line that tells a report in this format from a file of the user's."""
+    return text + SIGNED.get(form, "")
 
 
 def write(out: Path, text: str) -> None:

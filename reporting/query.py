@@ -97,13 +97,13 @@ def group_runs(runs: Sequence[Run], key: str | None) -> list[Run]:
         return list(runs)
     check_key(runs, key, "--by")
     names = [_name(run, key) for run in runs]
-    groups = sorted({name for name in names if name is not None})
+    groups = sorted({(name, run.apart) for run, name in zip(runs, names, strict=True) if name is not None})
     found = []
     for run, name in zip(runs, names, strict=True):
         if name is not None:
             found.append(dataclasses.replace(run, group=name))
         elif run.method in REFERENCES:
-            found += [dataclasses.replace(run, group=group) for group in groups]
+            found += [dataclasses.replace(run, group=group) for group, apart in groups if apart == run.apart]
         else:
             found.append(dataclasses.replace(run, group=f"no {key}"))
     return found

@@ -2,6 +2,8 @@
 
 import math
 import os
+import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from reporting.files import (
     cost_or_none,
     integer,
     mapping,
-    name,
+    nonempty_text,
     objects,
     percentage,
     percentage_or_none,
@@ -70,6 +72,9 @@ class Run:
         config: all of config.json.
         folder: where the records are; `path` is the same as one line of text.
         group: what `--by` puts the run under, such as "recipe.epochs = 240"; "" without it.
+        apart: what tells the data that it saw from that of other runs under the same name, such as "data 1a2b3c4d"; ""
+            where all saw the same.
+        methods: how many methods its pair has among all runs; 0 where nobody has counted (`table.count_methods`).
         selection: which epoch's test accuracy is the figure: "last", "best" (on the test set) or "validation".
         figure: (top-1, top-5) of that epoch; None for those of the last epoch.
     """
@@ -108,6 +113,8 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     folder: Path = field(default=Path(), compare=False)
     group: str = ""
+    apart: str = ""
+    methods: int = 0
     selection: str = "last"
     figure: tuple[float, float | None] | None = None
 
@@ -160,7 +167,7 @@ def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[Skipped]]:
             found = read_folder(folder)
             (runs if isinstance(found, Run) else skipped).append(found)
         skipped += [Skipped(printable(str(e.filename)), "unreadable", str(e.strerror)) for e in unreadable]
-    return _in_one_wording(runs), skipped
+    return _apart_by_data(_in_one_wording(runs)), skipped
 
 
 def _in_one_wording(runs: list[Run]) -> list[Run]:
@@ -170,6 +177,23 @@ def _in_one_wording(runs: list[Run]) -> list[Run]:
         words.setdefault(run.protocol_id, set()).add(run.protocol)
     fullest = {key: max(found, key=lambda text: (text.count("="), -len(text), text)) for key, found in words.items()}
     return [replace(run, protocol=fullest[run.protocol_id]) for run in runs]
+
+
+def _apart_by_data(runs: list[Run]) -> list[Run]:
+    """Runs that saw other bytes under one name of a data set, `apart` from each other.
+
+    Those whose record does not say are taken to have seen what most saw.
+    """
+    seen: dict[tuple[str, int], Counter] = {}
+    for run in runs:
+        seen.setdefault((run.dataset, run.image_size), Counter()).update([run.data] if run.data else [])
+    most = {key: max(found, key=lambda data: (found[data], data), default="") for key, found in seen.items()}
+    return [
+        replace(run, apart=f"data {run.data or most[run.dataset, run.image_size]:.8}")
+        if len(seen[run.dataset, run.image_size]) > 1
+        else run
+        for run in runs
+    ]
 
 
 def read_folder(folder: Path) -> Run | Skipped:
@@ -200,10 +224,10 @@ def read_folder(folder: Path) -> Run | Skipped:
 def _why_unfinished(folder: Path, config: dict) -> tuple[str, str]:
     """The state of a run without a result, and the reason: its failure, where it says so."""
     try:
-        state, reason = "failed", text(read_object(folder / FAILURE), "reason", FAILURE)
+        reason = nonempty_text(read_object(folder / FAILURE), "reason", FAILURE)
     except BrokenError:
-        state, reason = "unfinished", "no result yet"
-    return state, _with_epoch(f"{reason:.300}", folder, config)
+        return "unfinished", _with_epoch("no result yet", folder, config)
+    return "failed", textwrap.shorten(reason, 300, placeholder=" …")
 
 
 def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
@@ -222,12 +246,12 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
     run = Run(
         path=path,
         kind=config["kind"],
-        dataset=name(config, "dataset", CONFIG),
+        dataset=nonempty_text(config, "dataset", CONFIG),
         num_classes=integer(config, "num_classes", CONFIG),
         image_size=integer(config, "image_size", CONFIG),
-        model=name(config, "model", CONFIG),
+        model=nonempty_text(config, "model", CONFIG),
         method=method,
-        label=name(config, "label", CONFIG) if student else _trained_by(backbone),
+        label=nonempty_text(config, "label", CONFIG) if student else _trained_by(backbone),
         teachers=tuple(_teacher(entry) for entry in objects(config, "teachers", CONFIG)) if student else (),
         trial=integer(config, "trial", CONFIG),
         seed=integer(config, "seed", CONFIG),
@@ -247,7 +271,7 @@ def _run(folder: Path, path: str, config: dict, result: dict) -> Run:
         data=text(config, "data_sha256", CONFIG) if "data_sha256" in config else "",
         best_top5=percentage_or_none(best.get("top5")),
         images_per_second=_images_per_second(lines, result),
-        initial_epochs=len(initial),
+        initial_epochs=len({line["epoch"] for line in initial if isinstance(line.get("epoch"), int)}),
         initial_seconds=cost_or_none(math.fsum(_costs(initial, "seconds"))),
         peak_memory_mib=cost_or_none(result.get("peak_memory_mib")),
         hardware=_hardware(config.get("environment")),
@@ -274,7 +298,8 @@ def _missing(folder: Path, history: dict[int, float], epochs: int) -> str:
         whole = regular_file_size(folder / METRICS) <= LONGEST_TAIL
     except BrokenError as error:
         return str(error)
-    lacking = epochs - len(history.keys() & range(1, epochs + 1)) if whole else 0
+    needed = set(range(1, epochs + 1)) if whole else {epochs}
+    lacking = len(needed - history.keys())
     return f"{METRICS} lacks {lacking} of {counted(epochs, 'epoch')}" if lacking else ""
 
 

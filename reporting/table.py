@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -39,13 +39,13 @@ COSTS = [
 ]
 HEAD = ["dataset", "num_classes", "image_size", "protocol_id", "group", "protocol", "teacher", "student", "role"]
 LISTS = ["trials", "seeds", "values", "paths"]  # one entry per trial
-COLUMNS = [*HEAD, "method", "n", *FIGURES, "gap_recovered", *AGAINST_KD, *ACROSS, *COSTS, *LISTS]
+COLUMNS = [*HEAD, "method", "n", *FIGURES, "gap_recovered", "methods", *AGAINST_KD, *ACROSS, *COSTS, *LISTS]
 ROLES = ("teacher", "student", "method", "probe", "network")  # the order of rows within a pair
 KIND_ROLES = {"teacher": "network", "probe": "probe"}  # runs that are no part of a pair
 REFERENCE = "kd"  # the label that the others are tested against
 
 
-def tabulate(runs: Iterable[Run], comparisons: Mapping[tuple, int] | None = None) -> tuple[pd.DataFrame, list[str]]:
+def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     """The tidy table, and notes on what its reader should know. The order of `runs` changes nothing.
 
     `role` is "teacher" (the checkpoints that taught), "student" (the student alone), "method", "network" for a
@@ -59,12 +59,9 @@ def tabulate(runs: Iterable[Run], comparisons: Mapping[tuple, int] | None = None
     | `gain`, `gain_over_kd`, `gap_recovered` | over the student alone (points), over `kd` (points), of the gap (%) |
     | `kd_*` | the difference to `kd`: see `statistics.compare_means`; `kd_p_holm` over the methods of the pair |
     | `common_pairs`, `average_rank`, `ari` | over pairs that the averaged methods all have: see `summary` |
-
-    Args:
-        comparisons: `count_comparisons` of all runs where `runs` are a part of them: a choice of rows makes no
-            difference more significant.
+    | `methods` | how many methods the pair has, those of runs that were left out too: see `count_methods` |
     """
-    counted, notes = count_once(_apart_by_data(list(runs)))
+    counted, notes = count_once(runs)
     if not counted:
         return pd.DataFrame(columns=COLUMNS), notes
     rows = pd.DataFrame(_student_rows(counted))
@@ -74,11 +71,11 @@ def tabulate(runs: Iterable[Run], comparisons: Mapping[tuple, int] | None = None
     of_none = (table.role == "probe") & (table.method == "none")
     table["gain"] = table.gain.fillna(_gain(table, "probe", of_none).mask(of_none))
     table["gap_recovered"] = _gap(table)
-    table = add_averages(_against_reference(table, comparisons or {}), GROUP, REFERENCE)
+    table = add_averages(_against_reference(table), GROUP, REFERENCE)
     table["protocol"] = table.merge(
         rows.groupby(GROUP, as_index=False).protocol.first(), how="left", on=GROUP
     ).protocol.to_numpy()
-    for name in ("n", "initial_epochs", "parameters", "method_parameters", "common_pairs"):
+    for name in ("n", "methods", "initial_epochs", "parameters", "method_parameters", "common_pairs"):
         table[name] = table[name].astype("Int64")
     table["order"] = table.role.map(ROLES.index)
     keys = ["dataset", "num_classes", "image_size", "group", "protocol", "protocol_id", "teacher", "student", "order"]
@@ -113,13 +110,14 @@ def count_once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
     return counted, sorted(notes) + _shared_seeds(counted)
 
 
-def count_comparisons(runs: Iterable[Run]) -> dict[tuple, int]:
-    """How many methods of each pair there are to compare with the reference, by the pair's columns but `group`."""
+def count_methods(runs: Iterable[Run]) -> list[Run]:
+    """The runs with `methods` set, before some of them are left out: a choice makes nothing more significant."""
+    runs = list(runs)
     labels = defaultdict(set)
-    for run in runs:
-        if run.kind == "student" and run.label not in ("none", REFERENCE):
-            labels[run.dataset, run.num_classes, run.image_size, run.protocol_id, run.teacher, run.model].add(run.label)
-    return {pair: len(of_pair) for pair, of_pair in labels.items()}
+    for row in _student_rows(runs):
+        if row["role"] == "method":
+            labels[tuple(row[name] for name in PAIR)].add(row["method"])
+    return [replace(run, methods=len(labels.get((*_group(run), run.teacher, run.model), ()))) for run in runs]
 
 
 def compare_rows(one: pd.Series, other: pd.Series) -> Difference:
@@ -127,24 +125,6 @@ def compare_rows(one: pd.Series, other: pd.Series) -> Difference:
     if any(len(set(row["seeds"])) < len(row["seeds"]) for row in (one, other)):
         return Difference(SHARED_SEEDS)
     return compare_means(one["values"], other["values"])
-
-
-def _apart_by_data(runs: list[Run]) -> list[Run]:
-    """Runs that saw other bytes under one name of a data set in groups of their own.
-
-    Those whose record does not say are taken to have seen what most saw.
-    """
-    seen = defaultdict(Counter)
-    for run in runs:
-        if run.data:
-            seen[run.dataset][run.data] += 1
-    apart = []
-    for run in runs:
-        if len(found := seen[run.dataset]) > 1:
-            data = run.data or max(found, key=lambda digest: (found[digest], digest))
-            run = replace(run, group=", ".join(filter(None, [run.group, f"data {data:.8}"])))
-        apart.append(run)
-    return apart
 
 
 def _by_number(column: pd.Series) -> pd.Series:
@@ -156,7 +136,8 @@ def _by_number(column: pd.Series) -> pd.Series:
 
 
 def _group(run: Run) -> tuple:
-    return run.dataset, run.num_classes, run.image_size, run.group, run.protocol_id
+    group = ", ".join(filter(None, (run.group, run.apart)))
+    return run.dataset, run.num_classes, run.image_size, group, run.protocol_id
 
 
 def _cell(run: Run) -> tuple:
@@ -200,6 +181,7 @@ def _student_rows(runs: list[Run]) -> Iterator[dict]:
                 "last": run.last_top1,
                 "best": run.best_top1,
                 "path": run.path,
+                "methods": run.methods,
                 **{name: getattr(run, name) for name in COSTS},
             }
 
@@ -223,17 +205,16 @@ def _gap(table: pd.DataFrame) -> pd.Series:
     return pd.Series(shares, index=table.index, dtype=float)
 
 
-def _against_reference(table: pd.DataFrame, comparisons: Mapping[tuple, int]) -> pd.DataFrame:
+def _against_reference(table: pd.DataFrame) -> pd.DataFrame:
     """With the columns of AGAINST_KD: each other method of a pair beside the plain `kd` of that pair."""
     table = table.assign(**dict.fromkeys(AGAINST_KD, np.nan)).astype({"kd_test": object})
-    for key, pair in table[table.role == "method"].groupby(PAIR, sort=False):
+    for _, pair in table[table.role == "method"].groupby(PAIR, sort=False):
         reference = pair[pair.method == REFERENCE]
         others = pair.index[pair.method != REFERENCE]
         if reference.empty or others.empty:
             continue
         found = [compare_rows(table.loc[row], reference.iloc[0]) for row in others]
-        everywhere = comparisons.get(tuple(value for name, value in zip(PAIR, key, strict=True) if name != "group"), 0)
-        corrected = holm([each.p for each in found], everywhere)
+        corrected = holm([each.p for each in found], comparisons=pair.methods.max() - 1)
         table.loc[others, "gain_over_kd"] = table.top1_mean[others] - reference.top1_mean.iloc[0]
         table.loc[others, AGAINST_KD[1:]] = [
             [each.verdict, each.p, p, each.low, each.high, each.bootstrap_low, each.bootstrap_high]
@@ -266,6 +247,7 @@ def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
         method_parameters=("method_parameters", "first"),
         hardware=("hardware", lambda names: "; ".join(sorted(set(filter(None, names))))),
         paths=("path", list),
+        methods=("methods", "max"),
     )
 
 
@@ -322,7 +304,7 @@ def _shares(runs: list[Run]) -> frozenset[tuple[tuple[str, ...], float]]:
 
 
 def _unequal_data(runs: list[Run]) -> list[str]:
-    """What `_apart_by_data` has done."""
+    """Which data told runs apart (`Run.apart`)."""
     seen = defaultdict(lambda: defaultdict(list))
     for run in runs:
         if run.data:
@@ -330,6 +312,7 @@ def _unequal_data(runs: list[Run]) -> list[str]:
     return sorted(
         f"{dataset}: the data differs between runs, so they stand in tables of their own: "
         + "; ".join(f"{data:.8}… in {_paths(of_data)}" for data, of_data in sorted(found.items()))
+        + ("; runs that do not say stand with the most" if any(not run.data for run in runs) else "")
         for dataset, found in seen.items()
         if len(found) > 1
     )

@@ -113,7 +113,7 @@ def make_plan(
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.out is not None:
-        check_out(arguments.out, arguments.overwrite)
+        check_out(arguments.out)
     if several_processes():
         raise RequestError("this trains one group after the other in one process; start it with python, not torchrun")
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)

@@ -2,7 +2,7 @@
 # Copy the records of finished and failed runs (config.json, metrics of each stage, result.json or failure.json; no
 # weights) for keeping:
 #   bash scripts/keep_records.sh FROM TO          for instance: save results/my_table
-# A folder that is there already is left as it is, but for a failed run that has finished since.
+# A folder that is there already is left as it is, but for a failed run, whose records are taken anew.
 set -euo pipefail
 if [ $# -ne 2 ] || [ ! -d "$1" ]; then
     echo "usage: bash scripts/keep_records.sh FROM TO, where FROM is a folder of runs" >&2
@@ -11,7 +11,7 @@ fi
 find "$1" \( -name result.json -o -name failure.json \) -print0 | while IFS= read -r -d '' result; do
     run=${result%/*}
     target="$2/${run##*/}"
-    if [ -e "$target/result.json" ] || { [ -e "$target" ] && [ ! -e "$run/result.json" ]; }; then
+    if [ -e "$target" ] && [ ! -e "$target/failure.json" ]; then
         echo "left as it is: $target"
         continue
     fi

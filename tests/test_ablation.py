@@ -5,7 +5,7 @@ import pytest
 from distiller_zoo import Pair, create_method
 from models import create_model
 from reporting.ablation import ablation_table
-from reporting.output import COMMENTS
+from reporting.output import SIGNED
 from scripts import ablate_std
 from tests.helpers import folders_of, run_script, save_network
 from tests.test_compare import write_run
@@ -93,7 +93,7 @@ def test_as_a_user_runs_it(tmp_path):
     argv = ["scripts/ablate_std.py", *small, "--output", tmp_path / "save", "--out", tmp_path / "table.md"]
     done = run_script(*argv)
     assert done.returncode == 0, done.stderr
-    table = (tmp_path / "table.md").read_text().removesuffix(COMMENTS["markdown"])
+    table = (tmp_path / "table.md").read_text().removesuffix(SIGNED["markdown"])
     assert done.stdout.endswith(table)
     assert table.count("2 of 2") == len(folders_of(tmp_path / "save")) // 2 == 5
     assert done.stdout.count("teacher resnet8") == 2  # one pass of the teacher for all rows of a trial

@@ -183,6 +183,7 @@ def test_runs_on_different_bytes_of_a_data_set_are_remarked_on(tmp_path):
         ("data aaaaaaaa", "hint", 1),  # which does not say, and so is taken to have seen what most saw
         ("data bbbbbbbb", "std", 1),
     }
+    assert "runs that do not say stand with the most" in build(tmp_path).notes[0]
 
 
 def test_methods_with_different_teacher_checkpoints_are_remarked_on(tmp_path):
@@ -456,7 +457,21 @@ def test_metrics_of_rubbish_leave_the_result_alone(tmp_path, content):
     (write_run(tmp_path, "a") / "metrics.jsonl").write_bytes(CONTENTS[content])
     (run,), skipped = read_runs([tmp_path])
     assert (run.seconds_per_epoch, skipped) == (50.0, [])
-    assert run.doubt == ("" if content == "huge" else "metrics.jsonl lacks 2 of 2 epochs")
+    assert run.doubt == f"metrics.jsonl lacks {1 if content == 'huge' else 2} of 2 epochs"
+
+
+@pytest.mark.parametrize("reason", ["", " ", 1, None])
+def test_a_failure_that_says_nothing_is_an_unfinished_run(tmp_path, reason):
+    folder = write_run(tmp_path, "a", result=None)
+    (folder / "failure.json").write_text(json.dumps({"reason": reason}))
+    assert read_runs([tmp_path])[1][0].state == "unfinished"
+
+
+def test_a_long_reason_is_cut(tmp_path):
+    folder = write_run(tmp_path, "a", result=None)
+    (folder / "failure.json").write_text(json.dumps({"reason": "word " * 100}))
+    ((_, state, reason),) = [dataclasses.astuple(entry) for entry in read_runs([tmp_path])[1]]
+    assert (state, reason[-6:], len(reason) <= 300) == ("failed", "word …", True)
 
 
 def test_a_result_that_the_metrics_cannot_vouch_for_is_remarked_on(tmp_path):
@@ -650,12 +665,15 @@ def test_the_suffix_of_out_chooses_the_format(tmp_path, capsys, suffix, start):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", out.name]
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", "notes.md", "other.csv", "page.html", "runs/a/result.json"])
+@pytest.mark.parametrize(
+    "name", ["thesis.tex", "notes.md", "other.csv", "list.json", "page.html", "runs/a/result.json"]
+)
 def test_a_file_that_is_no_report_is_not_replaced_unasked(tmp_path, capsys, name):
     write_run(tmp_path, "runs/a")
     out = tmp_path / name
+    own = {".csv": "dataset,model,acc\ncifar10,mine,90\n", ".json": '[\n  {\n    "dataset": "mine"\n  }\n]\n'}
     if not out.exists():
-        out.write_text("My own words, about tables that compare.py has written.")
+        out.write_text(own.get(out.suffix, "My own words, about reports that were generated."))
     before = out.read_bytes()
     assert compare.main([str(tmp_path / "runs"), "--out", str(out)]) == 2
     assert "is no report" in capsys.readouterr().err
@@ -664,11 +682,14 @@ def test_a_file_that_is_no_report_is_not_replaced_unasked(tmp_path, capsys, name
     assert out.read_bytes() != before
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".json"])
-def test_reports_without_a_run_may_be_replaced_too(tmp_path, suffix):
-    write_run(tmp_path, "runs/a", result=None)
+@pytest.mark.parametrize("of", ["runs", "nothing", "published", "literature"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_any_report_may_be_replaced_by_the_next(tmp_path, name, of):
+    write_run(tmp_path, "runs/a", result=None if of == "nothing" else ())
+    words = ["results/published"] if of == "literature" else [str(tmp_path / "runs")]
+    words += ["--published"] if of == "published" else []
     for _ in range(2):
-        assert compare.main([str(tmp_path / "runs"), "--out", str(tmp_path / f"t{suffix}")]) == 0
+        assert compare.main([*words, "--format", name, "--out", str(tmp_path / "report")]) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from reporting.layout import BEST, SECOND, arrange, ranked
 from reporting.render import markdown
 from reporting.runs import read_runs
 from reporting.statistics import NO_SPREAD, SHARED_SEEDS, TESTED, TOO_FEW, holm
+from reporting.web.verdict import verdicts
 from tests.test_compare import TEACHER, build, row_of, write_run, write_suite
 
 
@@ -91,9 +92,31 @@ def test_holm_is_over_the_methods_of_one_table(tmp_path):
 
 def test_a_choice_of_rows_makes_nothing_more_significant(tmp_path):
     write_suite(tmp_path)
+    write_run(tmp_path, "strict", 50.0, method="none", label="none gamma=0.5")  # a row of every pair of this student
     whole = compare.build_report([str(tmp_path)]).table
-    part = compare.build_report([str(tmp_path)], where=["method=std,kd"]).table
-    assert row_of(part, "std").kd_p_holm == row_of(whole, "std").kd_p_holm > row_of(whole, "std").kd_p
+    part = compare.build_report([str(tmp_path)], where=["label=std,kd,none"]).table
+    std = row_of(part, "std")
+    assert std.kd_p_holm == row_of(whole, "std").kd_p_holm == pytest.approx(3 * std.kd_p)
+    # The winner was picked from four methods in both.
+    assert next(verdicts(part)).text.split(";")[0] == next(verdicts(whole)).text.split(";")[0]
+
+
+def test_a_choice_of_rows_brings_no_runs_on_other_data_together(tmp_path):
+    for trial in (1, 2, 3):
+        for method, data in (
+            ("none", {}),
+            ("kd", {}),
+            ("std", {"data_sha256": "a" * 64}),
+            ("crd", {"data_sha256": "b" * 64}),
+        ):
+            write_run(tmp_path, f"{method}{trial}", 60 + trial, method=method, trial=trial, **data)
+    write_run(tmp_path, "std4", method="std", trial=4, data_sha256="a" * 64)  # so that most are of these
+    for where, by in (([], None), (["method=crd,kd,none"], None), (["trial=1,2"], None), ([], "data_sha256")):
+        table = compare.build_report([str(tmp_path)], where, by).table
+        assert pd.isna(row_of(table, "crd").kd_test)
+        kd = row_of(table, "kd")
+        assert "data aaaaaaaa" in kd.group
+        assert set(table[table.group == kd.group].method) >= {"std", "kd"} or where == ["method=crd,kd,none"]
 
 
 def test_trials_of_one_seed_are_no_sample_to_test_by(tmp_path):

@@ -10,10 +10,11 @@ import torch
 import train_student
 from distiller_zoo import METHODS, Method, Weights, register_method
 from engine.failures import failure_of
+from engine.folder import RunFolder
 from engine.member import Member
 from engine.parallel import World
 from reporting.runs import read_runs
-from tests.helpers import arguments, assert_same, at_step, folder_of, folders_of, load, outcome_of, train
+from tests.helpers import arguments, assert_same, at_step, folder_of, folders_of, load, outcome_of, read_json, train
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,15 @@ def test_one_that_cannot_begin_leaves_the_others_alone(breaking, alone, teacher,
     assert train("kd", "breaking", output=tmp_path, teacher=teacher) == 1
     assert capsys.readouterr().err.startswith("error: breaking, epoch 1, step 0: out of memory")
     assert_same(outcome_of(folder_of(tmp_path, "kd")), alone)
+
+
+def test_a_reason_that_is_no_text_is_written_all_the_same(tmp_path):
+    folder = RunFolder(tmp_path, "resnet8")
+    folder.write_failure("a run that has not begun")
+    assert not folder.failure.exists()
+    folder.write_config({})
+    folder.write_failure("no file caf\udce9.png")
+    assert read_json(folder.failure) == {"reason": "no file caf\\udce9.png"}
 
 
 def test_the_traceback_and_the_reason_go_when_the_run_goes_on(breaking, teacher, tmp_path):

@@ -94,7 +94,8 @@ def test_scripts_and_files_that_it_names_exist(page):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/commands.md"])
 def test_every_flag_that_it_shows_is_known(page):
-    lines = re.findall(r"^(?:python|torchrun) .*$", (ROOT / page).read_text(), re.MULTILINE)
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    lines = re.findall(r"^ *(?:python|torchrun) .*$", text, re.MULTILINE)
     assert len(lines) > 4
     known = {}
     for line in lines:
@@ -117,6 +118,15 @@ def test_tables_are_those_of_the_records(page, heading):
     printed = "".join(compared(*command.split()) for command in commands)
     for table in tables:
         assert table in printed
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_what_is_explained_is_there(page):
+    """And nothing is left to be filled in."""
+    text = (ROOT / page).read_text()
+    tables = "".join(re.findall(r"^\|.*\n", text, re.MULTILINE))
+    assert ("†" in text) == ("†" in tables)
+    assert not re.search(r"^[A-Z]+$", text, re.MULTILINE)
 
 
 def test_published_gains_are_those_of_the_table():

@@ -112,4 +112,7 @@ def test_keeps_the_records_of_finished_runs_and_no_weights(tmp_path):
         (unfinished / record).write_text("{}")
         assert run("keep_records.sh", str(tmp_path / "save"), str(tmp_path / "kept")).returncode == 0
         assert sorted(path.name for path in failed.iterdir()) == ["config.json", record]
+    (failed / "config.json").write_text("mine")
+    assert "left as it is" in run("keep_records.sh", str(tmp_path / "save"), str(tmp_path / "kept")).stdout
+    assert (failed / "config.json").read_text() == "mine"
     assert run("keep_records.sh", str(tmp_path / "nothing"), str(tmp_path / "kept")).returncode == 2

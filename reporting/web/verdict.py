@@ -49,16 +49,17 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
         gain = f"{signed(first.gain)} over the student alone" if pd.notna(first.gain) else "the best of all"
         return Verdict(where, f"{_listed(best.method)} {number(first.top1_mean)}", f"share the best mean: {gain}.")
     comparisons = []
+    methods_of_pair = max(len(methods), methods.methods.max())  # also those that are not shown
     if not alone.empty:
         difference = compare_rows(first, alone.iloc[0])
         what = "over the student alone" if first.gain >= 0 else "below the student alone"
         comparisons.append((f"{signed(first.gain)}, {what}" if first.gain < 0 else f"{signed(first.gain)} {what}",
-                            difference, len(methods)))  # fmt: skip
+                            difference, methods_of_pair))  # fmt: skip
     if not others.empty:
         rival = others.iloc[0]
         lead = signed(first.top1_mean - rival.top1_mean)
         difference = compare_rows(first, rival)
-        comparisons.append((f"{lead} over the next, {rival.method}", difference, len(others)))
+        comparisons.append((f"{lead} over the next, {rival.method}", difference, methods_of_pair - 1))
     winner = f"{first.method} {number(first.top1_mean)} ± {number(first.top1_std) or '–'} ({counted(first.n, 'trial')})"
     if not comparisons:
         return Verdict(where, winner, "the only figure, with nothing to compare it with.")
