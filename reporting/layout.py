@@ -109,8 +109,8 @@ def _heading(dataset: str, rows: pd.DataFrame) -> str:
 def _protocol_tables(heading: str, rows: pd.DataFrame, top: int | None) -> Iterator[Shown]:
     pairs = []
     for _, pair in rows.groupby(PAIR, sort=False):
-        shown, kept = _pair(heading, pair), _leading(pair, top)
-        yield _shortened(shown, kept, top)
+        kept = _leading(pair, top)
+        yield _shortened(_pair(heading, pair, kept), kept, top)
         pairs.append(pair.iloc[kept])
         if not set(pair.kd_test.dropna()) <= {TOO_FEW}:
             yield Shown(heading, f"{_title(pair)}: difference to {REFERENCE}", _test_cells(pair.iloc[kept]))
@@ -147,7 +147,8 @@ def _shortened(shown: Shown, kept: list[int], top: int | None) -> Shown:
     return replace(shown.only(kept), note=f"{note} {shown.note}".strip())
 
 
-def _pair(heading: str, pair: pd.DataFrame) -> Shown:
+def _pair(heading: str, pair: pd.DataFrame, kept: list[int]) -> Shown:
+    """The whole table, with what is to be said of the rows that are `kept`."""
     figure, (beside, column), _ = FIGURES[pair.selection.iloc[0]]
     against = f"vs {REFERENCE}"
     rows = [
@@ -167,7 +168,7 @@ def _pair(heading: str, pair: pd.DataFrame) -> Shown:
         marks[row, 1] = mark
         if mark == BEST:
             marks[row, 0] = mark
-    notes = [*_about_initial_stages(pair), *_about_references(pair)]
+    notes = [*_about_initial_stages(pair.iloc[kept]), *_about_references(pair)]
     if set(pair.kd_test.dropna()) == {TOO_FEW}:
         notes.append(f"The difference to {REFERENCE}: {TOO_FEW} for a test (it takes 2 trials of both).")
     cells = _without_empty(pd.DataFrame(rows))
