@@ -29,7 +29,8 @@ from tests.helpers import (
 )
 from tests.test_engine_records import events_of
 
-NOT_COMPARED = ("seconds_per_epoch", "images_per_second", "peak_memory_mib", "paths")  # they differ by nature
+# They differ by nature.
+NOT_COMPARED = ("seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib", "paths")
 KILLED = -signal.SIGKILL
 SEED = 7
 
