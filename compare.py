@@ -15,14 +15,16 @@ from reporting.literature import literature
 from reporting.output import check_out, signed, write
 from reporting.published import FOLDER as FIGURES
 from reporting.published import compare_with_published
-from reporting.query import Condition, group_runs, select_runs
+from reporting.query import Condition, group_runs, select_runs, unmet
 from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
 from reporting.runs import read_runs
 from reporting.selection import SELECTIONS, select_epochs
 from reporting.table import count_methods, tabulate
+from reporting.terminal import terminal
 from reporting.web import web
 
 DEFAULT_ROOT = "save"
+FILE_WIDTH = 100  # characters of a terminal's table in a file
 READING_FORMATS = ("terminal", "markdown", "latex")  # a page sorts and hides rows itself, programs want all
 
 
@@ -43,7 +45,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "options.std_modules=last; several --where must all hold",
     )
     parser.add_argument(
-        "--by", metavar="KEY", help="tables for each value of a field of the config; none and kd stand in all of them"
+        "--by",
+        metavar="KEY",
+        help="tables for each value of a field of the config; none and kd stand in all of them where they have no such "
+        "field or it is a method's own (weights.beta, options.NAME, kd_T)",
     )
     parser.add_argument(
         "--select",
@@ -93,11 +98,12 @@ def build_report(
         RequestError: there is no run at all, or a condition or group that no run knows.
     """
     conditions = [Condition.parse(argument) for argument in where]
+    asked = [*where, *filter(None, [by])] or select != "last"
     if [Path(root).resolve() for root in roots] == [FIGURES]:
-        return literature_report("published figures; none was measured here")
+        return literature_report("published figures; none was measured here", asked)
     alone, note = published and not roots, f"no runs of your own in {DEFAULT_ROOT} yet: published figures alone"
     if alone and not os.path.isdir(DEFAULT_ROOT):
-        return literature_report(note)
+        return literature_report(note, asked)
     roots = roots or [DEFAULT_ROOT]
     hint = "make one with `python train_student.py --distill std`"
     for root in roots:
@@ -106,24 +112,32 @@ def build_report(
             raise RequestError(f"{root} {what}, so there are no runs to compare; name a folder of runs or {hint}")
     runs, skipped = read_runs(roots)
     runs = count_methods(runs)
-    if alone and not runs:
-        return literature_report(note)
     if not runs and all(entry.state in ("foreign", "unreadable") for entry in skipped):
+        if alone:
+            return literature_report(note, asked)
         others = f" ({len(skipped)} folders are foreign or unreadable, e.g. {skipped[0]})" if skipped else ""
         raise RequestError(f"no runs below {', '.join(roots)}{others}; name a folder of runs or {hint}")
     chosen = select_runs(runs, conditions)
     left_out = [f"--where leaves out {len(runs) - len(chosen)} of {len(runs)} finished runs"] if conditions else []
+    left_out += unmet(runs, conditions)
     chosen, without_figure = select_epochs(group_runs(chosen, by), select)
     table, notes = tabulate(chosen)
     compared = None
     if published:
         compared, unknown = compare_with_published(table, chosen)
         notes += unknown
-    return Report(table, notes + left_out, skipped + list(dict.fromkeys(without_figure)), chosen, compared)
+    notes, skipped = (list(dict.fromkeys(lines)) for lines in (notes + left_out, skipped + without_figure))
+    return Report(table, notes, skipped, chosen, compared)
 
 
-def literature_report(note: str) -> Report:
-    """Published figures alone."""
+def literature_report(note: str, asked: object) -> Report:
+    """Published figures alone; `asked` says whether a choice among runs was asked for, which there is none of.
+
+    Raises:
+        RequestError: it was.
+    """
+    if asked:
+        raise RequestError(f"{note}, and --where, --by and --select choose among runs; leave them out")
     empty, _ = tabulate([])
     return Report(empty, [note], [], literature=literature())
 
@@ -152,18 +166,22 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out is not None and not arguments.overwrite:
         check_out(arguments.out, "choose another name or add --overwrite")
     report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
+    if report.literature is not None and arguments.top is not None:
+        raise RequestError("--top shortens tables of runs, and these are published figures alone; leave it out")
     report = replace(report, top=arguments.top)
     if name == "html":
         words = sys.argv[1:] if argv is None else argv
         command = shlex.join(["python", "compare.py", *words])
         text = web(report, out=arguments.out, analysis=arguments.analysis, command=command)
+    elif name == "terminal" and arguments.out is not None:
+        text = terminal(report, width=FILE_WIDTH, colour=False)
     else:
         text = FORMATS[name](report)
     if arguments.out is None:
         show(text)
     else:
         write(arguments.out, signed(text, name))
-        print(arguments.out)
+        show(f"{arguments.out}\n")
     if name in DATA_FORMATS and report.remarks():
         print(*report.remarks(), sep="\n", file=sys.stderr)
     return DONE

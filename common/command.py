@@ -26,7 +26,12 @@ class Parser(argparse.ArgumentParser):
         self.register("type", float, _number)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):
-        parsed, unknown = self.parse_known_args(args, namespace)
+        return self._complete(*self.parse_known_args(args, namespace))
+
+    def parse_intermixed_args(self, args: Sequence[str] | None = None, namespace=None):
+        return self._complete(*self.parse_known_intermixed_args(args, namespace))
+
+    def _complete(self, parsed: argparse.Namespace, unknown: Sequence[str]) -> argparse.Namespace:
         if unknown:
             self.error(self._say_of(unknown))
         return parsed

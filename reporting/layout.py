@@ -129,13 +129,13 @@ def _title(pair: pd.DataFrame) -> str:
 
 
 def _leading(pair: pd.DataFrame, top: int | None) -> list[int]:
-    """The positions of all rows but the methods that stand behind the `top` best ones; the reference always stays."""
+    """The positions of all rows but the methods behind the `top` best ones; the reference stays and is none of them."""
     if top is None:
         return list(range(len(pair)))
-    figures = pd.Series(as_printed(pair.top1_mean.where(pair.role == "method")), index=pair.index)
+    others = (pair.role == "method") & (pair.method != REFERENCE)
+    figures = pd.Series(as_printed(pair.top1_mean.where(others)), index=pair.index)
     place = figures.rank(method="min", ascending=False)
-    kept = (pair.role != "method") | (place <= min(top, len(pair))) | (pair.method == REFERENCE)
-    return np.flatnonzero(kept).tolist()
+    return np.flatnonzero(~others | (place <= min(top, len(pair)))).tolist()
 
 
 def _shortened(shown: Shown, kept: list[int], top: int | None) -> Shown:
@@ -190,11 +190,11 @@ def _about_references(pair: pd.DataFrame) -> Iterator[str]:
     if "method" not in means:
         return
     if "student" not in means:
-        yield "No gain and no gap: there is no run of the student alone (--distill none)."
-    elif "teacher" in means and means["teacher"] <= means["student"]:
+        yield "No gain and no gap: no run of the student alone is among these (--distill none)."
+    elif "teacher" in means and not np.subtract(*as_printed(means[["teacher", "student"]])) > 0:
         yield "No gap: the teacher is not above the student alone."
     if REFERENCE not in set(pair.method):
-        yield f"Nothing is tested against {REFERENCE}: there is no run of it (--distill {REFERENCE})."
+        yield f"Nothing is tested against {REFERENCE}: no run of it is among these (--distill {REFERENCE})."
 
 
 def _test_cells(pair: pd.DataFrame) -> pd.DataFrame:
@@ -204,8 +204,8 @@ def _test_cells(pair: pd.DataFrame) -> pd.DataFrame:
             "method": row.method,
             "difference": signed(row.gain_over_kd),
             f"{CONFIDENCE:.0%} interval": _interval(row.kd_low, row.kd_high),
-            "p (Welch)": _p_value(row.kd_p) if row.kd_test == TESTED else row.kd_test,
-            "p (Holm)": _p_value(row.kd_p_holm),
+            "p (Welch)": p_value(row.kd_p) if row.kd_test == TESTED else row.kd_test,
+            "p (Holm)": p_value(row.kd_p_holm),
             "bootstrap": _interval(row.kd_bootstrap_low, row.kd_bootstrap_high),
         }
         for row in pair[pair.kd_test.notna()].itertuples()
@@ -232,7 +232,9 @@ def _summary(heading: str, rows: pd.DataFrame, top: int | None) -> Shown:
             shown = signed if column == "ari" else number
             marks |= {(skip + row, len(cells.columns)): mark for row, mark in ranked(sign * averages[column]).items()}
             cells[name] = [""] * skip + [shown(value) for value in averages[column]]
-    kept = [row for row, name in enumerate(cells.method) if top is None or row < skip + top or name == REFERENCE]
+    others = averages.average_rank[averages.index != REFERENCE].reset_index(drop=True)
+    places = dict(zip(averages.index.drop(REFERENCE, errors="ignore"), _places(others), strict=True))
+    kept = [row for row, name in enumerate(cells.method) if top is None or row < skip or places.get(name, 0) < top]
     whole_table = Shown(heading, "all pairs", cells, marks, note=_about_averages(averages, len(columns)))
     return _shortened(whole_table, kept, top)
 
@@ -244,6 +246,11 @@ def _by_rank(methods: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     order = averages.assign(pairs=-figures.count(axis=1), mean=-figures.mean(axis=1))
     order = order.sort_values(["average_rank", "pairs", "mean"]).index
     return figures.loc[order], averages.loc[order]
+
+
+def _places(ranks: pd.Series) -> list[int]:
+    """How many rows stand before each, those of equal rank sharing the first one's place; NaN equals nothing."""
+    return [int(np.flatnonzero(ranks == rank)[0]) if rank == rank else row for row, rank in enumerate(ranks)]
 
 
 def _about_averages(averages: pd.DataFrame, pairs: int) -> str:
@@ -350,5 +357,9 @@ def _interval(low: float, high: float) -> str:
     return "" if np.isnan(low) else f"{signed(low)} … {signed(high)}"
 
 
-def _p_value(p: float) -> str:
-    return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def p_value(p: float) -> str:
+    """Three decimals, which never round a significant p up to ALPHA; nothing for NaN."""
+    if np.isnan(p) or p < 0.001:
+        return "" if np.isnan(p) else "< 0.001"
+    text = f"{p:.3f}"
+    return f"< {text}" if p < ALPHA <= float(text) else text

@@ -40,8 +40,8 @@ TEACHER_TOLERANCE = 0.05  # points; one checkpoint measures alike everywhere to 
 @cache
 def published_figures(dataset: str) -> pd.DataFrame:
     """All figures that results/published holds for a data set (see its README); empty where there is no file."""
-    path = FOLDER / f"{dataset}.csv"
-    if not path.is_file():
+    path = {file.stem: file for file in FOLDER.glob("*.csv")}.get(dataset)
+    if path is None:
         return pd.DataFrame(columns=["teacher", "student", "distill"])
     table = pd.read_csv(path, keep_default_na=False, dtype=str)
     return table.assign(**{name: pd.to_numeric(table[name]) for name in ("top1", "std", "epochs")})
@@ -169,7 +169,8 @@ def _unequal_settings(run: Run, distill: str) -> list[str]:
     pair = None if tuned else published_for(run.method, (teacher.model for teacher in run.teachers), run.model)
     if pair is not None:
         theirs = pair.options | pair.weights
-        ours = {**run.config.get("options", {}), **run.config.get("weights", {})}
+        parts = [run.config.get(name) for name in ("options", "weights")]
+        ours = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
         equal = all(ours.get(name) == value for name, value in theirs.items())
         return [] if equal and changed <= set(theirs) else ["settings"]
     if tuned or any(each.method in words for each in published_pairs()):

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,19 @@ ALIASES = {
     "learning_rate": "recipe.learning_rate",
     "device": "environment.device",
 }
-# Rows that others are compared with: they stand in every group whose field they do not have.
+# Labels of rows that others are compared with: they stand in every group whose field they do not have, or whose field
+# is one that methods are varied by.
 REFERENCES = ("none", "kd")
+OF_METHODS = (
+    "method",
+    "label",
+    "weights",
+    "options",
+    "kd_T",
+    "logit_standardization",
+    "teacher_weighting",
+    "retrospection",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,10 @@ class Condition:
     def holds(self, config: dict) -> bool:
         wanted = {self.text, *self.text.split(",")}
         return any(_same(value, text) for value in values_at(config, self.key) for text in wanted)
+
+    def of_teachers(self) -> bool:
+        """Whether it is one that a student alone cannot meet."""
+        return ALIASES.get(self.key, self.key).split(".")[0] == "teachers"
 
 
 def values_at(config: dict, key: str) -> list[Any]:
@@ -80,6 +96,7 @@ def select_runs(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[Ru
                 f"--where {condition.key}={condition.text}: no run has this value; there is {', '.join(near)}"
             )
     chosen = [run for run in runs if all(condition.holds(run.config) for condition in conditions)]
+    chosen += _students_alone(runs, chosen, [each for each in conditions if not each.of_teachers()])
     if not chosen:
         raise RequestError(
             f"no run meets all of {', '.join(f'{c.key}={c.text}' for c in conditions)}; leave out one of them"
@@ -87,8 +104,37 @@ def select_runs(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[Ru
     return chosen
 
 
+def unmet(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[str]:
+    """A note on each of several values in a condition that no run has: it may be misspelt."""
+    notes = []
+    for condition in conditions:
+        values = [value for run in runs for value in values_at(run.config, condition.key)]
+        if any(_same(value, condition.text) for value in values):
+            continue  # a list, typed as one text
+        lacking = [text for text in condition.text.split(",") if not any(_same(value, text) for value in values)]
+        notes += [f"--where {condition.key}={condition.text}: no run has the value {text}" for text in lacking]
+    return notes
+
+
+def _students_alone(runs: Sequence[Run], chosen: Sequence[Run], conditions: Sequence[Condition]) -> list[Run]:
+    """Of the students in `chosen`, the runs without a teacher that only conditions on teachers left out."""
+    there = {id(run) for run in chosen}
+    students = set(map(_place, chosen))
+    return [
+        run
+        for run in runs
+        if run.label == REFERENCES[0]
+        and id(run) not in there
+        and _place(run) in students
+        and all(condition.holds(run.config) for condition in conditions)
+    ]
+
+
 def group_runs(runs: Sequence[Run], key: str | None) -> list[Run]:
-    """The runs with `group` set to the value of a field; a reference without the field is once in every group.
+    """The runs with `group` set to the value of a field.
+
+    A reference stands once in every group where it has no such field, and where the field is one of OF_METHODS: a sweep
+    over the weight of a method is compared with the one kd that there is.
 
     Raises:
         RequestError: no run has such a field.
@@ -96,17 +142,25 @@ def group_runs(runs: Sequence[Run], key: str | None) -> list[Run]:
     if key is None:
         return list(runs)
     check_key(runs, key, "--by")
-    names = [_name(run, key) for run in runs]
-    groups = sorted({(name, run.apart) for run, name in zip(runs, names, strict=True) if name is not None})
+    of_methods = ALIASES.get(key, key).split(".")[0] in OF_METHODS
+    names = [_name(run, key) or f"no {key}" for run in runs]
+    beside = [
+        run.label in REFERENCES and (of_methods or name == f"no {key}") for run, name in zip(runs, names, strict=True)
+    ]
+    groups = defaultdict(set)
+    for run, name, each in zip(runs, names, beside, strict=True):
+        if not each:
+            groups[_place(run)].add(name)
     found = []
-    for run, name in zip(runs, names, strict=True):
-        if name is not None:
-            found.append(dataclasses.replace(run, group=name))
-        elif run.method in REFERENCES:
-            found += [dataclasses.replace(run, group=group) for group, apart in groups if apart == run.apart]
-        else:
-            found.append(dataclasses.replace(run, group=f"no {key}"))
+    for run, name, each in zip(runs, names, beside, strict=True):
+        shared = sorted(groups[_place(run)]) if each else []
+        found += [dataclasses.replace(run, group=group) for group in shared or [name]]
     return found
+
+
+def _place(run: Run) -> tuple:
+    """What runs that are compared with each other have in common, but for the teacher."""
+    return run.dataset, run.num_classes, run.image_size, run.apart, run.protocol_id, run.model
 
 
 def check_key(runs: Sequence[Run], key: str, flag: str) -> None:

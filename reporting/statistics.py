@@ -98,8 +98,11 @@ def as_printed(figures: np.ndarray | pd.Series) -> np.ndarray:
 
 
 def gap_recovered(method: float, student: float, teacher: float) -> float:
-    """100 · (method − student) / (teacher − student), in per cent; NaN where the teacher is not the better one."""
-    return 100 * (method - student) / (teacher - student) if teacher > student else np.nan
+    """100 · (method − student) / (teacher − student), in per cent; NaN where the teacher is not the better one.
+
+    Figures that print alike are equal: a gap of rounding alone would make any share of it.
+    """
+    return 100 * (method - student) / (teacher - student) if as_printed(teacher) > as_printed(student) else np.nan
 
 
 def average_ranks(figures: np.ndarray) -> np.ndarray:
@@ -118,9 +121,9 @@ def average_relative_improvement(
 
     ARI = 100/M · Σ_i (method_i − reference_i) / (reference_i − student_i)
 
-    NaN where the reference gains nothing over the student on some pair, for the quotient says nothing there.
+    NaN where the reference gains nothing, as printed, over the student on some pair: the quotient says nothing there.
     """
     method, reference, student = (np.asarray(values, dtype=float) for values in (method, reference, student))
-    if not len(method) or not (reference > student).all():
+    if not len(method) or not (as_printed(reference) > as_printed(student)).all():
         return np.nan
     return float(100 * np.mean((method - reference) / (reference - student)))

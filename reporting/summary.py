@@ -5,6 +5,8 @@ import pandas as pd
 
 from reporting.statistics import average_ranks, average_relative_improvement
 
+MOST = 10_000  # sets of pairs that are tried
+
 
 def add_averages(table: pd.DataFrame, group: list[str], reference: str) -> pd.DataFrame:
     """With the columns `common_pairs`, `average_rank` and `ari` for the methods of groups that have several pairs.
@@ -38,13 +40,30 @@ def add_averages(table: pd.DataFrame, group: list[str], reference: str) -> pd.Da
 def without_holes(figures: pd.DataFrame) -> pd.DataFrame:
     """The largest part of methods × pairs in which every method has every pair; empty without 2 of each.
 
-    The pairs are those of one of the methods, or those that all have: a single odd row costs the others nothing.
+    Of parts of one size that with more methods. A single odd row costs the others nothing.
     """
-    has = figures.notna()
-    candidates = [has.all(axis=0).to_numpy(), *has.drop_duplicates().to_numpy()]
-    parts = [figures.loc[has.loc[:, pairs].all(axis=1), pairs] for pairs in candidates]
-    parts = [part for part in parts if min(part.shape) >= 2]
-    return max(parts, key=lambda part: (part.size, len(part)), default=figures.iloc[:0, :0])
+    has = figures.notna().to_numpy()
+    best, size = tuple(np.zeros(length, dtype=bool) for length in has.shape), (0, 0)
+    for pairs in _intersections(has):
+        methods = has[:, pairs].all(axis=1)
+        shape = methods.sum(), pairs.sum()
+        if min(shape) >= 2 and (shape[0] * shape[1], shape[0]) > size:
+            best, size = (methods, pairs), (shape[0] * shape[1], shape[0])
+    return figures.loc[best]
+
+
+def _intersections(rows: np.ndarray) -> list[np.ndarray]:
+    """Every set that is the intersection of some rows: what a part without holes has in common is one of them.
+
+    Args:
+        rows: methods × pairs, true where the method has the pair. Of very many sets (MOST) some are left out.
+    """
+    found = {}
+    for row in rows:
+        for new in (row, *(row & other for other in list(found.values()))):
+            if len(found) < MOST:
+                found.setdefault(new.tobytes(), new)
+    return list(found.values())
 
 
 def across_pairs(rows: pd.DataFrame) -> pd.DataFrame:

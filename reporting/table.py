@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from reporting.files import printable
 from reporting.runs import Run
 from reporting.statistics import SHARED_SEEDS, Difference, compare_means, gap_recovered, holm
 from reporting.summary import add_averages
@@ -233,7 +234,7 @@ def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
         values=("top1", list),
         top1_mean=("top1", "mean"),
         top1_std=("top1", "std"),
-        top5_mean=("top5", "mean"),
+        top5_mean=("top5", lambda figures: figures.mean(skipna=False)),  # of all trials, as top-1, or not at all
         last_mean=("last", "mean"),
         last_std=("last", "std"),
         best_mean=("best", "mean"),
@@ -253,16 +254,20 @@ def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _teachers(runs: list[Run]) -> pd.DataFrame:
     """A row per pair over the distinct checkpoints that taught it, however many runs each one taught."""
-    checkpoints = defaultdict(dict)
+    checkpoints, ensembles = defaultdict(dict), set()
     for run in runs:
+        pair = (*_group(run), run.teacher, run.model)
         for teacher in run.teachers:
-            checkpoints[(*_group(run), run.teacher, run.model)].setdefault(teacher.sha256, teacher)
+            checkpoints[pair].setdefault(teacher.sha256, teacher)
+        if len(run.teachers) > 1:
+            ensembles.add(pair)
     rows = []
     for pair, by_hash in checkpoints.items():
         teachers = [by_hash[key] for key in sorted(by_hash)]
         top1 = pd.Series([teacher.top1 for teacher in teachers], dtype=float)
         top5 = pd.Series([teacher.top5 for teacher in teachers], dtype=float)
-        mean, std = top1.mean(), top1.std()
+        # Teachers that taught together are no sample of anything.
+        mean, std = top1.mean(), np.nan if pair in ensembles else top1.std()
         figures = {"top1_mean": mean, "top1_std": std, "last_mean": mean, "last_std": std, "top5_mean": top5.mean()}
         row = {**dict(zip(PAIR, pair, strict=True)), "role": "teacher", "method": "teacher", "n": len(top1)}
         rows.append({**row, **figures, "hardware": "", "trials": [], "seeds": [], "values": top1.tolist(), "paths": []})
@@ -308,14 +313,20 @@ def _unequal_data(runs: list[Run]) -> list[str]:
     seen = defaultdict(lambda: defaultdict(list))
     for run in runs:
         if run.data:
-            seen[run.dataset][run.data].append(run)
+            seen[run.dataset, run.image_size][run.data].append(run)
+    silent = {(run.dataset, run.image_size) for run in runs if not run.data}
     return sorted(
-        f"{dataset}: the data differs between runs, so they stand in tables of their own: "
-        + "; ".join(f"{data:.8}… in {_paths(of_data)}" for data, of_data in sorted(found.items()))
-        + ("; runs that do not say stand with the most" if any(not run.data for run in runs) else "")
-        for dataset, found in seen.items()
+        f"{place[0]}: the data differs between runs, so they stand in tables of their own: "
+        + "; ".join(f"{data:.8}… in {_some_paths(of_data)}" for data, of_data in sorted(found.items()))
+        + ("; runs that do not say stand with the most" if place in silent else "")
+        for place, found in seen.items()
         if len(found) > 1
     )
+
+
+def _some_paths(runs: list[Run]) -> str:
+    rest = len(runs) - 3
+    return _paths(runs[:3]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _unequal_hardware(runs: list[Run]) -> list[str]:
@@ -336,11 +347,12 @@ def _alike_protocols(runs: list[Run]) -> list[str]:
     """What tells protocols apart that have one name on the page: the fields of the recipe that differ."""
     named = defaultdict(dict)
     for run in runs:
-        recipe = run.config.get("recipe", {})
+        recipe = {printable(name): value for name, value in run.config.get("recipe", {}).items() if name != "summary"}
         named[run.dataset, run.num_classes, run.image_size, run.protocol].setdefault(run.protocol_id, recipe)
     notes = []
     for (dataset, *_, protocol), recipes in named.items():
-        values = pd.json_normalize([recipes[key] for key in sorted(recipes)]).astype(str)
+        values = pd.json_normalize([recipes[key] for key in sorted(recipes)])
+        values = values.map(lambda value: printable(str(value)))
         differ = [f"{name} {', '.join(values[name])}" for name in values if values[name].nunique() > 1]
         if len(recipes) > 1:
             ids = ", ".join(sorted(recipes))

@@ -9,15 +9,16 @@ from reporting.layout import BEST, SECOND, Shown
 from reporting.report import Report
 from reporting.width import GAP, fit, split, stacked
 
-TEXTS = ("method", "model", "trained by", "protocol", "differs")  # columns of words, which begin at the left
+# Columns of words, which begin at the left.
+TEXTS = ("method", "model", "trained by", "protocol", "differs", "epoch", "terms")
 STYLES = {BEST: "bold", SECOND: "underline"}
 
 
-def terminal(report: Report, width: int | None = None) -> str:
+def terminal(report: Report, width: int | None = None, colour: bool | None = None) -> str:
     """The tables at most `width` characters wide (None: as the terminal is).
 
     Where a table is wider, columns that matter less are left out and named below; what is still too wide is broken
-    into several tables with the same rows. Colours come with a terminal only.
+    into several tables with the same rows. Colours (None: on a terminal only) are its escape codes.
 
     Raises:
         RequestError: the package rich is not installed.
@@ -29,7 +30,8 @@ def terminal(report: Report, width: int | None = None) -> str:
         raise RequestError("rich is not installed; `pip install -r requirements.txt`, or --format markdown") from None
     width = width or shutil.get_terminal_size((100, 24)).columns
     out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=sys.stdout.isatty() or None, highlight=False)
+    colour = sys.stdout.isatty() if colour is None else colour
+    console = Console(file=out, width=width, force_terminal=colour, highlight=False)
     for shown, new in report.tables():
         if new:
             console.print(Text(shown.heading, style="bold cyan"))
@@ -45,7 +47,7 @@ def terminal(report: Report, width: int | None = None) -> str:
         console.print()
     console.print(Text(report.legend(), style="dim"))
     for remark in report.remarks():
-        console.print(Text(remark, style="yellow"))
+        console.print(Text(remark, style="yellow"), soft_wrap=True)  # paths stay whole
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
 
 

@@ -78,7 +78,8 @@ def latex(report: Report) -> str:
 
 def tex(text: str) -> str:
     """`text` as LaTeX in ASCII; a letter that a plain document cannot set becomes its code point, such as U+65B9."""
-    return re.sub(r"(?<!\S)-(?=\d)", "$-$", "".join(map(_letter, text)))
+    words = re.split(r"(?<=-)(?=-)", text)  # the two hyphens of a flag would be set as a dash
+    return re.sub(r"(?<!\S)-(?=\d)", "$-$", "{}".join("".join(map(_letter, word)) for word in words))
 
 
 def _table(shown: Shown) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from common.words import counted
-from reporting.layout import ALPHA, number, signed
+from reporting.layout import ALPHA, number, p_value, signed
 from reporting.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, as_printed
 from reporting.table import GROUP, PAIR, compare_rows
 
@@ -45,16 +45,15 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
     best, others = methods[shown == shown.max()], methods[shown < shown.max()]
     first = best.iloc[0]
     where = f"{_place(first)}, {f'{first.teacher} → ' if first.teacher else ''}{first.student}"
+    below = bool(as_printed(first.gain) < 0)
+    over = ", below the student alone" if below else " over the student alone"
     if len(best) > 1:
-        gain = f"{signed(first.gain)} over the student alone" if pd.notna(first.gain) else "the best of all"
+        gain = signed(first.gain) + over if pd.notna(first.gain) else "the best of all"
         return Verdict(where, f"{_listed(best.method)} {number(first.top1_mean)}", f"share the best mean: {gain}.")
     comparisons = []
     methods_of_pair = max(len(methods), methods.methods.max())  # also those that are not shown
     if not alone.empty:
-        difference = compare_rows(first, alone.iloc[0])
-        what = "over the student alone" if first.gain >= 0 else "below the student alone"
-        comparisons.append((f"{signed(first.gain)}, {what}" if first.gain < 0 else f"{signed(first.gain)} {what}",
-                            difference, methods_of_pair))  # fmt: skip
+        comparisons.append((signed(first.gain) + over, compare_rows(first, alone.iloc[0]), methods_of_pair))
     if not others.empty:
         rival = others.iloc[0]
         lead = signed(first.top1_mean - rival.top1_mean)
@@ -64,7 +63,7 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
     if not comparisons:
         return Verdict(where, winner, "the only figure, with nothing to compare it with.")
     tested = any(difference.verdict == TESTED for _, difference, _ in comparisons)
-    if first.gain < 0:
+    if below:
         winner = f"No method is above the student alone; the best is {winner}"
     return Verdict(where, winner, _joined(comparisons), tested)
 
@@ -83,7 +82,8 @@ def how_sure(difference: Difference, times: int) -> str:
     if difference.verdict != TESTED:
         return f"{difference.verdict} between trials, so no test"
     p = min(1.0, times * difference.p)
-    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    shown = p_value(p)
+    shown = f"p {shown}" if shown.startswith("<") else f"p = {shown}"
     sure = "significant" if p < ALPHA else "not significant"
     return f"{sure}, {shown}, interval {signed(difference.low)} … {signed(difference.high)}"
 
