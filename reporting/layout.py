@@ -232,9 +232,10 @@ def _summary(heading: str, rows: pd.DataFrame, top: int | None) -> Shown:
             shown = signed if column == "ari" else number
             marks |= {(skip + row, len(cells.columns)): mark for row, mark in ranked(sign * averages[column]).items()}
             cells[name] = [""] * skip + [shown(value) for value in averages[column]]
-    others = averages.average_rank[averages.index != REFERENCE].reset_index(drop=True)
-    places = dict(zip(averages.index.drop(REFERENCE, errors="ignore"), _places(others), strict=True))
-    kept = [row for row, name in enumerate(cells.method) if top is None or row < skip or places.get(name, 0) < top]
+    others = averages.average_rank.drop(REFERENCE, errors="ignore")
+    # Methods without a rank come last, each in a place of its own.
+    place = others.rank(method="min").fillna(pd.Series(range(1, len(others) + 1), others.index, dtype=float))
+    kept = [row for row, name in enumerate(cells.method) if top is None or row < skip or place.get(name, 0) <= top]
     whole_table = Shown(heading, "all pairs", cells, marks, note=_about_averages(averages, len(columns)))
     return _shortened(whole_table, kept, top)
 
@@ -246,11 +247,6 @@ def _by_rank(methods: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     order = averages.assign(pairs=-figures.count(axis=1), mean=-figures.mean(axis=1))
     order = order.sort_values(["average_rank", "pairs", "mean"]).index
     return figures.loc[order], averages.loc[order]
-
-
-def _places(ranks: pd.Series) -> list[int]:
-    """How many rows stand before each, those of equal rank sharing the first one's place; NaN equals nothing."""
-    return [int(np.flatnonzero(ranks == rank)[0]) if rank == rank else row for row, rank in enumerate(ranks)]
 
 
 def _about_averages(averages: pd.DataFrame, pairs: int) -> str:

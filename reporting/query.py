@@ -61,13 +61,18 @@ class Condition:
 
     def of_teachers(self) -> bool:
         """Whether it is one that a student alone cannot meet."""
-        return ALIASES.get(self.key, self.key).split(".")[0] == "teachers"
+        return path_of(self.key)[0] == "teachers"
+
+
+def path_of(key: str) -> list[str]:
+    """The names on the way to a field, from a dotted path or an alias of one."""
+    return ALIASES.get(key, key).split(".")
 
 
 def values_at(config: dict, key: str) -> list[Any]:
     """What a dotted path leads to: nothing, one value, or one for each entry of the lists on its way."""
     found = [config]
-    for name in ALIASES.get(key, key).split("."):
+    for name in path_of(key):
         found = [item for value in found for item in (value if isinstance(value, list) else [value])]
         found = [value[name] for value in found if isinstance(value, dict) and name in value]
     return found
@@ -142,7 +147,7 @@ def group_runs(runs: Sequence[Run], key: str | None) -> list[Run]:
     if key is None:
         return list(runs)
     check_key(runs, key, "--by")
-    of_methods = ALIASES.get(key, key).split(".")[0] in OF_METHODS
+    of_methods = path_of(key)[0] in OF_METHODS
     names = [_name(run, key) or f"no {key}" for run in runs]
     beside = [
         run.label in REFERENCES and (of_methods or name == f"no {key}") for run, name in zip(runs, names, strict=True)
