@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError, RunError
+from reporting.code import apart_by_code
 from reporting.literature import literature
 from reporting.output import check_out, signed, write
 from reporting.published import FOLDER as FIGURES
@@ -111,7 +112,7 @@ def build_report(
             what = "is not a folder" if os.path.lexists(root) else "does not exist"
             raise RequestError(f"{root} {what}, so there are no runs to compare; name a folder of runs or {hint}")
     runs, skipped = read_runs(roots)
-    runs = count_methods(runs)
+    runs = count_methods(apart_by_code(runs))
     if not runs and all(entry.state in ("foreign", "unreadable") for entry in skipped):
         if alone:
             return literature_report(note, asked)

@@ -27,7 +27,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": _has_changes(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
 
@@ -38,6 +38,12 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _has_changes() -> bool:
+    """Whether the code is another than the commit's: changed files, and new ones that a run may have read."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return bool(changed or _git("ls-files", "--others", "--exclude-standard", "--", "*.py", "presets/*.toml"))
 
 
 def _git(*arguments: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 from common.errors import RequestError
 from common.files import write_json, write_text
 from common.lock import LOCK, sole_user_of
+from engine.sources import Sources
 from engine.weights import save_weights, write_torch
 from models import Network
 from models.registry import file_name_of
@@ -108,11 +109,22 @@ class RunFolder:
 
     def data_digest(self) -> str | None:
         """What identifies the data that the run was started on; None where its config.json does not say."""
+        found = self._recorded("data_sha256")
+        return found if isinstance(found, str) else None
+
+    def sources(self) -> list[Sources]:
+        """The code that has trained the run, the last one last (see `engine.sources`); empty where nothing is said."""
+        found = [self._recorded("sources")]
+        if isinstance(earlier := self._recorded("earlier_sources"), list):
+            found = earlier + found
+        return [sources for sources in found if isinstance(sources, dict)]
+
+    def _recorded(self, name: str) -> Any:
+        """A field of config.json; None where there is none."""
         try:
-            found = json.loads(self.config.read_text()).get("data_sha256")
+            return json.loads(self.config.read_text()).get(name)
         except (OSError, ValueError, AttributeError):
             return None
-        return found if isinstance(found, str) else None
 
     def checkpoints(self) -> tuple[Path, Path]:
         """The last checkpoint and the one before it."""

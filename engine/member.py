@@ -28,6 +28,7 @@ from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
 from engine.retrospection import Retrospection
 from engine.saved import SavedState, read_saved_state
+from engine.sources import sources_of
 from engine.stopwatch import Span, moment
 from engine.weights import Backbone, load_backbone
 from models import Features, Network, create_model
@@ -45,8 +46,8 @@ def student_pass(student: Network, method: Method) -> Callable[[Tensor], Feature
 class Member:
     """One run of a group.
 
-    `position` is the (epoch, step) that comes next. All state is in the checkpoint, all random numbers
-    are functions of (seed, purpose, epoch, step), so a resumed run continues bit for bit.
+    `position` is the (epoch, step) that comes next, `sources` the code that makes it. All state is in the checkpoint,
+    all random numbers are functions of (seed, purpose, epoch, step), so a resumed run continues bit for bit.
 
     Args:
         backbone: the weights that `plan.backbone` names.
@@ -66,6 +67,8 @@ class Member:
         writes: bool = True,
     ):
         self.plan = plan
+        # Read now, while the files are what was imported: a group's turn may come hours later.
+        self.sources = sources_of(plan.method, plan.model)
         with isolated_seed(derive_seed(plan.seed, "student")):
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
         if backbone is not None:

@@ -21,6 +21,7 @@ from engine.parallel import World, joined_world
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
 from engine.recipes import Recipe
+from engine.sources import changed_files
 from engine.survey import survey_group
 from engine.train import CHECKPOINT_SECONDS, StopRequest, stop_requests, train_group
 from engine.weights import Backbone, load_network
@@ -108,7 +109,9 @@ def run_plans(
                 begun = []
                 for member in group:
                     known = measured if member.plan.teachers else []
-                    begin = partial(_begin, member, stream, data_digest, known, environment, compute, overwrite)
+                    begin = partial(
+                        _begin, member, stream, data_digest, known, environment, compute, overwrite, progress
+                    )
                     if attempted(member, begin, outcome, world, progress, lethal=(RequestError, RunError)):
                         begun.append(member)
                         progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
@@ -187,6 +190,8 @@ def _open(
                 member.folder.discard_leftovers()
                 where = f"{member.plan.label} in {member.folder.path}"
                 progress.line(f"already finished: {where} (--overwrite starts anew)")
+                if changed := _changed_since(member):
+                    progress.warning(f"{changed}; its result is of the former code, --overwrite repeats it")
                 finished.append(member)
                 continue
             for problem in [] if overwrite else member.read_saved():
@@ -203,14 +208,29 @@ def _begin(
     environment: dict[str, Any],
     compute: Compute,
     overwrite: bool,
+    progress: Progress,
 ) -> None:
     """Bring a member onto the device, to where its checkpoint has it, and write what it is."""
     if overwrite:
         member.folder.clear()  # not before all else is known to be right
     forget_failure(member)
     member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
-    config = member.plan.config(measured, environment)
-    member.folder.write_config(config | {"data_sha256": data_digest})
+    earlier = []
+    if member.resumed:
+        earlier = member.folder.sources()
+        if changed := _changed_since(member):
+            progress.warning(f"{changed}; it goes on with the new code, and tables tell it from runs of one code")
+        else:
+            earlier = earlier[:-1]
+    made_by = {"data_sha256": data_digest, "sources": member.sources, "earlier_sources": earlier}
+    member.folder.write_config(member.plan.config(measured, environment) | made_by)
+
+
+def _changed_since(member: Member) -> str:
+    """What of its code has changed since the run was begun, in words; "" for nothing, or where nobody can say."""
+    made_by = member.folder.sources()
+    files = changed_files(made_by[-1], member.sources) if made_by else []
+    return f"{member.plan.label}: {', '.join(files)} changed since {member.folder.path} was made" if files else ""
 
 
 def _groups(members: Sequence[Member], size: int | None) -> list[list[Member]]:

@@ -74,6 +74,8 @@ class Run:
         group: what `--by` puts the run under, such as "recipe.epochs = 240"; "" without it.
         apart: what tells the data that it saw from that of other runs under the same name, such as "data 1a2b3c4d"; ""
             where all saw the same.
+        former_code: which code made it, where it was other code than that of the last run of this label to finish, and
+            the label says so (see `code.apart_by_code`).
         methods: how many methods its pair has among all runs; 0 where nobody has counted (`table.count_methods`).
         selection: which epoch's test accuracy is the figure: "last", "best" (on the test set) or "validation".
         figure: (top-1, top-5) of that epoch; None for those of the last epoch.
@@ -114,6 +116,7 @@ class Run:
     folder: Path = field(default=Path(), compare=False)
     group: str = ""
     apart: str = ""
+    former_code: str = ""
     methods: int = 0
     selection: str = "last"
     figure: tuple[float, float | None] | None = None

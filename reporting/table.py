@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from reporting.code import notes_on_code
 from reporting.files import printable
 from reporting.runs import Run
 from reporting.statistics import SHARED_SEEDS, Difference, compare_means, gap_recovered, holm
@@ -83,7 +84,7 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     table = table.sort_values(
         [*keys, "top1_mean", "method"], ascending=[True] * len(keys) + [False, True], key=_by_number
     )
-    notes += _alike_protocols(counted)
+    notes += _alike_protocols(counted) + notes_on_code(counted, _name)
     notes += _unequal_teachers(counted) + _unequal_data(counted) + _unequal_hardware(counted)
     notes += [f"{run.path}: counted by its result alone, for {run.doubt}" for run in counted if run.doubt]
     return table[COLUMNS].reset_index(drop=True), list(dict.fromkeys(notes))

@@ -22,6 +22,7 @@ from common.files import make_folder, write_json
 from dataset import DATASETS, DatasetEntry, load_arrays
 from engine import cli
 from engine.compute import Compute, resolve_compute
+from reporting.code import apart_by_code
 from reporting.runs import read_runs
 
 SHOWN = {"top1": "top-1", "agreement": "agreement", "kl_nats": "KL (nats)"}
@@ -84,7 +85,7 @@ def find_curves(roots: list[Path], band: str) -> list[CurvePicture]:
         if not root.is_dir():
             raise RequestError(f"--runs {root} is no folder; name one that holds runs, such as save")
     runs, skipped = read_runs(roots)
-    found, notes = curve_pictures(runs, band)
+    found, notes = curve_pictures(apart_by_code(runs), band)
     for remark in [*map(str, skipped), *notes]:
         print(remark, file=sys.stderr)
     if not found:
