@@ -13,7 +13,7 @@ from common.command import DONE, guard, make_parser
 from common.errors import RequestError, RunError
 from reporting.code import apart_by_code
 from reporting.literature import literature
-from reporting.output import check_out, signed, write
+from reporting.output import check_folder_of, check_out, signed, write
 from reporting.published import FOLDER as FIGURES
 from reporting.published import compare_with_published
 from reporting.query import Condition, group_runs, select_runs, unmet
@@ -75,7 +75,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def chosen_format(name: str | None, out: Path | None) -> str:
     """The format that was asked for, in words or by the file's suffix, or what suits who reads."""
     if name or out is None:
-        return name or ("terminal" if sys.stdout.isatty() else "markdown")
+        return name or ("terminal" if sys.stdout is not None and sys.stdout.isatty() else "markdown")
     if out.suffix.lower() not in SUFFIXES:
         raise RequestError(
             f"--out {out}: no format goes with this name; end it in {' '.join(SUFFIXES)} or add --format"
@@ -145,6 +145,8 @@ def literature_report(note: str, asked: object) -> Report:
 
 def show(text: str) -> None:
     """Print UTF-8 wherever it goes; a reader that stops early (`| head`) is no error."""
+    if sys.stdout is None:  # closed by whoever started this
+        raise RunError("there is no standard output; name a file with --out")
     try:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         print(text, end="", flush=True)
@@ -164,8 +166,10 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.top is not None and (arguments.top < 1 or arguments.published or name not in READING_FORMATS):
         formats = ", ".join(READING_FORMATS)
         raise RequestError(f"--top takes a number from 1 on, and shortens our own tables in {formats} only")
-    if arguments.out is not None and not arguments.overwrite:
-        check_out(arguments.out, "choose another name or add --overwrite")
+    if arguments.out is not None:
+        check_folder_of(arguments.out)
+        if not arguments.overwrite:
+            check_out(arguments.out, "choose another name or add --overwrite")
     report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
     if report.literature is not None and arguments.top is not None:
         raise RequestError("--top shortens tables of runs, and these are published figures alone; leave it out")

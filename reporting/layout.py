@@ -68,12 +68,15 @@ def legend(table: pd.DataFrame) -> str:
         parts.append("Gain is over the student alone, in points.")
     if table.gap_recovered.notna().any():
         parts.append("Gap is the share of the way from the student alone to the teacher that is covered.")
+    if (table[["gain_test", "kd_test"]] == TESTED).any(axis=None):
+        parts.append(
+            f"† marks a difference to the student alone or to {REFERENCE} with p < {ALPHA} by Welch's t-test after "
+            "Holm's correction over all methods of the pair, tested and shown or not; it takes 2 trials on both sides."
+        )
     if (table.kd_test == TESTED).any():
         parts.append(
-            f"† marks a difference to {REFERENCE} with p < {ALPHA} by Welch's t-test after Holm's correction over all "
-            f"methods of the pair, tested and shown or not; it takes 2 trials on both sides. The {CONFIDENCE:.0%} "
-            f"interval is Welch's, of one difference by itself; the bootstrap's takes {BOOTSTRAP_TRIALS} trials on "
-            "both sides."
+            f"The {CONFIDENCE:.0%} interval is Welch's, of one difference by itself; the bootstrap's takes "
+            f"{BOOTSTRAP_TRIALS} trials on both sides."
         )
     parts.append("Bold marks the best mean, italics or underlining the second best.")
     if table.peak_memory_mib.notna().any():
@@ -157,7 +160,7 @@ def _pair(heading: str, pair: pd.DataFrame, kept: list[int]) -> Shown:
             figure: _spread(row.top1_mean, row.top1_std, row.n),
             beside: number(getattr(row, column)) if row.role != "teacher" else "",
             "top-5": number(row.top5_mean),
-            "gain": signed(row.gain),
+            "gain": signed(row.gain) + (SIGNIFICANT if row.gain_p_holm < ALPHA else ""),
             against: signed(row.gain_over_kd) + (SIGNIFICANT if row.kd_p_holm < ALPHA else ""),
             "gap %": number(row.gap_recovered, 1),
         }

@@ -25,6 +25,12 @@ def check_out(out: Path, mend: str = "choose another name") -> None:
         raise RequestError(f"--out {out} exists and is no report of this command; {mend}")
 
 
+def check_folder_of(out: Path) -> None:
+    """Raises RequestError where `out` lies in no folder."""
+    if not out.resolve().parent.is_dir():
+        raise RequestError(f"--out {out}: the folder {out.parent} does not exist; make it, or choose another name")
+
+
 def is_report(path: Path) -> bool:
     """Whether the file is one that an earlier call may have written, or empty."""
     try:
@@ -69,10 +75,10 @@ def write(out: Path, text: str) -> None:
             target.write_text(text, encoding="utf-8")
         elif target.exists() and not os.access(target, os.W_OK):  # renaming would override a write protection
             raise PermissionError(13, "Permission denied")
-        elif not target.parent.is_dir():
-            raise FileNotFoundError(2, "No such file or directory")
         else:
+            check_folder_of(out)
             write_text(target, text)
     except (OSError, RunError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RequestError(f"--out {out} cannot be written: {reason}") from None
+        # A RunError's own words name flags of the training scripts; its cause has the reason.
+        reason = getattr(error.__cause__ if isinstance(error, RunError) else error, "strerror", None) or error
+        raise RequestError(f"--out {out} cannot be written: {reason}; choose another name") from None

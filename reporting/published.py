@@ -59,7 +59,8 @@ def compare_with_published(table: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd
     others quote; then the one on terms most like ours, and among equals the first of the file. `sources`, `lowest` and
     `highest` tell of those with the same setting. `differs` names what is not equal: epochs, selection (of the epoch),
     recipe, precision, held-out (images that only we kept from training), image size, teacher (its accuracy) and
-    settings (of the method, or theirs as `setting` says), with a question mark where the source is silent.
+    settings (of the method, or theirs as `setting` says), with a question mark where the source is silent. A
+    recipe that is known to be none of ours is `other` in the file, so no run's is equal to it.
     """
     by_path = {run.path: run for run in runs}
     rows, notes = [], []
@@ -216,8 +217,9 @@ def arrange_published(compared: pd.DataFrame) -> Iterator[Shown]:
 LEGEND = (
     "Test accuracy (top-1, %), ours as mean ± sample standard deviation over (n) trials. Terms: theirs, epochs and "
     "which epoch is printed. Differs: what is not equal on the two sides, with a question mark where the source is "
-    "silent; settings are the method's weights and options, which some sources choose by the pair. Only a row with "
-    "both figures and no mark can count as a reproduction. Sources: results/published/README.md."
+    "silent: recipe says that theirs is known to be another than ours, recipe? that it is not known; settings are the "
+    "method's weights and options, which some sources choose by the pair. Only a row with both figures and no mark can "
+    "count as a reproduction. Sources: results/published/README.md."
 )
 
 

@@ -17,17 +17,10 @@ from reporting.summary import add_averages
 GROUP = ["dataset", "num_classes", "image_size", "group", "protocol_id"]  # runs compare within one group only
 PAIR = [*GROUP, "teacher", "student"]
 CELL = [*PAIR, "role", "method"]
-FIGURES = ["selection", "top1_mean", "top1_std", "top5_mean", "last_mean", "last_std", "best_mean", "best_std", "gain"]
-AGAINST_KD = [
-    "gain_over_kd",
-    "kd_test",
-    "kd_p",
-    "kd_p_holm",
-    "kd_low",
-    "kd_high",
-    "kd_bootstrap_low",
-    "kd_bootstrap_high",
-]
+FIGURES = ["selection", "top1_mean", "top1_std", "top5_mean", "last_mean", "last_std", "best_mean", "best_std"]
+TESTS = ("test", "p", "p_holm", "low", "high", "bootstrap_low", "bootstrap_high")  # of a difference between two rows
+AGAINST_ALONE = ["gain", *(f"gain_{name}" for name in TESTS)]
+AGAINST_KD = ["gain_over_kd", *(f"kd_{name}" for name in TESTS)]
 ACROSS = ["common_pairs", "average_rank", "ari"]
 COSTS = [
     "seconds_per_epoch",
@@ -41,7 +34,8 @@ COSTS = [
 ]
 HEAD = ["dataset", "num_classes", "image_size", "protocol_id", "group", "protocol", "teacher", "student", "role"]
 LISTS = ["trials", "seeds", "values", "paths"]  # one entry per trial
-COLUMNS = [*HEAD, "method", "n", *FIGURES, "gap_recovered", "methods", *AGAINST_KD, *ACROSS, *COSTS, *LISTS]
+COLUMNS = [*HEAD, "method", "n", *FIGURES, *AGAINST_ALONE, "gap_recovered"]
+COLUMNS += ["methods", *AGAINST_KD, *ACROSS, *COSTS, *LISTS]
 ROLES = ("teacher", "student", "method", "probe", "network")  # the order of rows within a pair
 KIND_ROLES = {"teacher": "network", "probe": "probe"}  # runs that are no part of a pair
 REFERENCE = "kd"  # the label that the others are tested against
@@ -59,7 +53,7 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     | `top1_*`, `top5_mean`, `values` | the figure: test accuracy (%) of the epoch that `selection` names |
     | `last_*`, `best_*` | test accuracy (%) after the last epoch and after the best one on the test set |
     | `gain`, `gain_over_kd`, `gap_recovered` | over the student alone (points), over `kd` (points), of the gap (%) |
-    | `kd_*` | the difference to `kd`: see `statistics.compare_means`; `kd_p_holm` over the methods of the pair |
+    | `gain_*`, `kd_*` | tests of these differences: see `statistics.compare_means`; `*_holm` over the pair's methods |
     | `common_pairs`, `average_rank`, `ari` | over pairs that the averaged methods all have: see `summary` |
     | `methods` | how many methods the pair has, those of runs that were left out too: see `count_methods` |
     """
@@ -69,11 +63,16 @@ def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     rows = pd.DataFrame(_student_rows(counted))
     table = pd.concat([_aggregate(rows), _teachers(counted)], ignore_index=True)
     table["selection"] = counted[0].selection
+    table["methods"] = table.groupby(PAIR).methods.transform("max")
     table["gain"] = _gain(table, "method", table.role == "student")
     of_none = (table.role == "probe") & (table.method == "none")
     table["gain"] = table.gain.fillna(_gain(table, "probe", of_none).mask(of_none))
     table["gap_recovered"] = _gap(table)
-    table = add_averages(_against_reference(table), GROUP, REFERENCE)
+    is_kd = (table.role == "method") & (table.method == REFERENCE)
+    table["gain_over_kd"] = _gain(table, "method", is_kd).mask(is_kd)
+    for tests, reference in (("gain", table.role == "student"), ("kd", is_kd)):
+        table = table.join(_tests(table, reference).add_prefix(f"{tests}_"))
+    table = add_averages(table, GROUP, REFERENCE)
     table["protocol"] = table.merge(
         rows.groupby(GROUP, as_index=False).protocol.first(), how="left", on=GROUP
     ).protocol.to_numpy()
@@ -207,22 +206,22 @@ def _gap(table: pd.DataFrame) -> pd.Series:
     return pd.Series(shares, index=table.index, dtype=float)
 
 
-def _against_reference(table: pd.DataFrame) -> pd.DataFrame:
-    """With the columns of AGAINST_KD: each other method of a pair beside the plain `kd` of that pair."""
-    table = table.assign(**dict.fromkeys(AGAINST_KD, np.nan)).astype({"kd_test": object})
-    for _, pair in table[table.role == "method"].groupby(PAIR, sort=False):
-        reference = pair[pair.method == REFERENCE]
-        others = pair.index[pair.method != REFERENCE]
-        if reference.empty or others.empty:
+def _tests(table: pd.DataFrame, reference: pd.Series) -> pd.DataFrame:
+    """Each method beside the `reference` row of its pair, by the names of TESTS; empty elsewhere and without one."""
+    found = pd.DataFrame(np.nan, table.index, list(TESTS)).astype({"test": object})
+    for _, pair in table[reference | (table.role == "method")].groupby(PAIR, sort=False):
+        beside = reference[pair.index]
+        others = pair.index[~beside]
+        if not beside.any() or others.empty:
             continue
-        found = [compare_rows(table.loc[row], reference.iloc[0]) for row in others]
-        corrected = holm([each.p for each in found], comparisons=pair.methods.max() - 1)
-        table.loc[others, "gain_over_kd"] = table.top1_mean[others] - reference.top1_mean.iloc[0]
-        table.loc[others, AGAINST_KD[1:]] = [
+        differences = [compare_rows(table.loc[row], pair[beside].iloc[0]) for row in others]
+        of_methods = (pair[beside].role == "method").sum()
+        corrected = holm([each.p for each in differences], comparisons=pair.methods.max() - of_methods)
+        found.loc[others] = [
             [each.verdict, each.p, p, each.low, each.high, each.bootstrap_low, each.bootstrap_high]
-            for each, p in zip(found, corrected, strict=True)
+            for each, p in zip(differences, corrected, strict=True)
         ]
-    return table
+    return found
 
 
 def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:

@@ -694,7 +694,12 @@ def test_any_report_may_be_replaced_by_the_next(tmp_path, name, of):
 
 @pytest.mark.parametrize(
     ("out", "reason"),
-    [("missing/t.md", "No such file"), ("runs", "no format"), ("t.xyz", "no format"), ("", "no form")],
+    [
+        ("missing/t.md", "the folder missing does not exist"),
+        ("runs", "no format"),
+        ("t.xyz", "no format"),
+        ("", "no form"),
+    ],
 )
 def test_an_out_that_cannot_be_written_exits_with_2(tmp_path, capsys, monkeypatch, out, reason):
     monkeypatch.chdir(tmp_path)
@@ -703,6 +708,20 @@ def test_an_out_that_cannot_be_written_exits_with_2(tmp_path, capsys, monkeypatc
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert reason in captured.err
+
+
+def test_an_out_without_a_folder_is_refused_before_any_work(tmp_path, capsys):
+    assert compare.main([str(tmp_path / "no runs"), "--out", str(tmp_path / "missing" / "t.md")]) == 2
+    assert "the folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_place_that_takes_no_files_is_said_once(tmp_path, capsys):
+    write_run(tmp_path, "a")
+    assert compare.main([str(tmp_path), "--out", "/proc/t.md"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("cannot") == 1
+    assert "--data_folder" not in told
 
 
 def test_out_may_be_a_folder_or_a_device(tmp_path, capsys):
@@ -728,6 +747,15 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, tmp_path], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes the output by a shell")
+def test_a_closed_output_is_one_line(tmp_path):
+    write_run(tmp_path, "a")
+    command = f'"{sys.executable}" "{SCRIPT}" "{tmp_path}" >&-'
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "--out" in done.stderr
 
 
 # --- properties ---

@@ -16,6 +16,7 @@ from reporting import published
 from reporting.published import method_key, published_figures, recipe_of
 from reporting.render import FORMATS, markdown
 from tests.test_compare import TEACHER, run_script, write_run
+from tests.test_literature import stored
 
 # Recipe and protocol of the published tables, as the engine records them.
 RECIPE = {
@@ -78,7 +79,7 @@ def test_every_stored_figure_means_what_the_columns_say():
     assert set(table.selection) == {"last", "best", ""}
     assert set(table.selection_from) == {"stated", "code", ""}
     assert ((table.selection == "") == (table.selection_from == "")).all()
-    assert set(table.recipe) == {"repdistiller", "deit", ""}
+    assert set(table.recipe) == {"repdistiller", "deit", "other", ""}
     assert set(table.origin) == {"own", "quoted"}
     assert set(table.evidence) == {"read", "second hand"}
     assert (table.source != "").all()
@@ -86,6 +87,45 @@ def test_every_stored_figure_means_what_the_columns_say():
     about = (published.FOLDER / "README.md").read_text()
     assert [source for source in set(table.source) if f"| {source} |" not in about] == []
     assert f"has {len(table):,} rows from {table.source.nunique()} sources" in about
+
+
+@pytest.mark.parametrize(
+    ("method", "origin", "count", "terms"),
+    [
+        # method, origin → epochs, selection, selection_from, recipe: what the code behind the figures says of them
+        ("MLKD", "quoted", 14, ("", "", "", "other")),  # the authors' code has 240 epochs, the quoting one 480
+        ("MLKD+LSKD", "own", 14, ("480", "best", "code", "other")),
+        ("TTM", "own", 13, ("240", "", "", "repdistiller")),
+        ("WTTM", "own", 13, ("240", "", "", "repdistiller")),
+        ("WTTM+CRD", "own", 13, ("240", "", "", "repdistiller")),
+        ("WTTM+ITRD", "own", 13, ("240", "", "", "repdistiller")),
+        ("ITRD", "own", 13, ("240", "last", "code", "repdistiller")),
+        ("ReviewKD", "quoted", 28, ("240", "", "", "other")),
+        ("KD++", "own", 6, ("240", "", "", "other")),
+        ("DIST++", "own", 6, ("240", "", "", "other")),
+        ("DKD++", "own", 6, ("240", "", "", "other")),
+        ("ReviewKD++", "own", 6, ("240", "", "", "other")),
+        ("InherNet-Small", "quoted", 5, ("", "", "", "")),
+    ],
+)
+def test_terms_are_those_of_the_code_behind_the_figures(method, origin, count, terms):
+    found = [row for row in stored() if (row["method"], row["origin"]) == (method, origin)]
+    columns = ("epochs", "selection", "selection_from", "recipe")
+    assert [tuple(row[name] for name in columns) for row in found] == [terms] * count
+
+
+def test_a_quoted_figure_has_the_selection_of_the_own_figure_that_it_equals():
+    owns = [row for row in stored() if row["origin"] == "own" and row["setting"] == ""]
+    checked = 0
+    for row in stored():
+        if row["origin"] == "own" or not row["distill"] or row["setting"]:
+            continue
+        for own in owns:
+            if all(own[name] == row[name] for name in ("teacher", "student", "distill", "top1")):
+                assert (row["selection"], row["selection_from"]) == (own["selection"], own["selection_from"]), row
+                checked += 1
+                break
+    assert checked > 500
 
 
 def test_names_of_methods_and_networks_are_those_of_the_suite():
@@ -161,16 +201,34 @@ def test_what_is_not_equal_is_marked(tmp_path, change, options, marks):
 
 def test_what_the_source_does_not_say_has_a_question_mark(tmp_path):
     write(tmp_path, "itrd", 71.0, method="itrd")
+    write(tmp_path, "wttm", 71.0, method="wttm")
     write(tmp_path, "dkd", 71.0, method="dkd", options={"dkd_beta": 2.0}, label="dkd dkd_beta=2.0")
     write(tmp_path, "mlkd", 72.0, method="mlkd", label="mlkd standardised")
     write(tmp_path, "mine", 72.0, method="logits")
     found = rows(tmp_path)
-    assert found.differs["itrd"] == "selection?, settings?"
+    assert found.differs["itrd"] == "settings?"
+    assert found.differs["wttm"] == "selection?, settings?"
     assert found.differs["dkd dkd_beta=2.0"] == "selection"
-    standardised = found.loc["mlkd standardised"]
-    assert (standardised.published, standardised.differs) == (72.33, "epochs, selection, settings?")
     assert pd.isna(found.published["logits"])
     assert pd.isna(found.source["logits"])
+
+
+def test_a_recipe_known_to_be_another_is_told_from_one_that_is_not_known(tmp_path, monkeypatch):
+    write(tmp_path, "review", 71.0, method="reviewkd", weights={"gamma": 1, "alpha": 0, "beta": 0.6})
+    write(tmp_path, "mlkd", 72.0, method="mlkd")
+    write(tmp_path, "standardised", 72.0, method="mlkd", label="mlkd standardised")
+    found = rows(tmp_path)
+    assert found.differs["reviewkd"] == "selection?, recipe, precision?"
+    assert found.differs["mlkd"] == "epochs?, selection?, recipe, precision?"
+    standardised = found.loc["mlkd standardised"]
+    assert (standardised.published, standardised.published_recipe) == (72.33, "other")
+    assert standardised.differs == "epochs, selection, recipe, precision?, settings?"
+    page = " ".join(markdown(compare.build_report([str(tmp_path)], published=True)).split())
+    assert "recipe says that theirs is known to be another than ours, recipe? that it is not known" in page
+    known = published_figures("cifar100")
+    unknown = known.assign(recipe=known.recipe.replace("other", ""))
+    monkeypatch.setattr(published, "published_figures", lambda dataset: unknown)
+    assert rows(tmp_path).differs["mlkd"] == "epochs?, selection?, recipe?, precision?"
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,25 @@ def test_gains_gap_and_tests_against_kd(tmp_path):
     assert row_of(table, "none")[["gain_over_kd", "gap_recovered"]].isna().all()
 
 
+def test_gains_are_tested_against_the_student_alone(tmp_path):
+    lasts = write_suite(tmp_path)
+    report = build(tmp_path)
+    std, crd, kd, none = (row_of(report.table, method) for method in ("std", "crd alpha=1", "kd", "none"))
+    assert (std.gain_test, kd.gain_test, crd.gain_test) == (TESTED, TESTED, TOO_FEW)
+    p = {name: stats.ttest_ind(lasts[name], lasts["none"], equal_var=False).pvalue for name in ("std", "kd")}
+    assert (std.gain_p, kd.gain_p) == (pytest.approx(p["std"]), pytest.approx(p["kd"]))
+    smaller, larger = sorted(p, key=p.get)
+    holm_of = {smaller: 3 * p[smaller], larger: max(3 * p[smaller], 2 * p[larger])}  # crd might have been tested, too
+    assert (std.gain_p_holm, kd.gain_p_holm) == (pytest.approx(holm_of["std"]), pytest.approx(holm_of["kd"]))
+    assert std.gain_low < std.gain < std.gain_high
+    assert pd.isna(none.gain_test)
+    cells = tables(report)["resnet56 → mixer_nano"].cells.set_index("method")
+    marked = {name: "†" in cells.gain[name] for name in ("std", "kd", "crd alpha=1")}
+    assert marked == {"std": holm_of["std"] < 0.05, "kd": holm_of["kd"] < 0.05, "crd alpha=1": False}
+    assert any(marked.values())
+    assert "† marks a difference to the student alone or to kd" in report.legend()
+
+
 def test_holm_is_over_the_methods_of_one_table(tmp_path):
     rng = np.random.default_rng(1)
     for teacher in ("a", "b"):

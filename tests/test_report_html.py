@@ -19,7 +19,8 @@ from scipy import stats
 
 import compare
 from reporting.web import web
-from reporting.web.chart import Scale, place_names
+from reporting.web.chart import COLOURS, DASHES, Scale, place_names
+from reporting.web.curves import style_numbers
 from reporting.web.grid import number_key
 from reporting.web.verdict import verdicts
 from tests.helpers import ROOT
@@ -138,6 +139,17 @@ def test_curves_have_a_line_a_band_and_a_switch_for_every_method(tmp_path):
     assert len(page.of("polygon")) == 3  # bands of several trials only
     (teacher,) = (text for attrs, text in page.of("text") if attrs.get("class") == "named")
     assert teacher == "teacher 72.63"
+
+
+def test_what_others_are_compared_with_has_a_style_of_its_own(tmp_path):
+    """However many methods there are, and whatever they are called."""
+    for method in ("none", "kd", *(f"a{number:02}" for number in range(45))):
+        write_run(tmp_path, method, 60.0, method=method)
+    styles = style_numbers(compare.build_report([str(tmp_path)]).table)
+    assert (styles["student alone"], styles["kd"]) == (0, 1)
+    others = [number for label, number in styles.items() if label not in ("student alone", "kd")]
+    assert (len(others), set(others)) == (45, set(range(2, COLOURS * DASHES)))
+    assert [styles["a00"], styles["a01"]] == [2, 3]
 
 
 def test_costs_are_points_with_names(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 from reporting.curves import Curve, curve_of, history_of
 from reporting.layout import NAMES, number
 from reporting.report import Report
-from reporting.table import GROUP, PAIR
+from reporting.table import GROUP, PAIR, REFERENCE
 from reporting.web.chart import COLOURS, DASHES, Chart, Dot, Line, horizontal, path, place_names, vertical
 
 COSTS = {"seconds_per_epoch": "seconds per epoch", "images_per_second": "images per second"}
@@ -19,11 +20,14 @@ HIDDEN_NAMES = "Names that would cover others are left out: point at a dot, or s
 def style_numbers(table: pd.DataFrame) -> dict[str, int]:
     """A colour and dash for every label, the same in all charts of a page.
 
-    The student alone has the first, then come the labels that most pairs have: neighbours differ in colour.
+    The student alone has the first and kd the second, shared with none; then come the labels that most pairs have, so
+    that neighbours differ in colour, and begin again where styles run out.
     """
     labels = Counter(_labels(table[table.role != "teacher"]))
-    order = sorted(labels, key=lambda label: (label != NAMES["student"], -labels[label], label))
-    return {label: position for position, label in enumerate(order)}
+    own = [NAMES["student"], REFERENCE]
+    others = sorted(labels.keys() - own, key=lambda label: (-labels[label], label))
+    shared = range(len(own), COLOURS * DASHES)
+    return dict(zip(own, range(len(own)), strict=True)) | dict(zip(others, cycle(shared), strict=False))
 
 
 def curve_charts(report: Report) -> Iterator[Chart]:
