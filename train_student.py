@@ -80,10 +80,10 @@ def parse(argv: list[str] | None):
     )
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
-    cli.add_method_arguments(parser)
     cli.add_retrospection_arguments(parser)
     cli.add_run_arguments(parser)
     cli.add_meaningless_arguments(parser)
+    cli.add_method_arguments(parser)
     return parser.parse_args(with_preset(sys.argv[1:] if argv is None else argv))
 
 
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     given_options = cli.given_method_options(arguments, methods)
     recipes = cli.recipes_of(arguments, {model: MODELS[model] for model in models})
     retrospection = cli.retrospection_of(arguments, recipes.values())
-    compute = cli.compute_of(arguments)
+    trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
     teachers = ()
     if any(method_class(method).max_teachers for method in methods):
         files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
@@ -146,14 +146,15 @@ def main(argv: list[str] | None = None) -> int:
             teachers=tuple(teacher.file for teacher in teachers) if method_class(method).max_teachers else (),
             recipe=recipes[model],
             precision=compute.precision,
-            trial=arguments.trial,
+            trial=trial,
             validation=arguments.validation,
-            seed=arguments.trial if arguments.seed is None else arguments.seed,
+            seed=seed,
             save_freq=arguments.save_freq,
             logit_standardization=arguments.logit_standardization,
             retrospection=retrospection,
             teacher_weighting=weighting if method_class(method).max_teachers else "average",
         )
+        for trial, seed in trials
         for model in models
         for method in methods
         for weights in resolve_weights(method, arguments)

@@ -30,24 +30,27 @@ def main(argv: list[str] | None = None) -> int:
     cli.mention_meaningless(arguments)
     model, method = MODELS.canonical(arguments.model), METHODS["none"]
     compute = cli.compute_of(arguments)
-    plan = RunPlan(
-        kind="teacher",
-        dataset=DATASETS.find(arguments.dataset, arguments.data_folder).name,
-        model=model,
-        method=method.name,
-        options={},
-        weights=method.weights,
-        kd_T=DEFAULT_KD_T,
-        teachers=(),
-        recipe=cli.recipes_of(arguments, {model: MODELS[model]})[model],
-        precision=compute.precision,
-        trial=arguments.trial,
-        validation=arguments.validation,
-        seed=arguments.trial if arguments.seed is None else arguments.seed,
-        save_freq=arguments.save_freq,
-    )
+    plans = [
+        RunPlan(
+            kind="teacher",
+            dataset=DATASETS.find(arguments.dataset, arguments.data_folder).name,
+            model=model,
+            method=method.name,
+            options={},
+            weights=method.weights,
+            kd_T=DEFAULT_KD_T,
+            teachers=(),
+            recipe=cli.recipes_of(arguments, {model: MODELS[model]})[model],
+            precision=compute.precision,
+            trial=trial,
+            validation=arguments.validation,
+            seed=seed,
+            save_freq=arguments.save_freq,
+        )
+        for trial, seed in cli.trials_of(arguments)
+    ]
     outcome = run_plans(
-        [plan],
+        plans,
         (),
         output=Path(arguments.output),
         data_folder=arguments.data_folder,

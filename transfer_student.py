@@ -41,25 +41,28 @@ def main(argv: list[str] | None = None) -> int:
     backbone = read_backbone(arguments.path_s, arch=arguments.model_s, allow_namespace=arguments.allow_namespace)
     # What suits the training of the whole network says nothing about one linear layer.
     hints = replace(MODELS[backbone.arch], recipe=DEFAULT_RECIPE, learning_rate=None)
-    plan = RunPlan(
-        kind="probe",
-        dataset=dataset,
-        model=backbone.arch,
-        method=method.name,
-        options={},
-        weights=method.weights,
-        kd_T=DEFAULT_KD_T,
-        teachers=(),
-        recipe=cli.recipes_of(arguments, {backbone.arch: hints})[backbone.arch],
-        precision=compute.precision,
-        trial=arguments.trial,
-        validation=arguments.validation,
-        seed=arguments.trial if arguments.seed is None else arguments.seed,
-        save_freq=arguments.save_freq,
-        backbone=BackboneFile(backbone.arch, backbone.path, backbone.sha256, trained_by(backbone.path)),
-    )
+    plans = [
+        RunPlan(
+            kind="probe",
+            dataset=dataset,
+            model=backbone.arch,
+            method=method.name,
+            options={},
+            weights=method.weights,
+            kd_T=DEFAULT_KD_T,
+            teachers=(),
+            recipe=cli.recipes_of(arguments, {backbone.arch: hints})[backbone.arch],
+            precision=compute.precision,
+            trial=trial,
+            validation=arguments.validation,
+            seed=seed,
+            save_freq=arguments.save_freq,
+            backbone=BackboneFile(backbone.arch, backbone.path, backbone.sha256, trained_by(backbone.path)),
+        )
+        for trial, seed in cli.trials_of(arguments)
+    ]
     outcome = run_plans(
-        [plan],
+        plans,
         (),
         output=arguments.output,
         data_folder=arguments.data_folder,

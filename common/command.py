@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from common.errors import Interrupted, RequestError, RunError
+from common.flag_names import flags_meant_by
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
@@ -16,7 +17,8 @@ DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 class Parser(argparse.ArgumentParser):
     """A strict parser whose errors are one line on stderr and exit code 2.
 
-    An unknown flag is answered with the nearest ones. The usage shows what must be given, not the many flags that may.
+    An unknown flag is answered with those that mean it here, or the nearest ones. The usage shows what must be given,
+    not the many flags that may.
     """
 
     def __init__(self, description: str):
@@ -58,10 +60,13 @@ class Parser(argparse.ArgumentParser):
             return f"unexpected {' '.join(unknown)!r}"
         shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
         known = [text[2:] for action in shown for text in action.option_strings if text.startswith("--")]
-        name = flag.lstrip("-")
-        begun = [text for text in known if name and text.startswith(name)]
-        near = [f"--{text}" for text in dict.fromkeys([*difflib.get_close_matches(name, known, n=2), *begun[:2]])]
-        return f"unknown flag {flag}" + (f", did you mean {' or '.join(near)}?" if near else "")
+        name = flag.lstrip("-").replace("-", "_")
+        near = [text for text in known if text.lower() == name.lower() or text in flags_meant_by(name)]
+        if not near:
+            begun = [text for text in known if name and text.startswith(name)]
+            near = dict.fromkeys([*difflib.get_close_matches(name, known, n=2), *begun[:2]])
+        offered = " or ".join(f"--{text}" for text in near)
+        return f"unknown flag {flag}" + (f", did you mean {offered}?" if offered else "")
 
 
 def _integer(text: str) -> int:
@@ -76,6 +81,18 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of a flag that takes whole numbers from `least` on."""
+
+    def read(text: str) -> int:
+        number = _integer(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{number} is too small; give {least} or more")
+        return number
+
+    return read
 
 
 def make_parser(description: str) -> Parser:
@@ -95,18 +112,52 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(main)
     def guarded(argv: list[str] | None = None) -> int:
         try:
-            return main(argv)
-        except RequestError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return WRONG_REQUEST
-        except RunError as error:
-            print(f"error: {error}", file=sys.stderr)
+            try:
+                return main(argv)
+            except (RequestError, RunError) as error:
+                return _ended_by(error)
+            except Interrupted as stop:
+                what = str(stop) or "the state is saved, the same command continues"
+                print(f"interrupted; {what}", file=sys.stderr)
+                return INTERRUPTED
+            except KeyboardInterrupt:
+                return INTERRUPTED
+            finally:
+                print(end="", flush=True)  # what a closed pipe refuses shows here, not when the interpreter ends
+        except BrokenPipeError:
+            if _is_read():  # it was another pipe, a data loader's say
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush
             return FAILED
-        except Interrupted as stop:
-            what = str(stop) or "the state is saved, the same command continues"
-            print(f"interrupted; {what}", file=sys.stderr)
-            return INTERRUPTED
-        except KeyboardInterrupt:
-            return INTERRUPTED
 
     return guarded
+
+
+def _is_read() -> bool:
+    """Whether stdout takes a line; a pipe does not when its reader (`| head`) has seen enough."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return False
+    return True
+
+
+def end_in_short(problem: RequestError) -> None:
+    """Have the script end by `problem` as `guard` lets it end, should nothing catch it: it was met in an import.
+
+    Where no script runs, as in `python -c`, the traceback is shown as ever.
+    """
+
+    def hook(kind, error, trace) -> None:
+        if error is not problem:
+            return sys.__excepthook__(kind, error, trace)
+        raise SystemExit(_ended_by(error))
+
+    if hasattr(sys.modules["__main__"], "__file__"):
+        sys.excepthook = hook
+
+
+def _ended_by(error: RequestError | RunError) -> int:
+    """Say what ended a script; returns its exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return WRONG_REQUEST if isinstance(error, RequestError) else FAILED

@@ -62,10 +62,12 @@ def download(
             try:
                 with explained_write_errors(destination):
                     _fetch_from(url, destination, checks)
-                return destination
             except _Failed as failure:
-                _say(f"{url}: {failure}")
                 reasons.append(f"{url} ({failure})")
+                continue
+            if reasons:  # else they are in the error
+                _say(f"{destination.name} comes from {url}; tried before: {'; '.join(reasons)}")
+            return destination
     raise RequestError(f"cannot fetch {destination.name}: tried {'; '.join(reasons) or 'no address'}\n{mend}")
 
 

@@ -1,12 +1,16 @@
 """Names to things, with aliases; a duplicate is a programming error, an unknown name a user's error."""
 
-import difflib
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Generic, TypeVar
 
+from common.command import end_in_short
 from common.errors import RequestError
+from common.raised import place_imported, words_of
+from common.words import did_you_mean
 
 T = TypeVar("T")
 
@@ -18,13 +22,16 @@ class Registry(Generic[T]):
         self.kind = kind
         self._entries: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
+        self._files: dict[str, str] = {}
 
     def add(self, name: str, entry: T, aliases: Iterable[str] = ()) -> None:
-        """Register `entry`; raises ValueError where the name or an alias is taken."""
+        """Register `entry`; raises ValueError where the name or an alias is taken, with the file that has it."""
         for key in (name, *aliases):
             if key in self._entries or key in self._aliases:
-                raise ValueError(f"{self.kind} {key!r} is registered twice")
+                first = self._files.get(self._aliases.get(key, key))
+                raise ValueError(f"{self.kind} {key!r} is registered twice, first in {first}; rename one of them")
         self._entries[name] = entry
+        self._files[name] = _registering_file()
         self._aliases.update(dict.fromkeys(aliases, name))
 
     def canonical(self, name: str) -> str:
@@ -33,12 +40,8 @@ class Registry(Generic[T]):
             return name
         if name in self._aliases:
             return self._aliases[name]
-        known = {key.lower(): key for key in (*self._aliases, *self._entries)}
-        near = [known[key] for key in difflib.get_close_matches(name.lower(), known, n=3)] or sorted(self._entries)
-        raise RequestError(
-            f"unknown {self.kind} {name!r}; did you mean {', '.join(near)}? "
-            f"(`python train_student.py --list` shows all)"
-        )
+        near = did_you_mean(name, self._entries, self._aliases)
+        raise RequestError(f"unknown {self.kind} {name!r}; {near} (`python train_student.py --list` shows all)")
 
     def __getitem__(self, name: str) -> T:
         return self._entries[self.canonical(name)]
@@ -59,7 +62,31 @@ class Registry(Generic[T]):
         return [alias for alias, target in self._aliases.items() if target == name]
 
 
+def _registering_file() -> str:
+    """FOLDER/FILE whose code is being run as a module, which is what registers."""
+    frame = sys._getframe()
+    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
+        frame = frame.f_back
+    return "/".join(Path(frame.f_code.co_filename).parts[-2:])
+
+
 def import_all_modules(package_name: str, package_path: Iterable[str]) -> None:
-    """Import every module of a package, so that a new file registers itself and nothing else changes."""
+    """Import every module of a package, so that a new file registers itself and nothing else changes.
+
+    Raises:
+        RequestError: one of them cannot be imported, with the file and the line. A script that ends by it, which can
+            guard no import of its own, says it in short all the same.
+    """
     for module in sorted(pkgutil.iter_modules(package_path), key=lambda m: m.name):
-        importlib.import_module(f"{package_name}.{module.name}")
+        name = f"{package_name}.{module.name}"
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            folder = Path(module.module_finder.path)
+            place = place_imported(error, folder) or f"{folder.name}/{module.name}.py"
+            problem = RequestError(
+                f"{place}: {words_of(error)}\n"
+                f'mend the file or move it away; python -c "import {name}" shows the whole traceback'
+            )
+            end_in_short(problem)
+            raise problem from error

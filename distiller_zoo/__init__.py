@@ -3,6 +3,7 @@
 from common.registry import import_all_modules
 from distiller_zoo.building import canonical_method, create_method, method_class, options_of
 from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.option_texts import option_texts
 from distiller_zoo.registry import METHODS, register_method
 
 import_all_modules(__name__, __path__)
@@ -16,6 +17,7 @@ __all__ = [
     "canonical_method",
     "create_method",
     "method_class",
+    "option_texts",
     "options_of",
     "register_method",
 ]

@@ -2,21 +2,26 @@
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 
-from common.errors import RequestError
+from common.errors import RequestError, RunError
+from common.raised import place_raised, words_of
 from distiller_zoo.combination import Combination, Part, combine
 from distiller_zoo.method import Method, Pair
 from distiller_zoo.registry import METHODS, declared_options
+from models import FeatureShapes
 
 
 def method_class(name: str) -> type[Method]:
     """The class behind a name, an alias, or a combination such as `crd+kd` or `crd*0.5+kd`.
 
     Raises:
-        RequestError: an unknown name, or parts that do not go together.
+        RequestError: an unknown name, an empty part, or parts that do not go together.
     """
     if "+" not in name and "*" not in name:
         return METHODS[name]
+    if not all(text.partition("*")[0].strip() for text in name.split("+")):
+        raise RequestError(f"--distill {name} has an empty part; name a method on each side of +, as in crd+kd")
     parts = [_part(text) for text in name.split("+")]
     if len(parts) == 1:
         raise RequestError(f"--distill {parts[0]}: the weight of a method alone is given by --beta, or --alpha for kd")
@@ -65,6 +70,7 @@ def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = 
 
     Raises:
         RequestError: unknown method or option, wrong number of teachers, or a pair that it cannot serve.
+        RunError: any other exception of the method's constructor, which is a mistake in it and no refusal.
     """
     cls, options = method_class(name), dict(options or {})
     known = options_of(name)
@@ -76,5 +82,20 @@ def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = 
     fewest, most = cls.min_teachers, cls.most_teachers()
     if not fewest <= count <= most:
         wants = f"{fewest}" if fewest == most else f"up to {most}"
-        raise RequestError(f"method {cls.name} learns from {wants} teacher(s), but {count} were given with --path_t")
-    return cls(pair, **options)
+        raise RequestError(
+            f"method {cls.name} learns from {wants} teacher(s), but {count} were given with --path_t or --model_t"
+        )
+    try:
+        return cls(pair, **options)
+    except (RequestError, RunError):
+        raise
+    except Exception as error:
+        raise RunError(
+            f"method {cls.name} cannot be built: {words_of(error)} at {place_raised(error, Path(__file__).parent)}\n"
+            f"stages of the student: {_sizes(pair.student)}; of the teacher: {_sizes(*pair.teachers) or 'none'}"
+        ) from error
+
+
+def _sizes(*networks: FeatureShapes) -> str:
+    """C×H×W of the stages of each network."""
+    return "; ".join(", ".join("×".join(map(str, stage)) for stage in network.stages) for network in networks)

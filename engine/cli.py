@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from common.command import DONE, FAILED, say
+from common.command import DONE, FAILED, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS, Augmentation
-from distiller_zoo import METHODS, Epochs, canonical_method, options_of
+from distiller_zoo import METHODS, Epochs, canonical_method, option_texts, options_of
 from engine.compute import Compute, resolve_compute
 from engine.failures import Outcome
 from engine.presets import preset_names, read_preset
@@ -68,12 +68,26 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Where and how it computes, which repetition it is, and what is written."""
     add_compute_arguments(parser)
     add_compilation_arguments(parser)
-    parser.add_argument("-t", "--trial", type=int, default=1, metavar="N", help="which repetition")
+    parser.add_argument(
+        "-t", "--trial", type=at_least(1), nargs="+", default=[1], metavar="N", help="which repetitions, such as 1 2 3"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="default: the trial's number")
     parser.add_argument(
         "--validation", type=int, default=0, metavar="N", help="hold out N training images and measure on them too"
     )
     add_output_arguments(parser)
+
+
+def trials_of(arguments: argparse.Namespace) -> list[tuple[int, int]]:
+    """(trial, seed) of each repetition that is asked for.
+
+    Raises:
+        RequestError: one seed for several, which would repeat each other.
+    """
+    trials = list(dict.fromkeys(arguments.trial))
+    if arguments.seed is not None and len(trials) > 1:
+        raise RequestError(f"--seed is for one trial, and --trial names {len(trials)}; leave --seed out")
+    return [(trial, trial if arguments.seed is None else arguments.seed) for trial in trials]
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +101,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"save the state within an epoch too, this often (default {CHECKPOINT_SECONDS:g}; 0: at every step)",
     )
     parser.add_argument(
-        "--save_freq", type=int, default=40, metavar="N", help="keep the weights of every N-th epoch; 0: none"
+        "--save_freq", type=at_least(0), default=40, metavar="N", help="keep the weights of every N-th epoch; 0: none"
     )
 
 
@@ -135,7 +149,11 @@ def retrospection_of(arguments: argparse.Namespace, recipes: Iterable[Recipe]) -
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag for each option of each method."""
+    """One flag for each option of each method; to be called when the parser has all others.
+
+    Raises:
+        RequestError: an option is called like another flag.
+    """
     group = parser.add_argument_group("method options", "each belongs to the methods named beside it")
     owners: dict[str, list[str]] = {}
     for method in METHODS:
@@ -143,7 +161,16 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
             owners.setdefault(option, []).append(method)
     for option, methods in owners.items():
         parameter = options_of(methods[0])[option]
-        _add_flag(group, option, parameter.annotation, f"{', '.join(methods)} (default {parameter.default})")
+        told = option_texts(METHODS[methods[0]]).get(option)
+        text = f"{', '.join(methods)}{f': {told}' if told else ''} (default {parameter.default})"
+        try:
+            _add_flag(group, option, parameter.annotation, text.replace("%", "%%"))
+        except argparse.ArgumentError:
+            cls = METHODS[methods[0]]
+            raise RequestError(
+                f"{cls.__module__.replace('.', '/')}.py: {cls.__name__} has an option {option}, which is a flag of the "
+                f"suite; rename it, {methods[0]}_{option} say"
+            ) from None
 
 
 def _add_flag(group, name: str, hint: Any, text: str | None = None) -> None:

@@ -10,9 +10,11 @@ import torch
 
 from common.errors import RequestError, RunError
 from common.files import write_text
+from common.raised import words_of
 from engine.member import Member
 from engine.parallel import World
 from engine.progress import Progress
+from models import Features
 
 TRACEBACK = "error.txt"
 
@@ -72,19 +74,33 @@ def failure_of(member: Member, error: Exception, world: World) -> str | None:
         return str(error)
     if isinstance(error, RequestError):
         return f"{label}: {error}"
-    words = str(error).splitlines()[:1]
     if isinstance(error, RuntimeError) and "deterministic" in str(error):
-        return f"{label}: {words[0].split(', but')[0]}; leave out this method or --deterministic"
+        return f"{label}: {str(error).splitlines()[0].split(', but')[0]}; leave out this method or --deterministic"
     if world.size > 1:
         return None
     path = member.folder.path / TRACEBACK
     with contextlib.suppress(RunError):  # on a full disk the line alone must do
         write_text(path, "".join(traceback.format_exception(error)))
-    what = ": ".join([type(error).__name__, *words])
+    what = words_of(error)
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
     epoch, step = member.position
-    return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
+    return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}{_undeclared(error)}"
+
+
+def _undeclared(error: Exception) -> str:
+    """A second line where a method stumbled over a field of `Features` that it reads and did not declare; else none."""
+    if "NoneType" not in str(error):
+        return ""
+    for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
+        held = [each for value in frame.f_locals.values() for each in (value if type(value) is tuple else (value,))]
+        held = [each for each in held if isinstance(each, Features)]
+        # Not what one side alone has: its method declares the sides apart, and may well know why.
+        names = [name for name in frame.f_code.co_names if held and all(getattr(f, name, "") is None for f in held)]
+        if names:
+            needs = ", ".join(f'"{name}"' for name in names)
+            return f"\nit reads what it did not declare, which is None; add to the class: needs = ({needs},)"
+    return ""
 
 
 def forget_failure(member: Member) -> None:

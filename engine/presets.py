@@ -1,13 +1,13 @@
 """Command lines by name: `--preset std-52` stands for the flags in presets/std-52.toml; flags beside it come on top."""
 
 import argparse
-import difflib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import RequestError
+from common.words import did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[1] / "presets"
 
@@ -46,12 +46,13 @@ def read_preset(name: str) -> Preset:
     Raises:
         RequestError: there is none, or it is no preset.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    of_user = name.endswith(".toml")
+    path = Path(name) if of_user else FOLDER / f"{name}.toml"
     if not path.is_file():
-        near = difflib.get_close_matches(name, preset_names(), n=3) or preset_names()
-        raise RequestError(
-            f"there is no preset {name}; did you mean {', '.join(near)}? A file of your own ends in .toml"
-        )
+        if of_user:
+            raise RequestError(f"--preset {path}: there is no such file; check the path, or name one of --list")
+        near = did_you_mean(name, preset_names())
+        raise RequestError(f"there is no preset {name}; {near} (a file of your own ends in .toml)")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -15,7 +15,7 @@ from common.command import guard, make_parser, say
 from common.download import download
 from common.errors import RequestError
 from common.files import write_bytes
-from common.words import counted
+from common.words import counted, did_you_mean
 from dataset import DATASETS
 from engine.weights import load_network
 from models import MODELS
@@ -206,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     known = sorted({teacher.model for teacher in PUBLISHED})
     for name in arguments.names:
         if name not in known:
-            raise RequestError(f"no published teacher {name}; there are {', '.join(known)}")
+            raise RequestError(f"no published teacher {name}; {did_you_mean(name, known)}")
     missing = []
     for teacher in PUBLISHED:
         if arguments.names and teacher.model not in arguments.names:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.errors import RequestError
+from common.errors import RequestError, RunError
 from common.files import sha256_of, write_bytes
 from dataset import DatasetEntry
 from distiller_zoo import Method, Pair, create_method
@@ -205,6 +205,6 @@ def _rebuild_method(saved: dict[str, Any], network: Network, path: Path) -> Meth
         pair = Pair(network.feature_shapes(), teachers, saved["num_samples"])
         method = create_method(saved["name"], pair, saved["options"])
         method.load_state_dict(saved["state"])
-    except (KeyError, TypeError, AttributeError, RuntimeError):
+    except (KeyError, TypeError, AttributeError, RuntimeError, RunError):
         raise RequestError(f"{path} holds heads of a method that do not fit; save it again with this suite") from None
     return method

@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common.command import DONE, guard, make_parser
+from common.command import DONE, at_least, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import METHODS
@@ -71,7 +71,7 @@ def parse(argv: list[str] | None):
     parser.add_argument("--model_t", nargs="+", metavar="NAME", help="teacher(s), small first")
     parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="their checkpoints; two at most")
     parser.add_argument("--rows", choices=("main", "all"), default="all", help=f"main: the first {MAIN}")
-    parser.add_argument("--trials", type=int, nargs="+", default=[1, 2], metavar="N", help="repetitions")
+    parser.add_argument("--trials", type=at_least(1), nargs="+", default=[1, 2], metavar="N", help="repetitions")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)

@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,26 @@ import torch
 import evaluate as evaluate_script
 import train_student
 import train_teacher
+from common.command import guard
+from common.flag_names import OTHER_NAMES
 from dataset import DATASETS, load_arrays
 from distiller_zoo import METHODS
 from engine import cli
 from engine.presets import preset_names
-from engine.recipes import RECIPES
+from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES
 from models import MODELS, create_model
-from tests.helpers import ROOT, SMALL, folder_of, load, run_script, save_network, stop_at_step, train, train_alone
+from tests.helpers import (
+    ROOT,
+    SMALL,
+    environment,
+    folder_of,
+    load,
+    run_script,
+    save_network,
+    stop_at_step,
+    train,
+    train_alone,
+)
 
 DIGITS = ("--dataset", "digits", "--device", "cpu")
 
@@ -111,6 +126,8 @@ def test_unknown_model_of_the_other_scripts(capsys, teacher):
         ["--kd_T", "inf"],
         ["--weight_decay", "inf"],
         ["--lr_decay_epochs", "1;2"],
+        ["--trial", "0"],
+        ["--save_freq", "-1"],
         ["--precision", "fp8"],
         ["--optimizer", "lamb"],
         ["--distill"],
@@ -131,7 +148,12 @@ def test_usage_errors(capsys, argv):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--epoch", "3"], "unknown flag --epoch, did you mean --epochs or --init_epochs?"),
+        (["--epoch", "3"], "unknown flag --epoch, did you mean --epochs?"),
+        (["--method", "kd"], "unknown flag --method, did you mean --distill?"),
+        (["--teacher", "resnet56"], "unknown flag --teacher, did you mean --model_t or --path_t?"),
+        (["--student=resnet8"], "unknown flag --student, did you mean --model_s?"),
+        (["--lr", "0.1"], "unknown flag --lr, did you mean --learning_rate?"),
+        (["--batch-size", "8"], "unknown flag --batch-size, did you mean --batch_size?"),
         (["--distil", "kd"], "unknown flag --distil, did you mean --distill"),
         (["--learn=0.1"], "unknown flag --learn, did you mean --learning_rate?"),
         (["--no_such_option", "1"], "unknown flag --no_such_option (see"),
@@ -139,6 +161,9 @@ def test_usage_errors(capsys, argv):
         (["--epochs", "3", "4"], "unexpected '4'"),
         (["--lr_decay_epochs", "10,b"], "--lr_decay_epochs: '10,b' is no list of integers such as 150,180,210"),
         (["--epochs", "three"], "--epochs: 'three' is not an integer"),
+        (["-t", "-3"], "-t/--trial: -3 is too small; give 1 or more"),
+        (["--trial", "one"], "--trial: 'one' is not an integer"),
+        (["--save_freq", "-1"], "--save_freq: -1 is too small; give 0 or more"),
         (["--kd_T", "hot"], "--kd_T: 'hot' is not a finite number"),
         (["-r", "much"], "-r/--gamma: 'much' is not a number"),
     ],
@@ -148,6 +173,26 @@ def test_what_usage_errors_say(capsys, argv, message):
     with pytest.raises(SystemExit):
         train_student.main([*DIGITS, *argv])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "argv"),
+    [
+        ("train_teacher.py", ["--trial", "0"]),
+        ("transfer_student.py", ["--path_s", "x", "--trial", "0"]),
+        ("scripts/ablate_std.py", ["--trials", "1", "0"]),
+    ],
+)
+def test_trials_count_from_one_in_every_script(script, argv):
+    done = seen(script, *argv, "--dataset", "digits", cwd=Path.cwd())
+    assert done.returncode == 2
+    assert "0 is too small; give 1 or more" in done.stderr
+
+
+def test_other_names_of_flags_mean_flags_that_are_there():
+    source = "".join(path.read_text() for path in (*ROOT.glob("*.py"), ROOT / "engine" / "cli.py"))
+    known = {*RECIPE_FIELDS, *AUGMENTATION_FIELDS, "gamma", "alpha", "beta"}
+    assert [flag for flag in sorted(OTHER_NAMES) if flag not in known and f'"--{flag}"' not in source] == []
 
 
 def test_missing_required_option(capsys):
@@ -170,7 +215,8 @@ def test_pair_that_cannot_work(capsys, teacher):
 
 def test_too_many_teachers(capsys, teacher):
     argv = [*DIGITS, "--distill", "crd", "--model_s", "resnet8", "--path_t", teacher, teacher]
-    assert "crd learns from 1 teacher(s), but 2 were given with --path_t" in refused(capsys, train_student.main, *argv)
+    errors = refused(capsys, train_student.main, *argv)
+    assert "crd learns from 1 teacher(s), but 2 were given with --path_t or --model_t" in errors
 
 
 def test_batch_larger_than_the_data(capsys, teacher):
@@ -287,7 +333,9 @@ def test_no_network_for_the_teacher(capsys):
 def test_no_network_for_the_data(capsys):
     argv = ["--distill", "none", "--model_s", "resnet8", "--dataset", "cifar10", "--device", "cpu"]
     assert train_student.main(argv) == 2
-    errors = closing_words(capsys.readouterr().err)
+    said = capsys.readouterr().err
+    errors = closing_words(said)
+    assert said == errors  # what was tried stands in the error alone
     assert "no connection" in errors
     assert "put cifar-10-python.tar.gz (md5 c58f30108f718f92721af3b95e74349a) into data" in errors
     assert "--data_folder" in errors
@@ -336,6 +384,26 @@ def test_wrong_requests_in_a_process(script, argv, message):
     assert message in done.stderr
     assert len(done.stderr.splitlines()) <= 2
     assert os.listdir() == ["empty.pth"]
+
+
+@pytest.mark.parametrize(("script", "flag"), [("train_student.py", "--list"), ("evaluate.py", "--help")])
+def test_a_reader_that_has_seen_enough_is_no_error(script, flag):
+    """As with `| head`: the pipe is closed amid the lines, or before the interpreter's own flush."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        command = [sys.executable, str(ROOT / script), flag]
+        env = environment() | {"PYTHONUNBUFFERED": ""}
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, env=env)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_end_of_another_pipe_is_an_error():
+    def main(argv):
+        raise BrokenPipeError("a worker died")
+
+    with pytest.raises(BrokenPipeError, match="a worker died"):
+        guard(main)([])
 
 
 def test_non_finite_loss_in_a_process():

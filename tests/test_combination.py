@@ -76,7 +76,9 @@ def test_one_name_for_all_ways_to_write_it(written, name):
         ("crd*inf+kd", "is no weight"),
         ("crd*0.5", "given by --beta"),
         ("crd+kp", "unknown method 'kp'"),
-        ("+kd", "unknown method ''"),
+        ("+kd", r"--distill \+kd has an empty part; name a method on each side of \+, as in crd\+kd"),
+        ("kd+", r"--distill kd\+ has an empty part"),
+        ("*2+kd", "has an empty part"),
     ],
 )
 def test_refused(written, sentence):

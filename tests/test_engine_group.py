@@ -19,6 +19,7 @@ from tests.helpers import (
     read_metrics,
     stop_at_step,
     train,
+    train_alone,
 )
 
 METHOD_NAMES = ("none", "kd", "crd", "std")
@@ -47,6 +48,34 @@ def test_a_group_size_divides_the_runs_and_changes_nothing(alone, teacher, tmp_p
     assert ends == [[f"{epoch}/2", method] for group in (first, last) for epoch in (1, 2) for method in group]
     for method in METHOD_NAMES:
         assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
+
+
+def test_several_trials_of_a_command_are_those_of_a_command_each(alone, teacher, tmp_path):
+    options = {"teacher": teacher, "student": "mixer_pico"}
+    assert train("none", "crd", output=tmp_path / "both", extra=("--trial", "2", "1"), **options) == 0
+    assert train("none", "crd", output=tmp_path / "second", extra=("--trial", "2"), **options) == 0
+    found = {(config["method"], config["trial"]): folder for folder, config in configs_below(tmp_path / "both")}
+    assert set(found) == {(method, trial) for method in ("none", "crd") for trial in (1, 2)}
+    for method in ("none", "crd"):
+        assert_same(outcome_of(found[method, 1]), alone[method], method)
+        assert_same(outcome_of(found[method, 2]), outcome_of(folder_of(tmp_path / "second", method)), method)
+
+
+def configs_below(output):
+    return [(folder, read_json(folder / "config.json")) for folder in folders_of(output)]
+
+
+def test_trials_of_a_network_trained_alone(tmp_path):
+    assert train_alone(tmp_path, "--trial", "3", "1") == 0
+    assert sorted(config["seed"] for _, config in configs_below(tmp_path)) == [1, 3]
+
+
+def test_one_seed_is_not_for_several_trials(teacher, tmp_path, capsys):
+    assert train("none", output=tmp_path, extra=("--trial", "1", "2", "--seed", "5")) == 2
+    assert "--seed is for one trial" in capsys.readouterr().err
+    assert not folders_of(tmp_path)
+    assert train("none", output=tmp_path, extra=("--trial", "2", "2", "--seed", "5")) == 0
+    assert [(config["trial"], config["seed"]) for _, config in configs_below(tmp_path)] == [(2, 5)]
 
 
 def test_beta_weighs_methods_that_have_a_loss_of_their_own(teacher, tmp_path):

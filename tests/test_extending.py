@@ -17,7 +17,7 @@ from common.errors import RequestError
 from dataset import Batch
 from distiller_zoo import METHODS, Epochs, Method, checks, register_method
 from models import MODELS, Features, create_model
-from tests.helpers import ROOT, environment, folder_of, folders_of, load, read_json
+from tests.helpers import ROOT, environment, folder_of, folders_of, load, read_json, save_network
 from tests.test_readme import PARTS
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
@@ -216,6 +216,31 @@ def test_the_annotations_that_it_names_become_flags(registries):
         with pytest.raises(SystemExit):
             train_student.parse(refused)
     assert table_after("and become flags").issuperset({"bool", "int", "float", "str", "tuple[int, ...]", "Epochs"})
+
+
+BROKEN = """
+class Broken(Method):
+    def __init__(self, pair):
+        super().__init__(pair)
+        self.width = pair.student.stages[99][0]
+"""
+
+
+def test_a_mistake_in_a_constructor_is_told_with_its_line_and_is_no_refusal(registries, tmp_path, capsys):
+    space = {"Method": Method, "__name__": "distiller_zoo.broken"}
+    exec(compile(BROKEN, ROOT / "distiller_zoo" / "broken.py", "exec"), space)
+    register_method("broken")(space["Broken"])
+    teacher = tmp_path / "teacher.pth"
+    save_network(teacher)
+    for method in ("broken", "broken+kd"):
+        argv = ["--distill", method, "--model_s", "resnet8", "--path_t", str(teacher), *SHORT]
+        assert train_student.main([*argv, "--skip_refused", "--output", str(tmp_path)]) == 1
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == f"error: method {method} cannot be built: IndexError: tuple index out of range at " + (
+            "distiller_zoo/broken.py:5"
+        )
+        assert second == "stages of the student: 16×8×8, 32×4×4, 64×2×2; of the teacher: 16×8×8, 32×4×4, 64×2×2"
+    assert folders_of(tmp_path) == []
 
 
 def test_the_hooks_and_attributes_that_it_names_are_there():

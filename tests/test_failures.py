@@ -73,6 +73,30 @@ def test_any_exception_of_one_leaves_the_others_alone(error, words, breaking, al
     assert_same(outcome_of(folder_of(tmp_path, "kd")), alone)
 
 
+def test_a_field_that_was_not_declared_is_named(teacher, tmp_path, capsys):
+    class Breaking(Method):
+        needs = ("embedding",)
+
+        def loss(self, student, teacher, batch):
+            return (student.embedding - teacher.embedding).mean() + student.stages[-1].mean()
+
+    register_method("breaking")(Breaking)
+    try:
+        assert train("breaking", output=tmp_path, teacher=teacher) == 1
+    finally:
+        del METHODS._entries["breaking"]
+    first, second = capsys.readouterr().err.splitlines()
+    assert "TypeError: 'NoneType' object is not subscriptable" in first
+    assert second == 'it reads what it did not declare, which is None; add to the class: needs = ("stages",)'
+
+
+@pytest.mark.parametrize("error", [TypeError("'NoneType' object is not callable"), TypeError("another thing")])
+def test_no_field_is_named_that_was_declared(error, breaking, teacher, tmp_path, capsys):
+    breaking.error = error
+    assert train("breaking", output=tmp_path, teacher=teacher) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_the_tensors_of_a_failed_run_are_let_go(breaking, teacher, tmp_path, monkeypatch):
     """Before the next member acts: its memory may be what that one lacks."""
     breaking.error = torch.OutOfMemoryError("CUDA out of memory.")

@@ -365,7 +365,7 @@ def test_aliases(alias, name):
 
 @pytest.mark.parametrize(("name", "aliases"), [("kd", ()), ("at", ()), ("new", ("fitnet",)), ("new", ("rkd",))])
 def test_a_name_taken_twice_is_an_error(name, aliases, registry):
-    with pytest.raises(ValueError, match="registered twice"):
+    with pytest.raises(ValueError, match=r"registered twice, first in distiller_zoo/\w+\.py; rename"):
         register_method(name, aliases=aliases)(type("Other", (Method,), {}))
     assert "new" not in registry
 
@@ -376,10 +376,10 @@ def test_unknown_names_suggest_neighbours(typed, meant):
         METHODS[typed]
 
 
-def test_a_name_like_no_other_gets_the_whole_list():
-    with pytest.raises(RequestError) as refusal:
+def test_a_name_like_no_other_gets_a_few_and_where_to_find_all():
+    with pytest.raises(RequestError, match=r"there is abound, .* and \d+ more .*--list") as refusal:
         METHODS["qqqqqq"]
-    assert all(name in str(refusal.value) for name in METHODS)
+    assert len(str(refusal.value)) < 200
 
 
 def test_a_method_without_a_loss_says_so(registry):

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distiller_zoo import METHODS, Epochs, options_of
+import train_student
+from common.errors import RequestError
+from distiller_zoo import METHODS, Epochs, Method, option_texts, options_of, register_method
 from engine.options import default_options, resolve_options
 from engine.recipes import RECIPES, resolve_recipe
 from models import MODELS
@@ -80,3 +82,72 @@ def test_a_short_run_records_what_it_took_and_is_called_by_its_method(teacher, t
     assert labels == ["dkd", "dkd dkd_warmup=0", "dkd dkd_warmup=20"]
     assert_same(outcome_of(runs[None]), outcome_of(runs[0]))
     assert read_metrics(runs[None])[0]["train"]["loss"] > read_metrics(runs[20])[0]["train"]["loss"]
+
+
+# --- as flags -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Registers a class as `mine`, gone when the test ends."""
+    monkeypatch.setattr(METHODS, "_entries", dict(METHODS._entries))
+    return register_method("mine")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_has_a_sentence_in_the_docstring_and_no_other_has(method):
+    assert option_texts(METHODS[method]).keys() == options_of(method).keys()
+
+
+def test_sentences_in_all_forms():
+    class Block(Method):
+        """A method.
+
+        Options:
+            one, two: the first: and the
+                second.
+            three: 50 % of all.
+
+        Note: none of them.
+        """
+
+    class Line(Method):
+        """Options: power: exponent."""
+
+    class Silent(Method):
+        """No word of them."""
+
+    assert option_texts(Block) == {"one": "the first: and the second", "two": "the first: and the second"} | {
+        "three": "50 % of all"
+    }
+    assert option_texts(Line) == {"power": "exponent"}
+    assert option_texts(Silent) == {}
+
+
+def test_help_has_the_sentence_the_methods_and_the_default(register, capsys):
+    class Mine(Method):
+        """Options: mine_share: 50 % of all."""
+
+        def __init__(self, pair, *, mine_share: float = 0.5, mine_other: int = 3):
+            super().__init__(pair)
+
+    register(Mine)
+    with pytest.raises(SystemExit):
+        train_student.parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--mine_share FLOAT mine: 50 % of all (default 0.5)" in text
+    assert "--mine_other INT mine (default 3)" in text
+    assert "--dkd_T FLOAT dkd, sdd_dkd: temperature (default 4.0)" in text
+
+
+@pytest.mark.parametrize("name", ["epochs", "trial", "list", "crop", "lwr", "num_workers"])
+def test_one_that_is_called_like_a_flag_of_the_suite_is_refused(name, register, capsys):
+    space = {}
+    exec(f"def __init__(self, pair, *, {name}: bool = True):\n    Method.__init__(self, pair)", globals(), space)
+    register(type("Mine", (Method,), space))
+    assert train_student.main(["--list"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: test_options.py: Mine has an option {name}, which is a flag of the suite")
+    assert line.endswith(f"rename it, mine_{name} say")
+    with pytest.raises(RequestError):
+        train_student.parse([])

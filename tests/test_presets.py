@@ -99,7 +99,7 @@ def test_a_file_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, r"^there is no preset .*none.toml; did you mean .*std-52"),
+        (None, r"^--preset .*none.toml: there is no such file; check the path"),
         ("flags = 3", r"is no preset; it holds summary"),
         ("[flags]\n[more]\n", r"is no preset; it holds summary"),
         ("[flags", r"none.toml is no TOML file: "),

@@ -92,7 +92,7 @@ def test_fetching_says_which_source_is_dead_and_how_to_train_instead(tmp_path):
 def test_an_unknown_teacher_is_refused(tmp_path):
     done = run("fetch_pretrained_teachers.sh", "--output", str(tmp_path), "resnet21")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no published teacher resnet21; there are ")
+    assert done.stderr.startswith("error: no published teacher resnet21; did you mean resnet")
     assert "resnet20" in done.stderr
 
 
