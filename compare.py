@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.command import DONE, guard, make_parser
-from common.errors import RequestError, RunError
+from common.command import DONE, guard, make_parser, show
+from common.errors import RequestError
 from reporting.code import apart_by_code
 from reporting.literature import literature
 from reporting.output import check_folder_of, check_out, signed, write
@@ -141,20 +141,6 @@ def literature_report(note: str, asked: object) -> Report:
         raise RequestError(f"{note}, and --where, --by and --select choose among runs; leave them out")
     empty, _ = tabulate([])
     return Report(empty, [note], [], literature=literature())
-
-
-def show(text: str) -> None:
-    """Print UTF-8 wherever it goes; a reader that stops early (`| head`) is no error."""
-    if sys.stdout is None:  # closed by whoever started this
-        raise RunError("there is no standard output; name a file with --out")
-    try:
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-        print(text, end="", flush=True)
-    except OSError as error:
-        # Keep the interpreter from trying once more, and failing aloud, when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 
 @guard

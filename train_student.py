@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from common.command import DONE, guard, make_parser
+from common.command import DONE, guard, make_parser, show
 from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import Weights, method_class
@@ -115,7 +115,7 @@ def resolve_weights(method: str, arguments) -> list[Weights]:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.list:
-        print(cli.listing())
+        show(cli.listing() + "\n")
         return DONE
     if arguments.kd_T <= 0:
         raise RequestError(f"--kd_T is {arguments.kd_T}; it must be positive")

@@ -13,7 +13,7 @@ from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.folder import trained_by
+from engine.folder import code_behind, trained_by
 from engine.plan import DEFAULT_KD_T, BackboneFile, RunPlan
 from engine.run import run_plans
 from engine.weights import read_backbone
@@ -41,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     backbone = read_backbone(arguments.path_s, arch=arguments.model_s, allow_namespace=arguments.allow_namespace)
     # What suits the training of the whole network says nothing about one linear layer.
     hints = replace(MODELS[backbone.arch], recipe=DEFAULT_RECIPE, learning_rate=None)
+    frozen = BackboneFile(
+        backbone.arch, backbone.path, backbone.sha256, trained_by(backbone.path), code_behind(backbone.path)
+    )
     plans = [
         RunPlan(
             kind="probe",
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             validation=arguments.validation,
             seed=seed,
             save_freq=arguments.save_freq,
-            backbone=BackboneFile(backbone.arch, backbone.path, backbone.sha256, trained_by(backbone.path)),
+            backbone=frozen,
         )
         for trial, seed in cli.trials_of(arguments)
     ]

@@ -106,31 +106,73 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def show(text: str) -> None:
+    """Print UTF-8 wherever it goes; a reader that stops early (`| head`) is no error.
+
+    Raises:
+        RunError: there is no standard output, or it takes nothing.
+    """
+    if sys.stdout is None:  # closed by whoever started this
+        raise RunError("there is no standard output to print to")
+    try:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+        print(text, end="", flush=True)
+    except OSError as error:
+        _forget_output()
+        if not isinstance(error, BrokenPipeError):
+            raise RunError(f"the output cannot be written: {error.strerror}") from None
+
+
 def guard(main: Callable[..., int]) -> Callable[..., int]:
     """Wrap a script's main: errors become one or two lines on stderr and the exit codes of the suite."""
 
     @functools.wraps(main)
     def guarded(argv: list[str] | None = None) -> int:
         try:
-            try:
-                return main(argv)
-            except (RequestError, RunError) as error:
-                return _ended_by(error)
-            except Interrupted as stop:
-                what = str(stop) or "the state is saved, the same command continues"
-                print(f"interrupted; {what}", file=sys.stderr)
-                return INTERRUPTED
-            except KeyboardInterrupt:
-                return INTERRUPTED
-            finally:
-                print(end="", flush=True)  # what a closed pipe refuses shows here, not when the interpreter ends
+            status = _status_of(main, argv)
+        except SystemExit as stop:  # argparse has shown its help, or said what is wrong
+            raise SystemExit(_flushed(stop.code)) from None
         except BrokenPipeError:
             if _is_read():  # it was another pipe, a data loader's say
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush
+            _forget_output()
+            print("error: nobody reads the output any more, so the command has stopped", file=sys.stderr)
             return FAILED
+        return _flushed(status)
 
     return guarded
+
+
+def _status_of(main: Callable[..., int], argv: list[str] | None) -> int:
+    try:
+        return main(argv)
+    except (RequestError, RunError) as error:
+        return _ended_by(error)
+    except Interrupted as stop:
+        what = str(stop) or "the state is saved, the same command continues"
+        print(f"interrupted; {what}", file=sys.stderr)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _flushed(status: int) -> int:
+    """The exit code, once what is printed is out: what a pipe or a disk refuses shows here, not in the interpreter."""
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        _forget_output()
+    except OSError as error:
+        _forget_output()
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return status or FAILED
+    return status
+
+
+def _forget_output() -> None:
+    """Keep the interpreter from trying once more, and failing aloud, when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_read() -> bool:

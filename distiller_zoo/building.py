@@ -1,7 +1,8 @@
 """From names on the command line to methods: aliases, combinations, options, and the method built for a pair."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import RequestError, RunError
@@ -85,13 +86,24 @@ def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = 
         raise RequestError(
             f"method {cls.name} learns from {wants} teacher(s), but {count} were given with --path_t or --model_t"
         )
-    try:
+    with mistakes_told(cls.name, pair):
         return cls(pair, **options)
+
+
+@contextmanager
+def mistakes_told(name: str, pair: Pair) -> Iterator[None]:
+    """Around what a method does before it trains: an exception that is no refusal is a mistake in it.
+
+    Raises:
+        RunError: in place of that exception, with its words, its file and line, and the pair.
+    """
+    try:
+        yield
     except (RequestError, RunError):
         raise
     except Exception as error:
         raise RunError(
-            f"method {cls.name} cannot be built: {words_of(error)} at {place_raised(error, Path(__file__).parent)}\n"
+            f"method {name} cannot be built: {words_of(error)} at {place_raised(error, Path(__file__).parent)}\n"
             f"stages of the student: {_sizes(pair.student)}; of the teacher: {_sizes(*pair.teachers) or 'none'}"
         ) from error
 

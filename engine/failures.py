@@ -2,21 +2,25 @@
 
 import contextlib
 import gc
+import linecache
+import re
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 
 from common.errors import RequestError, RunError
 from common.files import write_text
 from common.raised import words_of
+from distiller_zoo import Method
 from engine.member import Member
 from engine.parallel import World
 from engine.progress import Progress
 from models import Features
 
 TRACEBACK = "error.txt"
+FIELDS = {field.name for field in fields(Features)}
 
 
 @dataclass
@@ -85,22 +89,28 @@ def failure_of(member: Member, error: Exception, world: World) -> str | None:
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
     epoch, step = member.position
-    return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}{_undeclared(error)}"
+    return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}{_undeclared(error, member.method)}"
 
 
-def _undeclared(error: Exception) -> str:
+def _undeclared(error: Exception, method: Method) -> str:
     """A second line where a method stumbled over a field of `Features` that it reads and did not declare; else none."""
     if "NoneType" not in str(error):
         return ""
-    for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
-        held = [each for value in frame.f_locals.values() for each in (value if type(value) is tuple else (value,))]
-        held = [each for each in held if isinstance(each, Features)]
-        # Not what one side alone has: its method declares the sides apart, and may well know why.
-        names = [name for name in frame.f_code.co_names if held and all(getattr(f, name, "") is None for f in held)]
-        if names:
-            needs = ", ".join(f'"{name}"' for name in names)
-            return f"\nit reads what it did not declare, which is None; add to the class: needs = ({needs},)"
+    declared = {*method.reads_of_student(), *method.reads_of_teacher()}
+    # Not the outermost frame, which goes on: Python would keep its variables, and with them the exception.
+    for frame, number in reversed([*traceback.walk_tb(error.__traceback__)][1:]):
+        held = {name: value for name, value in frame.f_locals.items() if _features_in(value)}
+        line = linecache.getline(frame.f_code.co_filename, number)
+        for variable, name in re.findall(rf"\b({'|'.join(held) or ' '})(?:\[\w+\])?\.(\w+)", line):
+            if name in FIELDS - declared and all(getattr(each, name) is None for each in _features_in(held[variable])):
+                where = "needs (or to student_needs or teacher_needs)"
+                return f'\nit reads {name}, which is None because it is not declared; add "{name}" to {where}'
     return ""
+
+
+def _features_in(value: object) -> list[Features]:
+    """A method's features, or those of several teachers."""
+    return [each for each in (value if type(value) is tuple else (value,)) if isinstance(each, Features)]
 
 
 def forget_failure(member: Member) -> None:

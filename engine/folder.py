@@ -33,6 +33,17 @@ def trained_by(weights: Path) -> str:
     return label if isinstance(label, str) else weights.name
 
 
+def code_behind(weights: Path) -> Sources:
+    """The code that trained the network of a weights file, as its run says; empty where it says nothing.
+
+    Of a probe that is, as above, the code behind its backbone.
+    """
+    run = RunFolder(weights.parent, "")
+    if isinstance(backbone := run.recorded("backbone"), dict):
+        return backbone.get("sources") or {}
+    return {f"backbone: {file}": digest for file, digest in (run.sources() or {}).items()}
+
+
 class RunFolder:
     """The files of one run below the output root."""
 
@@ -109,17 +120,15 @@ class RunFolder:
 
     def data_digest(self) -> str | None:
         """What identifies the data that the run was started on; None where its config.json does not say."""
-        found = self._recorded("data_sha256")
+        found = self.recorded("data_sha256")
         return found if isinstance(found, str) else None
 
-    def sources(self) -> list[Sources]:
-        """The code that has trained the run, the last one last (see `engine.sources`); empty where nothing is said."""
-        found = [self._recorded("sources")]
-        if isinstance(earlier := self._recorded("earlier_sources"), list):
-            found = earlier + found
-        return [sources for sources in found if isinstance(sources, dict)]
+    def sources(self) -> Sources | None:
+        """The code that trained the run last (see `engine.sources`); None where nothing is said."""
+        found = self.recorded("sources")
+        return found if isinstance(found, dict) else None
 
-    def _recorded(self, name: str) -> Any:
+    def recorded(self, name: str) -> Any:
         """A field of config.json; None where there is none."""
         try:
             return json.loads(self.config.read_text()).get(name)

@@ -13,7 +13,7 @@ from torch import Tensor
 from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Arrays, Batch, DatasetEntry
-from distiller_zoo import Method, Pair, create_method
+from distiller_zoo import Method, Pair, create_method, mistakes_told
 from distiller_zoo.method import Trainee
 from engine.batchnorm import synchronise_batch_norm
 from engine.compute import Compute
@@ -28,7 +28,7 @@ from engine.optim import learning_rate, make_optimizer
 from engine.plan import RunPlan
 from engine.retrospection import Retrospection
 from engine.saved import SavedState, read_saved_state
-from engine.sources import sources_of
+from engine.sources import Sources, sources_of
 from engine.stopwatch import Span, moment
 from engine.weights import Backbone, load_backbone
 from models import Features, Network, create_model
@@ -55,6 +55,7 @@ class Member:
 
     Raises:
         RequestError: the method refuses the pair, or the backbone is none of such a network.
+        RunError: the method has a mistake that shows before it trains.
     """
 
     def __init__(
@@ -67,8 +68,9 @@ class Member:
         writes: bool = True,
     ):
         self.plan = plan
-        # Read now, while the files are what was imported: a group's turn may come hours later.
-        self.sources = sources_of(plan.method, plan.model)
+        networks = (plan.model, *(teacher.model for teacher in plan.teachers))
+        self.sources = sources_of(plan.method, networks) | (plan.backbone.sources if plan.backbone else {})
+        self.trained_by: list[Sources] | None = []  # the code of each stretch of training; None: an older checkpoint
         with isolated_seed(derive_seed(plan.seed, "student")):
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
         if backbone is not None:
@@ -81,7 +83,8 @@ class Member:
             if isinstance(part, Method):
                 part.teacher_weighting = plan.teacher_weighting
                 part.logit_standardization = plan.logit_standardization
-        self.method.meet(self.student, teachers)
+        with mistakes_told(plan.method, self.pair):
+            self.method.meet(self.student, teachers)
         self.retrospection: Retrospection | None = None
         if plan.retrospection is not None:
             sizes = (entry.train_size, entry.num_classes)
@@ -108,23 +111,24 @@ class Member:
         self._saved = read_saved_state(self.folder, self.plan.run_id)
         return list(self._saved.problems)
 
-    def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int, data_digest: str = "") -> None:
-        """Move to the device and continue from the checkpoint that `read_saved` found, if it did.
-
-        Args:
-            data_digest: what identifies the data (see `dataset.digest`).
-
-        Raises:
-            RequestError: the checkpoint was made on other data.
-        """
-        self.compute, self.steps_per_epoch, self.data_digest = compute, steps_per_epoch, data_digest
-        saved = self._saved
-        content = None if saved is None else saved.content
+    def check_data(self, data_digest: str) -> None:
+        """Raises RequestError where the checkpoint that `read_saved` found was made on other data."""
+        content = None if self._saved is None else self._saved.content
         if content is not None and content.get("data_sha256", data_digest) != data_digest:
             raise RequestError(
                 f"the {self.plan.dataset} files have changed since {self.folder.path} was begun; "
                 f"bring the former ones back, or start anew with --overwrite"
             )
+
+    def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int, data_digest: str = "") -> None:
+        """Move to the device and continue from the checkpoint that `read_saved` found, if it did.
+
+        Args:
+            data_digest: what identifies the data (see `dataset.digest`).
+        """
+        self.compute, self.steps_per_epoch, self.data_digest = compute, steps_per_epoch, data_digest
+        saved = self._saved
+        content = None if saved is None else saved.content
         compute.place(self.student)
         compute.place(self.method)
         self.method.prepare(train_labels)
@@ -197,6 +201,7 @@ class Member:
                 "optimizer": self.optimizer.state_dict(),
                 "retrospection": None if self.retrospection is None else self.retrospection.state_dict(),
                 "meters": None if self.meters is None else vars(self.meters),
+                "trained_by": self.trained_by,
                 "history": self.history.epochs,
                 "initial_history": self.history.initial,
             }
@@ -204,6 +209,7 @@ class Member:
 
     def _load(self, state: dict[str, Any]) -> None:
         self.position = tuple(state["position"])
+        self.trained_by = state.get("trained_by")
         self.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
         if self.method.initial_epochs and not self.initial:
@@ -231,6 +237,8 @@ class Member:
             RunError: a loss is not finite.
         """
         began = moment(self.compute.device)
+        if self.trained_by is not None and self.trained_by[-1:] != [self.sources]:
+            self.trained_by.append(self.sources)
         world, (epoch, step) = self.compute.world, self.position
         recipe = self.plan.recipe
         rate = self._initial_rate if self.initial else learning_rate(recipe, epoch, step / self.steps_per_epoch)

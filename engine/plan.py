@@ -15,6 +15,7 @@ from distiller_zoo.teachers import Weighting
 from engine.options import default_options
 from engine.recipes import RECIPES, Recipe, changed_values
 from engine.retrospection import RetrospectionPlan
+from engine.sources import Sources
 from models.registry import MODELS, file_name_of
 from models.timm_models import Normalisation
 
@@ -48,9 +49,11 @@ class BackboneFile(WeightsFile):
 
     Attributes:
         trained_by: what tables call the way in which it was trained.
+        sources: the code that trained it; empty where its run does not say.
     """
 
     trained_by: str
+    sources: Sources = field(default_factory=dict)
 
 
 # Where runs of each kind lie below the output root.

@@ -21,7 +21,7 @@ from engine.parallel import World, joined_world
 from engine.plan import RunPlan, TeacherFile
 from engine.progress import Progress
 from engine.recipes import Recipe
-from engine.sources import changed_files
+from engine.sources import Sources, changed_files
 from engine.survey import survey_group
 from engine.train import CHECKPOINT_SECONDS, StopRequest, stop_requests, train_group
 from engine.weights import Backbone, load_network
@@ -89,6 +89,8 @@ def run_plans(
             data = load_arrays(entry.name, data_folder)
         data_digest = digest(data)
         _report_changed_data(finished, data_digest, progress)
+        for member in remaining:
+            member.check_data(data_digest)
         if not remaining:
             return Outcome()
         data, held_out = hold_out(data, plans[0].validation) if plans[0].validation else (data, None)
@@ -109,12 +111,12 @@ def run_plans(
                 begun = []
                 for member in group:
                     known = measured if member.plan.teachers else []
-                    begin = partial(
-                        _begin, member, stream, data_digest, known, environment, compute, overwrite, progress
-                    )
+                    begin = partial(_begin, member, stream, data_digest, known, environment, compute, overwrite)
                     if attempted(member, begin, outcome, world, progress, lethal=(RequestError, RunError)):
                         begun.append(member)
                         progress.line(f"{member.plan.label}: {member.folder.path}{_place(member)}")
+                        if changed := _changed_since((member.trained_by or [None])[-1], member):
+                            progress.warning(f"{changed}; it goes on with the new code, and tables tell it apart")
                 networks = [teacher.network for teacher in _wanted(teachers, begun)]
                 stopped = partial(_asked_to_stop, world, stop)
                 going_on = survey_group(begun, networks, data, entry, compute, progress, stopped, outcome)
@@ -190,7 +192,7 @@ def _open(
                 member.folder.discard_leftovers()
                 where = f"{member.plan.label} in {member.folder.path}"
                 progress.line(f"already finished: {where} (--overwrite starts anew)")
-                if changed := _changed_since(member):
+                if changed := _changed_since(member.folder.sources(), member):
                     progress.warning(f"{changed}; its result is of the former code, --overwrite repeats it")
                 finished.append(member)
                 continue
@@ -208,28 +210,24 @@ def _begin(
     environment: dict[str, Any],
     compute: Compute,
     overwrite: bool,
-    progress: Progress,
 ) -> None:
     """Bring a member onto the device, to where its checkpoint has it, and write what it is."""
     if overwrite:
         member.folder.clear()  # not before all else is known to be right
     forget_failure(member)
     member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
-    earlier = []
-    if member.resumed:
-        earlier = member.folder.sources()
-        if changed := _changed_since(member):
-            progress.warning(f"{changed}; it goes on with the new code, and tables tell it from runs of one code")
-        else:
-            earlier = earlier[:-1]
-    made_by = {"data_sha256": data_digest, "sources": member.sources, "earlier_sources": earlier}
+    made_by = {"data_sha256": data_digest, "sources": member.sources, "earlier_sources": []}
+    if member.resumed and not member.trained_by:  # nobody knows by what, so nothing is said of it
+        made_by["sources"] = None
+    elif member.resumed:
+        goes_on = member.trained_by[-1] == member.sources
+        made_by["earlier_sources"] = member.trained_by[:-1] if goes_on else member.trained_by
     member.folder.write_config(member.plan.config(measured, environment) | made_by)
 
 
-def _changed_since(member: Member) -> str:
-    """What of its code has changed since the run was begun, in words; "" for nothing, or where nobody can say."""
-    made_by = member.folder.sources()
-    files = changed_files(made_by[-1], member.sources) if made_by else []
+def _changed_since(made_by: Sources | None, member: Member) -> str:
+    """What of its code has changed since the run was made, in words; "" for nothing, or where nobody can say."""
+    files = changed_files(made_by, member.sources) if made_by else []
     return f"{member.plan.label}: {', '.join(files)} changed since {member.folder.path} was made" if files else ""
 
 

@@ -6,6 +6,7 @@ method. What they were made by stands in config.json, and tables keep apart what
 
 import ast
 import hashlib
+import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ from models.registry import MODELS
 
 # What all methods and networks have in common says nothing about one of them; the commit in config.json has it.
 SHARED = frozenset(
-    f"distiller_zoo.{name}" for name in ("method", "registry", "building", "combination", "checks", "published")
+    f"distiller_zoo.{name}" for name in ("method", "registry", "building", "checks", "published")
 ) | frozenset(f"models.{name}" for name in ("registry", "contract", "features", "network", "published"))
 SUITE = frozenset({"analysis", "benchmarking", "common", "dataset", "engine", "reporting", "models", "distiller_zoo"})
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -28,19 +29,25 @@ DIGITS = 16  # hexadecimal, of each file's SHA-256
 Sources = dict[str, str]  # files relative to the repository → digest
 
 
-def sources_of(method: str, model: str) -> Sources:
-    """The files that define a method (all parts of a combination) and a network, each with what it imports of its kind.
+def sources_of(method: str, models: Iterable[str]) -> Sources:
+    """The files that define a method (all parts of a combination) and networks, each with what it imports of its kind.
 
-    Comments, docstrings and layout are no part of the digests.
+    Comments, docstrings and layout are no part of the digests. Networks of timm are known by its version.
     """
     cls = method_class(method)
     modules = {base.__module__ for part in getattr(cls, "parts", ()) for base in part.cls.__mro__}
     modules |= {base.__module__ for base in cls.__mro__}
+    files = _closure(modules, "distiller_zoo") | _closure(map(_module_of, models), "models")
+    found = {_name(file): _digest_of(file) for file in sorted(files)}
+    return found | ({"timm": importlib.metadata.version("timm")} if "models/timm_models.py" in found else {})
+
+
+def _module_of(model: str) -> str:
+    """Where a network's builder is defined."""
     build = MODELS[model].build
     while isinstance(build, partial):
         build = build.func
-    files = _closure(modules, "distiller_zoo") | _closure({build.__module__}, "models")
-    return {_name(file): digest(file.read_text(), file.name) for file in sorted(files)}
+    return build.__module__
 
 
 def changed_files(before: Sources, now: Sources) -> list[str]:
@@ -48,15 +55,24 @@ def changed_files(before: Sources, now: Sources) -> list[str]:
     return sorted(file for file in before.keys() | now.keys() if before.get(file) != now.get(file))
 
 
-@cache
-def digest(code: str, file: str = "<code>") -> str:
+def digest(code: str) -> str:
     """Of what Python code does: equal for two texts that differ in comments, docstrings or layout alone.
 
     Raises:
         SyntaxError: it is no Python.
     """
-    shape = repr(_shape(ast.parse(code, file)))
-    return hashlib.sha256(shape.encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(repr(_shape(ast.parse(code))).encode()).hexdigest()[:DIGITS]
+
+
+@cache
+def _text_of(file: Path) -> str:
+    """A file as it was when it was first asked for: what is edited later is not what this process has imported."""
+    return file.read_text(encoding="utf-8")
+
+
+@cache
+def _digest_of(file: Path) -> str:
+    return digest(_text_of(file))
 
 
 def _shape(node: Any) -> Any:
@@ -103,11 +119,13 @@ def _file(module: str) -> Path | None:
 
 def _imports(module: str, file: Path) -> Iterator[str]:
     """Names that may be modules: `from a import b` can mean a.b."""
-    for node in ast.walk(ast.parse(file.read_text(), file.name)):
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(_text_of(file))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(module.split(".")[: -node.level]) if node.level else ""
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) + 1 - node.level]) if node.level else ""
             source = ".".join(filter(None, (base, node.module)))
             yield source
             yield from (f"{source}.{alias.name}" for alias in node.names)
@@ -115,3 +133,9 @@ def _imports(module: str, file: Path) -> Iterator[str]:
 
 def _name(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
+
+
+# All that was imported just now; the rest of what a user's method imports is read when its first run is planned.
+for _name_of_module in [name for name in sys.modules if name.startswith(("distiller_zoo.", "models."))]:
+    if (_found := _file(_name_of_module)) is not None:
+        _text_of(_found)

@@ -205,6 +205,8 @@ def _rebuild_method(saved: dict[str, Any], network: Network, path: Path) -> Meth
         pair = Pair(network.feature_shapes(), teachers, saved["num_samples"])
         method = create_method(saved["name"], pair, saved["options"])
         method.load_state_dict(saved["state"])
-    except (KeyError, TypeError, AttributeError, RuntimeError, RunError):
+    except RunError as error:  # the method's file may have changed since, or is broken
+        raise RequestError(f"{path} holds heads of a method, and {error}") from error
+    except (KeyError, TypeError, AttributeError, RuntimeError):
         raise RequestError(f"{path} holds heads of a method that do not fit; save it again with this suite") from None
     return method

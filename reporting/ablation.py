@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reporting.code import apart_by_code
 from reporting.files import percentage_or_none, read_object
 from reporting.runs import RESULT, Run, read_folder
 
@@ -15,11 +16,13 @@ def ablation_table(settings: Mapping[str, Sequence[Path]]) -> str:
     """Markdown: for each setting test accuracy in per cent after the last epoch, mean ± standard deviation over trials.
 
     The first setting is what the others' gain is over. Where a run answers in several ways, each has a column. Runs
-    that have not finished, or whose records are broken, are counted out, and said to be.
+    that have not finished, whose records are broken, or that other code made than the last one are counted out, and
+    said to be.
     """
     rows, reference = [], None
     for name, folders in settings.items():
-        finished = [run for run in map(read_folder, folders) if isinstance(run, Run)]
+        found = apart_by_code(run for run in map(read_folder, folders) if isinstance(run, Run))
+        finished = [run for run in found if not run.former_code]
         last = pd.Series([run.last_top1 for run in finished], dtype=float)
         if reference is None:
             reference = last.mean()

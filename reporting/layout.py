@@ -167,13 +167,15 @@ def _pair(heading: str, pair: pd.DataFrame, kept: list[int]) -> Shown:
         for row in pair.itertuples()
     ]
     marks = {}
-    for row, mark in ranked(pair.top1_mean.where(pair.role != "teacher")).items():
+    for row, mark in ranked(pair.top1_mean.where(pair.role.isin(["student", "method"]))).items():
         marks[row, 1] = mark
         if mark == BEST:
             marks[row, 0] = mark
     notes = [*_about_initial_stages(pair.iloc[kept]), *_about_references(pair)]
-    if set(pair.kd_test.dropna()) == {TOO_FEW}:
-        notes.append(f"The difference to {REFERENCE}: {TOO_FEW} for a test (it takes 2 trials of both).")
+    tests = {"the student alone": pair.gain_test, REFERENCE: pair.kd_test}
+    if untested := [name for name, verdicts in tests.items() if set(verdicts.dropna()) == {TOO_FEW}]:
+        others = " and to ".join(untested)
+        notes.append(f"The difference to {others}: {TOO_FEW} for a test (it takes 2 trials of both).")
     cells = _without_empty(pd.DataFrame(rows))
     optional = ("top-5", "gap %", against, beside)
     return Shown(heading, _title(pair), cells, marks, optional, " ".join(notes))
@@ -307,7 +309,7 @@ def _network_cells(networks: pd.DataFrame) -> pd.DataFrame:
     ambiguous = networks.protocol.nunique() < networks.protocol_id.nunique()
     rows = [
         {
-            "model": row.student,
+            "model": f"{row.student} {row.method}".strip(),
             figure: _spread(row.top1_mean, row.top1_std, row.n),
             beside: number(getattr(row, column)),
             "parameters": f"{row.parameters:,}",

@@ -193,7 +193,9 @@ def _paths(config: dict) -> Iterator[str]:
         if path:
             yield path
         if isinstance(value, dict):
-            left += [(f"{path}.{name}" if path else name, inner) for name, inner in value.items()]
+            # A name with a dot in it, such as a file's, cannot be part of a dotted path.
+            inside = [(name, inner) for name, inner in value.items() if "." not in name]
+            left += [(f"{path}.{name}" if path else name, inner) for name, inner in inside]
         elif isinstance(value, list):
             left += [(path, inner) for inner in value if isinstance(inner, dict)]
 

@@ -36,7 +36,7 @@ HEAD = ["dataset", "num_classes", "image_size", "protocol_id", "group", "protoco
 LISTS = ["trials", "seeds", "values", "paths"]  # one entry per trial
 COLUMNS = [*HEAD, "method", "n", *FIGURES, *AGAINST_ALONE, "gap_recovered"]
 COLUMNS += ["methods", *AGAINST_KD, *ACROSS, *COSTS, *LISTS]
-ROLES = ("teacher", "student", "method", "probe", "network")  # the order of rows within a pair
+ROLES = ("teacher", "student", "former", "method", "probe", "network")  # the order of rows within a pair
 KIND_ROLES = {"teacher": "network", "probe": "probe"}  # runs that are no part of a pair
 REFERENCE = "kd"  # the label that the others are tested against
 
@@ -44,9 +44,9 @@ REFERENCE = "kd"  # the label that the others are tested against
 def tabulate(runs: Iterable[Run]) -> tuple[pd.DataFrame, list[str]]:
     """The tidy table, and notes on what its reader should know. The order of `runs` changes nothing.
 
-    `role` is "teacher" (the checkpoints that taught), "student" (the student alone), "method", "network" for a
-    network trained alone as a teacher, or "probe" for a new classifier on a frozen network; `method` then says how
-    that was trained. Standard deviations are sample ones (ddof=1).
+    `role` is "teacher" (the checkpoints that taught), "student" (the student alone), "former" (the same by other code
+    than the last), "method", "network" for a network trained alone as a teacher, or "probe" for a new classifier on a
+    frozen network; `method` then says how that was trained. Standard deviations are sample ones (ddof=1).
 
     | columns | |
     |---|---|
@@ -168,6 +168,8 @@ def _student_rows(runs: list[Run]) -> Iterator[dict]:
         for teacher in (pairs[_group(run), run.model] or {""}) if alone else {run.teacher}:
             # `none` with other weights than its own is no baseline: it is a row like any other.
             role = "student" if alone and run.label == "none" else "method"
+            if alone and run.former_code:
+                role = "former"
             yield {
                 **dict(zip(GROUP, _group(run), strict=True)),
                 "protocol": run.protocol,

@@ -126,7 +126,9 @@ def main(argv: list[str] | None = None) -> int:
     rows = chosen_rows(arguments.rows == "main", len(teachers))
     made: dict[str, list[RunPlan]] = {row.name: [] for row in rows}
     failed = False
-    for trial, chosen in product(arguments.trials, dict.fromkeys(row.teachers for row in rows if row.teachers)):
+    for trial, chosen in product(
+        dict.fromkeys(arguments.trials), dict.fromkeys(row.teachers for row in rows if row.teachers)
+    ):
         taught = [teachers[i] for i in chosen]
         plans = []
         # The student alone trains along with the first rows that have a teacher.

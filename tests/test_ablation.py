@@ -49,6 +49,14 @@ def test_results_that_are_half_written_or_not_final_do_not_count(tmp_path, conte
     assert rows[2:] == [["alone", "0 of 1", *[""] * 7], ["std", "1 of 2", "24.00", "", "24.00", *[""] * 4]]
 
 
+def test_trials_of_former_code_are_no_repetitions(tmp_path):
+    runs = [
+        write_run(tmp_path, name, last, result={"finished": f"2026-01-0{day}T00:00:00"}, sources={"std.py": digest})
+        for day, (name, last, digest) in enumerate([("a", 60.0, "x"), ("b", 62.0, "y"), ("c", 64.0, "y")], 1)
+    ]
+    assert cells_of(ablation_table({"std": runs}))[2][:3] == ["std", "2 of 3", "63.00 ± 1.41"]
+
+
 def test_answers_that_are_no_accuracy_are_left_empty(tmp_path):
     odd = [{"class": {"top1": 1e308}, "average": 5}, [1]]
     runs = [write_run(tmp_path, str(n), 60.0, result={"answers": answers}) for n, answers in enumerate(odd)]

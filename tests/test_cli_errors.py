@@ -395,7 +395,32 @@ def test_a_reader_that_has_seen_enough_is_no_error(script, flag):
         command = [sys.executable, str(ROOT / script), flag]
         env = environment() | {"PYTHONUNBUFFERED": ""}
         done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, env=env)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_command_that_nobody_reads_any_more_says_so():
+    code = (
+        "import sys\nfrom common.command import guard, say\n"
+        "sys.exit(guard(lambda argv: [say('x' * 999) for _ in range(999)] and 0)([]))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == 1
+    assert told == "error: nobody reads the output any more, so the command has stopped\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_the_output_is_one_line():
+    env = environment() | {"PYTHONUNBUFFERED": ""}
+    command = [sys.executable, str(ROOT / "train_student.py"), "--list"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot be written" in done.stderr
 
 
 def test_the_end_of_another_pipe_is_an_error():

@@ -755,7 +755,7 @@ def test_a_closed_output_is_one_line(tmp_path):
     command = f'"{sys.executable}" "{SCRIPT}" "{tmp_path}" >&-'
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "--out" in done.stderr
+    assert "no standard output" in done.stderr
 
 
 # --- properties ---

@@ -2,7 +2,9 @@
 
 import pytest
 
-from compare import build_report
+import compare
+from reporting.render import markdown
+from reporting.web.verdict import verdicts
 from tests.test_compare import row_of, write_run
 
 OLD, NEW = ({"distiller_zoo/kd.py": digest, "models/mixer.py": "m"} for digest in ("a", "b"))
@@ -13,7 +15,7 @@ def write(root, name, top1, finished, **config):
 
 
 def report_of(root):
-    return build_report([str(root)])
+    return compare.build_report([str(root)])
 
 
 def test_the_last_code_keeps_the_name(tmp_path):
@@ -76,7 +78,52 @@ def test_a_network_that_changed_between_methods_is_told(tmp_path):
     assert "mixer_nano on cifar100: models/mixer.py changed between the runs" in report.notes
 
 
-@pytest.mark.parametrize("broken", ["text", 3, [], {"distiller_zoo/kd.py": ["x"]}])
-def test_a_record_that_says_nonsense_is_read_all_the_same(tmp_path, broken):
-    write(tmp_path, "one", 60.0, 1, sources=broken, earlier_sources=broken)
+def test_a_run_of_two_codes_never_takes_the_name_from_one_of_one(tmp_path):
+    write(tmp_path, "two", 64.0, 1, trial=2, sources=NEW)
+    write(tmp_path, "three", 66.0, 2, trial=3, sources=NEW)
+    write(tmp_path, "one", 60.0, 3, trial=1, sources=NEW, earlier_sources=[OLD])
+    assert row_of(report_of(tmp_path).table, "kd")["values"] == [64.0, 66.0]
+    write(tmp_path / "alone", "one", 60.0, 3, sources=NEW, earlier_sources=[OLD])
+    report = report_of(tmp_path / "alone")
+    assert row_of(report.table, "kd").n == 1
+    assert [note for note in report.notes if "continued by another (distiller_zoo/kd.py changed)" in note]
+
+
+def test_a_student_alone_of_former_code_is_no_method(tmp_path):
+    write(tmp_path, "old", 70.0, 1, method="none", trial=1, sources={"models/mixer.py": "m"})
+    write(tmp_path, "new", 60.0, 2, method="none", trial=2, sources={"models/mixer.py": "n"})
+    write(tmp_path, "kd", 61.0, 3, sources=NEW)
+    report = report_of(tmp_path)
+    (former,) = report.table[report.table.role == "former"].itertuples()
+    assert (former.top1_mean, former.method[:11]) == (70.0, "none (code ")
+    kd = row_of(report.table, "kd")
+    assert (kd.methods, kd.gain) == (1, 1.0)
+    shown = next(report.tables())[0]
+    (row,) = (row for row, name in enumerate(shown.cells.method) if name.startswith("none (code "))
+    assert (row, 1) not in shown.marks
+    assert [said.winner for said in verdicts(report.table)] == ["kd 61.00 ± – (1 trial)"]
+
+
+def test_networks_trained_alone_are_told_apart(tmp_path):
+    for trial, (top1, sources) in enumerate([(60.0, OLD), (62.0, NEW), (64.0, NEW)], 1):
+        write(tmp_path, f"t{trial}", top1, trial, kind="teacher", method="none", trial=trial, sources=sources)
+    table = report_of(tmp_path).table
+    assert sorted(table[table.role == "network"].top1_mean) == [60.0, 63.0]
+    assert sum("mixer_nano (code " in line for line in markdown(report_of(tmp_path)).splitlines()) == 1
+
+
+NONSENSE = ["text", 3, [], [3], {"models/mixer.py": ["x"]}, [{"a.py": []}], {"models/mixer.py": {"x": 1}}]
+
+
+@pytest.mark.parametrize("broken", NONSENSE)
+@pytest.mark.parametrize("field", ["sources", "earlier_sources"])
+def test_a_record_that_says_nonsense_is_read_all_the_same(tmp_path, broken, field):
+    write(tmp_path, "one", 60.0, 1, **{"sources": NEW, "earlier_sources": [], field: broken})
     assert row_of(report_of(tmp_path).table, "kd").n == 1
+
+
+def test_files_are_no_fields(tmp_path, capsys):
+    """A dotted path could not name them."""
+    write(tmp_path, "one", 60.0, 1, sources=NEW)
+    assert compare.main([str(tmp_path), "--by", "sources.distiller_zoo/kd.py"]) == 2
+    assert "no run's config has such a field" in capsys.readouterr().err

@@ -87,19 +87,44 @@ def test_a_field_that_was_not_declared_is_named(teacher, tmp_path, capsys):
         del METHODS._entries["breaking"]
     first, second = capsys.readouterr().err.splitlines()
     assert "TypeError: 'NoneType' object is not subscriptable" in first
-    assert second == 'it reads what it did not declare, which is None; add to the class: needs = ("stages",)'
+    assert second.startswith('it reads stages, which is None because it is not declared; add "stages" to needs')
 
 
-@pytest.mark.parametrize("error", [TypeError("'NoneType' object is not callable"), TypeError("another thing")])
-def test_no_field_is_named_that_was_declared(error, breaking, teacher, tmp_path, capsys):
-    breaking.error = error
-    assert train("breaking", output=tmp_path, teacher=teacher) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+LOSSES = {
+    "a field that is declared": "student.stages[None] + nothing.stages",
+    "an attribute of the method": "self.heads(student.embedding, nothing[0])",
+    "nothing of the features": "nothing()",
+}
 
 
-def test_the_tensors_of_a_failed_run_are_let_go(breaking, teacher, tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", LOSSES)
+def test_no_field_is_named_but_one_that_is_not_declared(what, teacher, tmp_path, capsys):
+    file, place = tmp_path / "breaking.py", {"Method": Method}
+    file.write_text(
+        "class Breaking(Method):\n"
+        "    needs = ('embedding', 'stages')\n"
+        "    heads = None\n"
+        "    def loss(self, student, teacher, batch):\n"
+        "        nothing = None\n"
+        f"        return {LOSSES[what]}\n"
+    )
+    exec(compile(file.read_text(), str(file), "exec"), place)
+    register_method("breaking")(place["Breaking"])
+    try:
+        assert train("breaking", output=tmp_path, teacher=teacher) == 1
+    finally:
+        del METHODS._entries["breaking"]
+    told = capsys.readouterr().err
+    assert "NoneType" in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), TypeError("'NoneType' object is not callable")]
+)
+def test_the_tensors_of_a_failed_run_are_let_go(error, breaking, teacher, tmp_path, monkeypatch):
     """Before the next member acts: its memory may be what that one lacks."""
-    breaking.error = torch.OutOfMemoryError("CUDA out of memory.")
+    breaking.error = error
     original, kept = Member.step, {}
 
     def step(self, *arguments):

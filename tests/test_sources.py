@@ -1,13 +1,17 @@
 """Which code made a run: what counts as changed code, what config.json says, and what a changed method file does."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+import torch
 
-import train_student
 from distiller_zoo import METHODS
+from engine import sources
+from engine.member import Member
 from engine.sources import ROOT, changed_files, digest, sources_of
-from tests.helpers import arguments, folder_of, read_json, stop_at_step, train
+from tests.helpers import environment, folder_of, load, read_json, stop_at_step, train
 
 CODE = '''"""A loss."""
 
@@ -47,26 +51,73 @@ def test_what_does_something_changes_the_digest(change):
 
 def test_a_digest_is_of_the_text_alone():
     """Records of all machines and Python versions share it: ast.dump would write the same tree in other ways."""
-    assert digest("x = 1\n") == digest("x = 1\n", "other.py") == "6149d3e2d7459b6a"
+    assert digest("x = 1\n") == "6149d3e2d7459b6a"
 
 
 def test_a_method_is_its_file_and_what_it_imports_of_the_zoo():
-    found = set(sources_of("ctkd", "mixer_pico"))
+    found = set(sources_of("ctkd", ["mixer_pico"]))
     assert {"distiller_zoo/ctkd.py", "distiller_zoo/kd.py", "models/mixer.py", "models/tokens.py"} <= found
     assert not found & {"distiller_zoo/method.py", "distiller_zoo/crd.py", "models/resnet.py", "common/errors.py"}
 
 
-def test_a_combination_is_all_its_parts():
-    both = sources_of("crd+dkd", "resnet20")
-    assert both == sources_of("crd", "resnet20") | sources_of("dkd", "resnet20")
+def test_a_combination_is_all_its_parts_and_what_combines_them():
+    both = sources_of("crd+dkd", ["resnet20"])
+    parts = sources_of("crd", ["resnet20"]) | sources_of("dkd", ["resnet20"])
+    assert both.keys() - parts.keys() == {"distiller_zoo/combination.py"}
+    assert parts.items() < both.items()
+
+
+def test_teachers_and_timm_are_known_too():
+    assert {"models/resnet.py", "models/mixer.py"} <= set(sources_of("kd", ["mixer_pico", "resnet8"]))
+    timm = pytest.importorskip("timm")
+    assert sources_of("none", ["timm:mixer_s32_224"])["timm"] == timm.__version__
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_its_own_file_on_record(method):
-    found = sources_of(method, "resnet8")
+    found = sources_of(method, ["resnet8"])
     file = METHODS[method].__module__.replace(".", "/") + ".py"
     assert found[file] == digest((ROOT / file).read_text())
     assert "models/resnet.py" in found
+
+
+def test_a_package_is_its_files(tmp_path, monkeypatch):
+    """Relative imports, of a module and of a package; other code than the user's own is none of it."""
+    files = {
+        "zoo/__init__.py": "",
+        "zoo/mine/__init__.py": "from .loss import f\nimport json\n",
+        "zoo/mine/loss.py": "from ..shared import g\nfrom . import other\n\nf = g\n",
+        "zoo/mine/other.py": "",
+        "zoo/shared.py": "import helper_of_a_test.deep\n\ng = 1\n",
+        "helper_of_a_test/__init__.py": "",
+        "helper_of_a_test/deep.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {file.relative_to(tmp_path).as_posix() for file in sources._closure(["zoo.mine"], "zoo")}
+    assert found == {"zoo/mine/__init__.py", "zoo/mine/loss.py", "zoo/mine/other.py", "zoo/shared.py"} | {
+        "helper_of_a_test/deep.py"
+    }
+
+
+def test_what_is_edited_later_is_not_what_runs(tmp_path):
+    """A session reads a file once: it was imported as it was then."""
+    code = (
+        "import engine.sources as s, pathlib, sys\n"
+        "file = pathlib.Path(sys.argv[1])\n"
+        "s._text_of(file)\n"
+        "before = s._digest_of(file)\n"
+        "file.write_text('def half(:')\n"
+        "assert s._digest_of(file) == before == s.digest('x = 1')\n"
+        "assert s._text_of.cache_info().currsize > 60\n"
+    )
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    command = [sys.executable, "-c", code, str(tmp_path / "mine.py")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
 
 
 def test_changed_files_are_those_that_differ_came_or_went():
@@ -80,7 +131,7 @@ def test_changed_files_are_those_that_differ_came_or_went():
 def test_config_says_what_made_the_run(tmp_path, teacher):
     assert train("kd", output=tmp_path, teacher=teacher) == 0
     config = read_json(folder_of(tmp_path, "kd") / "config.json")
-    assert config["sources"] == sources_of("kd", "resnet8")
+    assert config["sources"] == sources_of("kd", ["resnet8"])
     assert config["earlier_sources"] == []
 
 
@@ -110,16 +161,36 @@ def test_a_finished_run_of_former_code_is_said_to_be_one(tmp_path, teacher, caps
 
 def test_a_continued_run_says_all_code_that_trained_it(tmp_path, teacher, capsys):
     extra = ["--save_freq", "1"]
+    first = sources_of("kd", ["resnet8"]) | {"distiller_zoo/kd.py": "0123456789abcdef"}
     with pytest.MonkeyPatch.context() as patch:
         stop_at_step(patch, 1, 5)
+        patch.setattr("engine.member.sources_of", lambda method, models: first)
         assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 130
-        first = edited(folder_of(tmp_path, "kd"))
+        patch.undo()
+        patch.setattr(Member, "step", lambda *arguments: 1 / 0)  # code that takes no step has trained nothing
+        assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 1
+        assert load(folder_of(tmp_path, "kd") / "checkpoint.pth")["trained_by"] == [first]
+        patch.undo()
         stop_at_step(patch, 2, 5)
-        assert train_student.main(arguments("kd", output=tmp_path, teacher=teacher, extra=extra)) == 130
+        assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 130
     assert "kd: distiller_zoo/kd.py changed since" in capsys.readouterr().err
     config = read_json(folder_of(tmp_path, "kd") / "config.json")
-    assert (config["sources"], config["earlier_sources"]) == (sources_of("kd", "resnet8"), [first])
+    assert (config["sources"], config["earlier_sources"]) == (sources_of("kd", ["resnet8"]), [first])
     assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 0
     assert "changed since" not in capsys.readouterr().err
     config = read_json(folder_of(tmp_path, "kd") / "config.json")
-    assert (config["sources"], config["earlier_sources"]) == (sources_of("kd", "resnet8"), [first])
+    assert (config["sources"], config["earlier_sources"]) == (sources_of("kd", ["resnet8"]), [first])
+
+
+def test_nothing_is_said_of_a_run_whose_checkpoint_does_not_say(tmp_path, teacher):
+    """One that was begun before checkpoints did."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at_step(patch, 1, 5)
+        assert train("kd", output=tmp_path, teacher=teacher) == 130
+    path = folder_of(tmp_path, "kd") / "checkpoint.pth"
+    state = load(path)
+    assert state.pop("trained_by") == [sources_of("kd", ["resnet8"])]
+    torch.save(state, path)
+    assert train("kd", output=tmp_path, teacher=teacher) == 0
+    config = read_json(folder_of(tmp_path, "kd") / "config.json")
+    assert (config["sources"], config["earlier_sources"]) == (None, [])

@@ -222,7 +222,10 @@ def test_records(probed, trained):
         "digits",
     )
     backbone = config["backbone"]
-    assert backbone.keys() == {"model", "path", "sha256", "trained_by"}
+    assert backbone.keys() == {"model", "path", "sha256", "trained_by", "sources"}
+    of_backbone = read_json(trained.parent / "config.json")["sources"]
+    assert backbone["sources"] == {f"backbone: {file}": digest for file, digest in of_backbone.items()}
+    assert backbone["sources"].items() < config["sources"].items()
     assert (backbone["model"], backbone["path"], backbone["trained_by"]) == ("resnet8", str(trained), "none")
     assert probed.name == f"resnet8_to_digits_lr_0.05_decay_0_trial_1_{config['run_id']}"
     assert len(read_metrics(probed)) == 4
@@ -242,7 +245,8 @@ def test_evaluate_reads_the_result(probed, capsys):
 def test_who_trained_it(probed, of_100_classes, tmp_path):
     """The run's label; of a probe, its backbone's; and where no record says so, the file's name."""
     again = probe(probed / "resnet8_last.pth", tmp_path / "again")
-    assert read_json(again / "config.json")["backbone"]["trained_by"] == "none"
+    found, first = (read_json(folder / "config.json")["backbone"] for folder in (again, probed))
+    assert (found["trained_by"], found["sources"]) == ("none", first["sources"])
     for name, record in (("foreign", "[1]"), ("broken", "{"), ("number", '{"label": 3}')):
         (tmp_path / name).mkdir()
         shutil.copy(of_100_classes, tmp_path / name / "net.pth")

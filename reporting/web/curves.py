@@ -79,8 +79,9 @@ def _place(row: pd.Series) -> str:
 
 def _labels(rows: pd.DataFrame) -> np.ndarray:
     """What a row is called in a chart."""
-    texts = {"network": "{0.student}", "probe": "{0.student}, {0.method}", "student": NAMES["student"]}
-    return np.array([texts.get(row.role, "{0.method}").format(row) for row in rows.itertuples()], dtype=object)
+    texts = {"network": "{0.student} {0.method}", "probe": "{0.student}, {0.method}", "student": NAMES["student"]}
+    names = [texts.get(row.role, "{0.method}").format(row).strip() for row in rows.itertuples()]
+    return np.array(names, dtype=object)
 
 
 def _curves(

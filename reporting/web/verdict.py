@@ -12,8 +12,9 @@ from reporting.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, as_pri
 from reporting.table import GROUP, PAIR, compare_rows
 
 HOW_SURE = (
-    f"p is by Welch's t-test, multiplied by the number of methods or rivals that the winner was picked from "
-    f"(Bonferroni); the interval is Welch's {CONFIDENCE:.0%} interval of one comparison."
+    "p is by Welch's t-test, corrected for the methods or rivals that the winner was picked from (over the student "
+    "alone by Holm's method, as in the tables, over the next by Bonferroni's); the interval is Welch's "
+    f"{CONFIDENCE:.0%} interval of one comparison."
 )
 
 
@@ -51,14 +52,14 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
         gain = signed(first.gain) + over if pd.notna(first.gain) else "the best of all"
         return Verdict(where, f"{_listed(best.method)} {number(first.top1_mean)}", f"share the best mean: {gain}.")
     comparisons = []
-    methods_of_pair = max(len(methods), methods.methods.max())  # also those that are not shown
     if not alone.empty:
-        comparisons.append((signed(first.gain) + over, compare_rows(first, alone.iloc[0]), methods_of_pair))
+        comparisons.append((signed(first.gain) + over, compare_rows(first, alone.iloc[0]), first.gain_p_holm))
     if not others.empty:
         rival = others.iloc[0]
         lead = signed(first.top1_mean - rival.top1_mean)
         difference = compare_rows(first, rival)
-        comparisons.append((f"{lead} over the next, {rival.method}", difference, methods_of_pair - 1))
+        rivals = max(len(methods), methods.methods.max()) - 1  # also those that are not shown
+        comparisons.append((f"{lead} over the next, {rival.method}", difference, min(1.0, rivals * difference.p)))
     winner = f"{first.method} {number(first.top1_mean)} ± {number(first.top1_std) or '–'} ({counted(first.n, 'trial')})"
     if not comparisons:
         return Verdict(where, winner, "the only figure, with nothing to compare it with.")
@@ -68,20 +69,19 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
     return Verdict(where, winner, _joined(comparisons), tested)
 
 
-def _joined(comparisons: list[tuple[str, Difference, int]]) -> str:
+def _joined(comparisons: list[tuple[str, Difference, float]]) -> str:
     """Each difference with how sure it is; said once where none of them can be tested."""
     if all(difference.verdict == TOO_FEW for _, difference, _ in comparisons):
         return " and ".join(text for text, _, _ in comparisons) + f"; {TOO_FEW} for a test."
-    return "; ".join(f"{text} ({how_sure(difference, times)})" for text, difference, times in comparisons) + "."
+    return "; ".join(f"{text} ({how_sure(difference, p)})" for text, difference, p in comparisons) + "."
 
 
-def how_sure(difference: Difference, times: int) -> str:
-    """In words; `times` is how many such comparisons the winner was picked from."""
+def how_sure(difference: Difference, p: float) -> str:
+    """In words; `p` is that of the difference, corrected for what the winner was picked from."""
     if difference.verdict == TOO_FEW:
         return f"{TOO_FEW} for a test"
     if difference.verdict != TESTED:
         return f"{difference.verdict} between trials, so no test"
-    p = min(1.0, times * difference.p)
     shown = p_value(p)
     shown = f"p {shown}" if shown.startswith("<") else f"p = {shown}"
     sure = "significant" if p < ALPHA else "not significant"
