@@ -1,19 +1,19 @@
-"""Which code made a run: digests of the files that define its method and its network.
+"""Which code made a run: digests of what defines its method and its networks.
 
 A method file changes from one night to the next while its name stays, so results that share a name need not share a
 method. What they were made by stands in config.json, and tables keep apart what different code made.
 """
 
-import ast
-import hashlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
+from common.definitions import Definition, Definitions
+from common.errors import RequestError
 from distiller_zoo import method_class
 from engine.environment import ROOT
 from models.registry import MODELS
@@ -23,31 +23,26 @@ SHARED = frozenset(
     f"distiller_zoo.{name}" for name in ("method", "registry", "building", "checks", "published")
 ) | frozenset(f"models.{name}" for name in ("registry", "contract", "features", "network", "published"))
 SUITE = frozenset({"analysis", "benchmarking", "common", "dataset", "engine", "reporting", "models", "distiller_zoo"})
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-DIGITS = 16  # hexadecimal, of each file's SHA-256
 
-Sources = dict[str, str]  # files relative to the repository → digest
+Sources = dict[str, str]  # files relative to the repository → digest of what is used of each
 
 
 def sources_of(method: str, models: Iterable[str]) -> Sources:
-    """The files that define a method (all parts of a combination) and networks, each with what it imports of its kind.
+    """What defines a method (all parts of a combination) and networks: their definitions and all that these use.
 
-    Comments, docstrings and layout are no part of the digests. Networks of timm are known by its version.
+    Args:
+        models: names of networks. Those of timm are known by its version.
+
+    Raises:
+        RequestError: a file that is imported later than the methods are is no Python any more.
     """
     cls = method_class(method)
-    modules = {base.__module__ for part in getattr(cls, "parts", ()) for base in part.cls.__mro__}
-    modules |= {base.__module__ for base in cls.__mro__}
-    files = _closure(modules, "distiller_zoo") | _closure(map(_module_of, models), "models")
-    found = {_name(file): _digest_of(file) for file in sorted(files)}
+    classes = {cls, *(part.cls for part in getattr(cls, "parts", ()))}
+    used: dict[Path, set[Definition]] = defaultdict(set)
+    _follow({(each.__module__, each.__name__) for each in classes}, "distiller_zoo", used)
+    _follow({_builder(model) for model in models}, "models", used)
+    found = {file.relative_to(ROOT).as_posix(): _read(file).digest(used[file]) for file in sorted(used)}
     return found | ({"timm": importlib.metadata.version("timm")} if "models/timm_models.py" in found else {})
-
-
-def _module_of(model: str) -> str:
-    """Where a network's builder is defined."""
-    build = MODELS[model].build
-    while isinstance(build, partial):
-        build = build.func
-    return build.__module__
 
 
 def changed_files(before: Sources, now: Sources) -> list[str]:
@@ -55,52 +50,34 @@ def changed_files(before: Sources, now: Sources) -> list[str]:
     return sorted(file for file in before.keys() | now.keys() if before.get(file) != now.get(file))
 
 
-def digest(code: str) -> str:
-    """Of what Python code does: equal for two texts that differ in comments, docstrings or layout alone.
-
-    Raises:
-        SyntaxError: it is no Python.
-    """
-    return hashlib.sha256(repr(_shape(ast.parse(code))).encode()).hexdigest()[:DIGITS]
-
-
-@cache
-def _text_of(file: Path) -> str:
-    """A file as it was when it was first asked for: what is edited later is not what this process has imported."""
-    return file.read_text(encoding="utf-8")
+def _builder(model: str) -> tuple[str, str]:
+    """Module and name of what builds a network."""
+    build = MODELS[model].build
+    while isinstance(build, partial):
+        build = build.func
+    return build.__module__, build.__name__
 
 
-@cache
-def _digest_of(file: Path) -> str:
-    return digest(_text_of(file))
-
-
-def _shape(node: Any) -> Any:
-    """A syntax tree as nested tuples without what is empty, which `ast.dump` writes otherwise in each Python."""
-    if isinstance(node, list):
-        return tuple(_shape(each) for each in node)
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    parts = {name: getattr(node, name, None) for name in node._fields}
-    if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-        parts["body"] = node.body[1:]
-    return (type(node).__name__, *((name, _shape(value)) for name, value in parts.items() if value not in (None, [])))
-
-
-def _closure(modules: Iterable[str], kind: str) -> set[Path]:
-    """The files behind modules and all that they import, as far as the package `kind` or a user's own code has it."""
-    found: dict[str, Path] = {}
-    waiting = list(modules)
+def _follow(names: Iterable[tuple[str, str | None]], kind: str, used: dict[Path, set[Definition]]) -> None:
+    """Add to `used` what names of modules need, as far as the package `kind` or a user's own code has it."""
+    waiting, seen = list(names), set()
     while waiting:
-        name = waiting.pop()
-        top = name.partition(".")[0]
-        if name in found or name in SHARED or name == kind or (top in SUITE and top != kind):
+        module, name = waiting.pop()
+        file = None if (module, name) in seen or not _counts(module, kind) else _file(module)
+        seen.add((module, name))
+        if file is None:
             continue
-        file = _file(name)
-        if file is not None:
-            found[name] = file
-            waiting += _imports(name, file)
-    return set(found.values())
+        for each in _read(file).of(name):
+            if each not in used[file]:
+                used[file].add(each)
+                waiting += [(module, own) for own in _read(file).own_names(each)]
+                waiting += each.imports
+                waiting += [(f"{source}.{part}", None) for source, part in each.imports if part]  # it may be a module
+
+
+def _counts(module: str, kind: str) -> bool:
+    top = module.partition(".")[0]
+    return module not in SHARED and module != kind and (top == kind or top not in SUITE)
 
 
 def _file(module: str) -> Path | None:
@@ -117,25 +94,21 @@ def _file(module: str) -> Path | None:
     return file if own else None
 
 
-def _imports(module: str, file: Path) -> Iterator[str]:
-    """Names that may be modules: `from a import b` can mean a.b."""
-    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(_text_of(file))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")
-            base = ".".join(parts[: len(parts) + 1 - node.level]) if node.level else ""
-            source = ".".join(filter(None, (base, node.module)))
-            yield source
-            yield from (f"{source}.{alias.name}" for alias in node.names)
+@cache
+def _read(file: Path) -> Definitions:
+    """A file as it was when it was first asked for: what is edited later is not what this process has imported."""
+    package = ".".join(file.relative_to(ROOT).parent.parts)
+    try:
+        return Definitions(file.read_text(encoding="utf-8"), package)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RequestError(f"{file} has changed and cannot be read: {error}; mend it") from None
 
 
-def _name(file: Path) -> str:
-    return file.relative_to(ROOT).as_posix()
+def _remember() -> None:
+    """Read what was imported just now."""
+    for name in [name for name in sys.modules if name.startswith(("distiller_zoo.", "models."))]:
+        if (file := _file(name)) is not None:
+            _read(file)
 
 
-# All that was imported just now; the rest of what a user's method imports is read when its first run is planned.
-for _name_of_module in [name for name in sys.modules if name.startswith(("distiller_zoo.", "models."))]:
-    if (_found := _file(_name_of_module)) is not None:
-        _text_of(_found)
+_remember()

@@ -1,17 +1,21 @@
 """Which code made a run: what counts as changed code, what config.json says, and what a changed method file does."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections import defaultdict
 
 import pytest
 import torch
 
+from common.definitions import Definitions
 from distiller_zoo import METHODS
 from engine import sources
 from engine.member import Member
-from engine.sources import ROOT, changed_files, digest, sources_of
+from engine.sources import ROOT, changed_files, sources_of
 from tests.helpers import environment, folder_of, load, read_json, stop_at_step, train
+from tests.test_readme import PARTS
 
 CODE = '''"""A loss."""
 
@@ -37,6 +41,16 @@ OTHER = {
 }
 
 
+def digest(code, name=None):
+    """Of what a name of a file is made of, within that file."""
+    found, chosen, waiting = Definitions(code), set(), [name]
+    while waiting:
+        new = set(found.of(waiting.pop())) - chosen
+        chosen |= new
+        waiting += [own for each in new for own in found.own_names(each)]
+    return found.digest(chosen)
+
+
 @pytest.mark.parametrize("change", SAME)
 def test_what_does_nothing_changes_nothing(change):
     assert SAME[change] != CODE
@@ -51,7 +65,54 @@ def test_what_does_something_changes_the_digest(change):
 
 def test_a_digest_is_of_the_text_alone():
     """Records of all machines and Python versions share it: ast.dump would write the same tree in other ways."""
-    assert digest("x = 1\n") == "6149d3e2d7459b6a"
+    assert digest("x = 1\n") == "9a1e4952d3f75190"
+
+
+SEVERAL = """
+import math
+from math import tau
+
+SCALE = tau
+OTHER = 1.0
+
+
+def scaled(x):
+    return SCALE * x
+
+
+def other(x):
+    return OTHER * math.sin(x)
+
+
+class Loss:
+    def __call__(self, x):
+        return scaled(x)
+
+
+if OTHER:
+    LATE = 3
+"""
+
+
+def test_a_definition_is_what_it_uses_and_no_more():
+    whole = digest(SEVERAL, "Loss")
+    aside = [
+        ("OTHER = 1.0", "OTHER = 2.0 - 1.0 * 1"),
+        ("math.sin(x)", "math.cos(x)"),
+        ("class Loss", "def new(): 1\n\n\nclass Loss"),
+    ]
+    assert {digest(SEVERAL.replace(*change), "Loss") == whole for change in aside[1:]} == {True}
+    inside = [
+        ("import tau", "import e as tau"),
+        ("SCALE * x", "SCALE + x"),
+        ("scaled(x)\n\n", "-scaled(x)\n\n"),
+        ("LATE = 3", "LATE = 4"),
+    ]
+    # The last one is run by whoever imports the file, and so is what it uses.
+    for change in [*inside, aside[0]]:
+        assert change[0] in SEVERAL
+        assert digest(SEVERAL.replace(*change), "Loss") != whole, change
+    assert digest(SEVERAL, "nothing of this name") == digest(SEVERAL)
 
 
 def test_a_method_is_its_file_and_what_it_imports_of_the_zoo():
@@ -77,7 +138,7 @@ def test_teachers_and_timm_are_known_too():
 def test_every_method_has_its_own_file_on_record(method):
     found = sources_of(method, ["resnet8"])
     file = METHODS[method].__module__.replace(".", "/") + ".py"
-    assert found[file] == digest((ROOT / file).read_text())
+    assert found[file] == digest((ROOT / file).read_text(), METHODS[method].__name__)
     assert "models/resnet.py" in found
 
 
@@ -86,38 +147,40 @@ def test_a_package_is_its_files(tmp_path, monkeypatch):
     files = {
         "zoo/__init__.py": "",
         "zoo/mine/__init__.py": "from .loss import f\nimport json\n",
-        "zoo/mine/loss.py": "from ..shared import g\nfrom . import other\n\nf = g\n",
-        "zoo/mine/other.py": "",
-        "zoo/shared.py": "import helper_of_a_test.deep\n\ng = 1\n",
+        "zoo/mine/loss.py": "from ..shared import g\nfrom . import other, unused\n\nf = g, other\n",
+        "zoo/mine/other.py": "x = 1\n",
+        "zoo/mine/unused.py": "x = 1\n",
+        "zoo/shared.py": "import helper_of_a_test.deep\n\ng = helper_of_a_test\n",
         "helper_of_a_test/__init__.py": "",
-        "helper_of_a_test/deep.py": "",
+        "helper_of_a_test/deep.py": "x = 1\n",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(sources, "ROOT", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    found = {file.relative_to(tmp_path).as_posix() for file in sources._closure(["zoo.mine"], "zoo")}
-    assert found == {"zoo/mine/__init__.py", "zoo/mine/loss.py", "zoo/mine/other.py", "zoo/shared.py"} | {
-        "helper_of_a_test/deep.py"
-    }
+    used = defaultdict(set)
+    sources._follow([("zoo.mine", None)], "zoo", used)
+    found = {file.relative_to(tmp_path).as_posix() for file in used}
+    of_zoo = {"zoo/mine/__init__.py", "zoo/mine/loss.py", "zoo/mine/other.py", "zoo/shared.py"}
+    assert found == of_zoo | {"helper_of_a_test/deep.py"}
 
 
 def test_what_is_edited_later_is_not_what_runs(tmp_path):
-    """A session reads a file once: it was imported as it was then."""
+    """A process reads a file once, when it has imported it."""
+    copy = tmp_path / "repository"
+    for part in PARTS:
+        shutil.copytree(ROOT / part, copy / part)
     code = (
-        "import engine.sources as s, pathlib, sys\n"
-        "file = pathlib.Path(sys.argv[1])\n"
-        "s._text_of(file)\n"
-        "before = s._digest_of(file)\n"
-        "file.write_text('def half(:')\n"
-        "assert s._digest_of(file) == before == s.digest('x = 1')\n"
-        "assert s._text_of.cache_info().currsize > 60\n"
+        "import pathlib\n"
+        "from engine.sources import sources_of\n"
+        "pathlib.Path('distiller_zoo/kd.py').write_text('def half(:')\n"
+        "print(sources_of('kd', ['resnet8'])['distiller_zoo/kd.py'])\n"
     )
-    (tmp_path / "mine.py").write_text("x = 1\n")
-    command = [sys.executable, "-c", code, str(tmp_path / "mine.py")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment())
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [sources_of("kd", ["resnet8"])["distiller_zoo/kd.py"]]
 
 
 def test_changed_files_are_those_that_differ_came_or_went():
