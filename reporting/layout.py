@@ -15,6 +15,7 @@ NAMES = {"teacher": "teacher", "student": "student alone"}
 ALPHA = 0.05
 BEST, SECOND = "best", "second"
 SIGNIFICANT = " †"
+LONGEST_NAME = 50  # letters of a method's name in a sentence, which cannot be folded as a cell can
 # By what the figure is: its column, the column beside it, and what a heading has to add.
 FIGURES = {
     "last": ("last top-1 (n)", ("best top-1", "best_mean"), ""),
@@ -116,7 +117,7 @@ def _protocol_tables(heading: str, rows: pd.DataFrame, top: int | None) -> Itera
         yield _shortened(_pair(heading, pair, kept), kept, top)
         pairs.append(pair.iloc[kept])
         if not set(pair.kd_test.dropna()) <= {TOO_FEW}:
-            yield Shown(heading, f"{_title(pair)}: difference to {REFERENCE}", _test_cells(pair.iloc[kept]))
+            yield _tests(heading, pair.iloc[kept])
     if sum((pair.role == "method").any() for pair in pairs) > 1:
         yield _summary(heading, rows, top)
     for pair in pairs:
@@ -202,8 +203,8 @@ def _about_references(pair: pd.DataFrame) -> Iterator[str]:
         yield f"Nothing is tested against {REFERENCE}: no run of it is among these (--distill {REFERENCE})."
 
 
-def _test_cells(pair: pd.DataFrame) -> pd.DataFrame:
-    """Differences to the reference with their interval and p-values, or why there is none."""
+def _tests(heading: str, pair: pd.DataFrame) -> Shown:
+    """Differences to the reference with their interval and p-values; methods with too few trials are but named."""
     rows = [
         {
             "method": row.method,
@@ -213,9 +214,11 @@ def _test_cells(pair: pd.DataFrame) -> pd.DataFrame:
             "p (Holm)": p_value(row.kd_p_holm),
             "bootstrap": _interval(row.kd_bootstrap_low, row.kd_bootstrap_high),
         }
-        for row in pair[pair.kd_test.notna()].itertuples()
+        for row in pair[pair.kd_test.notna() & (pair.kd_test != TOO_FEW)].itertuples()
     ]
-    return _without_empty(pd.DataFrame(rows))
+    untested = [_short(name) for name in pair.method[pair.kd_test == TOO_FEW]]
+    note = f"{', '.join(untested)}: {TOO_FEW} for a test (it takes 2 trials of both)." if untested else ""
+    return Shown(heading, f"{_title(pair)}: difference to {REFERENCE}", _without_empty(pd.DataFrame(rows)), note=note)
 
 
 def _summary(heading: str, rows: pd.DataFrame, top: int | None) -> Shown:
@@ -352,6 +355,11 @@ def signed(value: float) -> str:
 def number(value: float, decimals: int = 2) -> str:
     """So many decimals; nothing for NaN."""
     return "" if pd.isna(value) else f"{round(float(value), decimals) + 0.0:,.{decimals}f}"
+
+
+def _short(name: str) -> str:
+    """A name as it may stand in a sentence."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _interval(low: float, high: float) -> str:

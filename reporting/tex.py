@@ -70,7 +70,8 @@ def latex(report: Report) -> str:
             parts.append(f"\\noindent\\textbf{{{tex(page.title)}}}\\par\\nopagebreak\\smallskip")
             # Of many columns only: one of few is too wide by a word or two, and better whole and shrunk a little.
             parts += map(_table, split(page, WIDTH) if page.cells.shape[1] > 8 else [page])
-        parts += [f"\\noindent {tex(shown.note)}\\par\\medskip"] if shown.note else []
+        # Loosely, for names of methods cannot be broken.
+        parts += [f"{{\\sloppy\\noindent {tex(shown.note)}\\par}}\\medskip"] if shown.note else []
     parts.append(f"\\noindent {tex(report.legend())}\n")
     remarks = [f"% {line}".encode("ascii", "backslashreplace").decode() for line in report.remarks()]
     return "\n".join([*parts, *remarks]).rstrip("\n") + "\n"
