@@ -20,6 +20,7 @@ class Definition:
     """A statement at the top level, or one name of an import there.
 
     Attributes:
+        shape: its syntax tree, for digests.
         names: what it binds.
         always: whether it does more than bind names (a call, an `if`, a loop), and so to all who import the file.
         uses: all names that occur in it.

@@ -95,20 +95,25 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _read(file: Path) -> Definitions:
+def _text(file: Path) -> str:
     """A file as it was when it was first asked for: what is edited later is not what this process has imported."""
+    return file.read_text(encoding="utf-8")
+
+
+@cache
+def _read(file: Path) -> Definitions:
     package = ".".join(file.relative_to(ROOT).parent.parts)
     try:
-        return Definitions(file.read_text(encoding="utf-8"), package)
+        return Definitions(_text(file), package)
     except (OSError, ValueError, SyntaxError) as error:
         raise RequestError(f"{file} has changed and cannot be read: {error}; mend it") from None
 
 
 def _remember() -> None:
-    """Read what was imported just now."""
+    """Read what was imported just now; it is parsed when a run asks for it, which most commands do not."""
     for name in [name for name in sys.modules if name.startswith(("distiller_zoo.", "models."))]:
         if (file := _file(name)) is not None:
-            _read(file)
+            _text(file)
 
 
 _remember()
