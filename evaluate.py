@@ -8,9 +8,9 @@ from pathlib import Path
 from common.command import DONE, guard, make_parser
 from dataset import DATASETS, load_arrays
 from engine import cli
-from engine.compute import resolve_compute
-from engine.evaluate import evaluate, evaluate_answers
-from engine.weights import load_network
+from engine.checkpoints.weights import load_network
+from engine.device.compute import resolve_compute
+from engine.training.evaluation import evaluate, evaluate_answers
 
 
 def parse(argv: list[str] | None):

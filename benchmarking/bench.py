@@ -13,13 +13,13 @@ from torch import Tensor
 
 from benchmarking.candidates import Candidates
 from benchmarking.plain_loop import PlainCrd, PlainInput, PlainLoop
+from benchmarking.rounds import Settings, Step, Subject, Timer
 from benchmarking.suite import Suite, any_taught
-from benchmarking.timing import Settings, Step, Subject, Timer
 from dataset import DatasetEntry
 from distiller_zoo.crd import CRD
-from engine.compute import Compute
-from engine.deployed import Deployed
-from engine.member import Member
+from engine.checkpoints.inference_network import Deployed
+from engine.device.compute import Compute
+from engine.training.student_run import Member
 
 INPUT_STEPS = 50  # batches are drawn fast; more than the workers of the plain loop keep ready
 

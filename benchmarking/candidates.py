@@ -14,12 +14,12 @@ from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Augmentation, DatasetEntry, load_arrays
 from distiller_zoo import METHODS, canonical_method, method_class
-from engine.deployed import Deployed
-from engine.member import Member
-from engine.options import default_options
-from engine.plan import DEFAULT_KD_T, RunPlan, TeacherFile
-from engine.recipes import Recipe, resolve_recipe
-from engine.weights import load_network
+from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.weights import load_network
+from engine.protocol.options import default_options
+from engine.protocol.plan import DEFAULT_KD_T, RunPlan, TeacherFile
+from engine.protocol.recipes import Recipe, resolve_recipe
+from engine.training.student_run import Member
 from models import MODELS, create_model
 
 ALONE = "none"  # the method whose step is the student's part of every other one's

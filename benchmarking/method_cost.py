@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from benchmarking.peak import peak_bytes
-from benchmarking.timing import Step
+from benchmarking.rounds import Step
 from common.seeds import derive_seed, isolated_seed
 from dataset import Batch
 from distiller_zoo import METHODS, Method, Pair, create_method
-from engine.cost import count_parameters
+from engine.device.memory import count_parameters
 from models import Features, create_model
 
 CLASSES, PIXELS, IMAGES = 100, 32, 50_000  # CIFAR-100

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from benchmarking.candidates import SEED, Candidates
-from benchmarking.timing import Step
+from benchmarking.rounds import Step
 from dataset import Batch, BatchStream, DatasetEntry
-from engine.compute import Compute
-from engine.deployed import Deployed
-from engine.member import Member
-from engine.train import teacher_pass
+from engine.checkpoints.inference_network import Deployed
+from engine.device.compute import Compute
+from engine.training.loop import teacher_pass
+from engine.training.student_run import Member
 
 
 class Suite:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from distiller_zoo.predictions import standardised, with_standardised_logits
-from distiller_zoo.teachers import MANY, Weighting, mixture
+from distiller_zoo.teacher_mixture import MANY, Weighting, mixture
 from models import Features, FeatureShapes, Network
 
 # The annotation of an option that counts epochs: its default is meant for a run of full length, and a shorter run
-# takes a share of it in proportion (`engine.options.default_options`).
+# takes a share of it in proportion (`engine.protocol.options.default_options`).
 Epochs = Annotated[int, "epochs"]
 
 

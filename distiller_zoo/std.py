@@ -29,7 +29,7 @@ from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 from distiller_zoo.std_mine import TokenInformation
 from distiller_zoo.std_module import Kinds, SpatialChannelModule
-from distiller_zoo.teachers import MANY, mixture, negative_entropies
+from distiller_zoo.teacher_mixture import MANY, mixture, negative_entropies
 
 Reweighting = Literal["negative_entropy", "entropy", "uniform"]
 Answer = Literal["average", "class", "distillation", "confidence"]

@@ -14,12 +14,12 @@ import torch
 from common.errors import RequestError
 from dataset import DATASETS, BatchStream, load_arrays
 from distiller_zoo import METHODS, options_of
-from engine.compute import Compute, resolve_compute
-from engine.deployed import Deployed
-from engine.member import CUDA_CHECK_INTERVAL, Member
-from engine.plan import RunPlan, TeacherFile
-from engine.recipes import resolve_recipe
-from engine.train import teacher_pass
+from engine.checkpoints.inference_network import Deployed
+from engine.device.compute import Compute, resolve_compute
+from engine.protocol.plan import RunPlan, TeacherFile
+from engine.protocol.recipes import resolve_recipe
+from engine.training.loop import teacher_pass
+from engine.training.student_run import CUDA_CHECK_INTERVAL, Member
 from models import MODELS, create_model
 from tests.helpers import arguments, assert_same, folder_of, outcome_of, stop_at_step
 
