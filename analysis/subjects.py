@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.errors import RequestError
 from dataset import DatasetEntry
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
 from reporting.records.untrusted_json import BrokenError, read_object
 
@@ -22,7 +22,7 @@ class Subject:
     path: Path
     arch: str
     sha256: str
-    network: Deployed
+    network: InferenceNetwork
 
 
 def load_subject(path: Path, entry: DatasetEntry, name: str, arch: str | None, allow_namespace: bool) -> Subject:

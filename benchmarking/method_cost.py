@@ -53,7 +53,7 @@ class MethodCost:
         student, *teachers = pair.shapes if taught else pair.shapes[:1]
         with isolated_seed(derive_seed(SEED, name)):
             self.method: Method = create_method(name, Pair(student, tuple(teachers), IMAGES))
-            self.method.meet(pair.student, (pair.teacher,) if taught else ())
+            self.method.inspect_networks(pair.student, (pair.teacher,) if taught else ())
             self.method.to(pair.device)
             self.method.prepare((torch.arange(IMAGES) % CLASSES).to(pair.device))
         rows = pair.batch_size * self.method.views

@@ -21,7 +21,7 @@ from dataset import Batch, DatasetEntry
 from distiller_zoo import Method, Pair
 from distiller_zoo.crd import CRD, EPS
 from distiller_zoo.kd import kd_loss
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.protocol.plan import RunPlan
 from models import Network
 
@@ -177,7 +177,7 @@ class PlainLoop:
         plan: RunPlan,
         student: Network,
         method: Method,
-        teacher: Deployed | None,
+        teacher: InferenceNetwork | None,
         source: PlainInput,
         labels: Tensor,
         device: torch.device,

@@ -63,7 +63,7 @@ def combine(parts: Sequence[Part]) -> type[Method]:
         "initial_trains_student": any(part.cls.initial_trains_student for part in parts),
     }
     # What costs a pass or a file is there only where a part has it.
-    for hook in ("survey", "attach", "predict", "answers", "extra_step"):
+    for hook in ("fit_on_training_set", "attach", "predict", "predictions_by_head", "extra_step"):
         if any(part.cls.overrides(hook) for part in parts):
             attributes[hook] = getattr(Combination, f"_{hook}")
     return type("Combination", (Combination,), attributes)
@@ -109,17 +109,17 @@ class Combination(Method):
                 own[name] = options.get(key, options.get(name))
         return own
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         for method in self.methods:
-            method.meet(student, teachers)
+            method.inspect_networks(student, teachers)
 
     def prepare(self, labels):
         for method in self.methods:
             method.prepare(labels)
 
-    def _survey(self, teachers, labels):
+    def _fit_on_training_set(self, teachers, labels):
         for method in self.methods:
-            method.survey(teachers, labels)
+            method.fit_on_training_set(teachers, labels)
 
     def _attach(self, features):
         for method in self.methods:
@@ -130,8 +130,10 @@ class Combination(Method):
         (method,) = (method for method in self.methods if method.overrides("predict"))
         return method.predict(features)
 
-    def _answers(self, features):
-        return {name: logits for method in self.methods for name, logits in method.answers(features).items()}
+    def _predictions_by_head(self, features):
+        return {
+            name: logits for method in self.methods for name, logits in method.predictions_by_head(features).items()
+        }
 
     def losses(self, student, teachers, batch):
         self._sources, found = {}, {}
@@ -174,5 +176,5 @@ class Combination(Method):
         for method in self.methods:
             method.extra_step(trainee, batch)
 
-    def readings(self):
-        return {name: value for method in self.methods for name, value in method.readings().items()}
+    def extra_metrics(self):
+        return {name: value for method in self.methods for name, value in method.extra_metrics().items()}

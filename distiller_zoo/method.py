@@ -124,7 +124,7 @@ class Method(nn.Module):
     def __init__(self, pair: Pair):
         super().__init__()
 
-    def meet(self, student: Network, teachers: tuple[Network, ...]) -> None:
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
         """Called once, before any data is loaded, with the networks: for classifiers and batch-norm statistics.
 
         What is kept of them must not become a part of the module (`self.teacher = network` would), or it would be
@@ -137,7 +137,7 @@ class Method(nn.Module):
     def prepare(self, labels: Tensor) -> None:
         """Called once before training with the labels of the training set (N, int64, on the device)."""
 
-    def survey(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
+    def fit_on_training_set(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
         """Called for each batch of the whole training set before the first step, by a pass of the teachers over it.
 
         Only where a method overrides it and β is not 0. Images come in their order and as they would be tested, on
@@ -160,7 +160,7 @@ class Method(nn.Module):
         """B×K logits of the deployed student, from attached features."""
         return features.logits
 
-    def answers(self, features: Features) -> dict[str, Tensor]:
+    def predictions_by_head(self, features: Features) -> dict[str, Tensor]:
         """B×K logits by each way in which the student could answer, where there are several; by name."""
         return {}
 
@@ -201,7 +201,7 @@ class Method(nn.Module):
     def extra_step(self, trainee: Trainee, batch: Batch) -> None:
         """Called after `after_step`: for updates of the method's own beside the optimizer's. Leaves no gradients."""
 
-    def readings(self) -> dict[str, Tensor]:
+    def extra_metrics(self) -> dict[str, Tensor]:
         """Scalars about the method's state that are recorded at the end of each epoch."""
         return {}
 

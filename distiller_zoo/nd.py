@@ -52,7 +52,7 @@ class ND(Method):
         # Sums point where the means do.
         self.register_buffer("centres", torch.zeros(pair.teacher.num_classes, width))
 
-    def survey(self, teachers, labels):
+    def fit_on_training_set(self, teachers, labels):
         members = F.one_hot(labels, len(self.centres)).to(self.centres.dtype)
         self.centres += members.T @ teachers[0].embedding
 

@@ -51,7 +51,7 @@ class SimKD(Method):
         self.projector.extend([nn.BatchNorm2d(channels_t), last])
         self.classifier = TeacherClassifier(pair.teacher)
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         self.classifier.copy_from(teachers[0])
 
     def attach(self, features):

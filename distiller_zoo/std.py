@@ -228,7 +228,7 @@ class STD(Method):
         distilled = torch.stack(features.heads).mean(dim=0)
         return distilled if name == "distillation" else (features.logits + distilled) / 2
 
-    def answers(self, features):
+    def predictions_by_head(self, features):
         return {name: self.answer(features, name) for name in get_args(Answer)}
 
     def losses(self, student, teachers, batch):
@@ -245,5 +245,5 @@ class STD(Method):
         if self.mine is not None and self.mine.due(batch.step):
             self.mine.step(trainee, batch)
 
-    def readings(self):
+    def extra_metrics(self):
         return {} if self.mine is None else {"mine": self.mine.bound}

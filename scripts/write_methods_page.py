@@ -140,7 +140,7 @@ def _parameters(name: str) -> int:
 def _built(name: str, teacher: str, student: str) -> Method:
     teachers = (teacher,) * min(1, METHODS[name].max_teachers)
     method = create_method(name, Pair(_shapes(student), tuple(map(_shapes, teachers)), CIFAR100[2]))
-    method.meet(_network(student), tuple(map(_network, teachers)))
+    method.inspect_networks(_network(student), tuple(map(_network, teachers)))
     return method
 
 

@@ -23,7 +23,7 @@ class Renormalise(nn.Module):
         return x * self.scale + self.shift
 
 
-class Deployed(nn.Module):
+class InferenceNetwork(nn.Module):
     """A network, the method whose heads it answers with, and its own normalisation; stands where a network stands.
 
     Args:
@@ -47,13 +47,13 @@ class Deployed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.features(x).logits
 
-    def answers(self, x: Tensor) -> dict[str, Tensor]:
+    def predictions_by_head(self, x: Tensor) -> dict[str, Tensor]:
         """B×K logits by each way in which the network could answer, where its method knows several; by name."""
         if self.method is None:
             return {}
         if self.renormalise is not None:
             x = self.renormalise(x)
-        return self.method.answers(self.method.attach(self.network.features(x)))
+        return self.method.predictions_by_head(self.method.attach(self.network.features(x)))
 
     def feature_shapes(self) -> FeatureShapes:
         return self.network.feature_shapes()

@@ -17,7 +17,7 @@ from common.errors import RequestError, RunError
 from common.files import sha256_of, write_bytes
 from dataset import DatasetEntry
 from distiller_zoo import Method, Pair, create_method
-from engine.checkpoints.inference_network import Deployed, Renormalise
+from engine.checkpoints.inference_network import InferenceNetwork, Renormalise
 from engine.checkpoints.read_checkpoint import find_arch, find_state_dict, read_checkpoint
 from models import FeatureShapes, Network, create_model
 from models.published_checkpoints import find_published
@@ -35,7 +35,7 @@ class LoadedNetwork:
     """
 
     arch: str
-    network: Deployed
+    network: InferenceNetwork
     sha256: str
     told: Normalisation | None = None
 
@@ -73,7 +73,7 @@ def save_weights(
         "model": network.state_dict(),
         "method": None,
     }
-    if method is not None and method.overrides("attach", "predict", "answers"):
+    if method is not None and method.overrides("attach", "predict", "predictions_by_head"):
         content["method"] = {
             "name": method.name,
             "options": dict(options or {}),
@@ -127,7 +127,9 @@ def load_network(
     constants = known or published_normalisation(given) or usual
     renormalise = None if constants == usual else Renormalise(entry, *constants)
     told = constants if known is None and constants != usual else None
-    return LoadedNetwork(arch, Deployed(network, method, renormalise).eval().requires_grad_(False), digest, told)
+    return LoadedNetwork(
+        arch, InferenceNetwork(network, method, renormalise).eval().requires_grad_(False), digest, told
+    )
 
 
 def read_backbone(path: Path, *, arch: str | None = None, allow_namespace: bool = False) -> Backbone:

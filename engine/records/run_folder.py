@@ -166,7 +166,7 @@ class RunFolder:
         write_torch(self.checkpoint, state, keep=self.former_checkpoint)
 
 
-class ForeignFolder(RunFolder):
+class ReadOnlyRunFolder(RunFolder):
     """The folder of a run as the processes see it that train along but do not write: they only read."""
 
     @contextlib.contextmanager

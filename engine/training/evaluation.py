@@ -27,11 +27,11 @@ def evaluate(forward: Callable[[Tensor], Tensor], data: Arrays, entry: DatasetEn
     Returns:
         `top1` and `top5` in per cent, `loss` (mean cross-entropy) and `images` (how many there were).
     """
-    return evaluate_answers(lambda images: {"": forward(images)}, data, entry, compute)[""]
+    return evaluate_by_head(lambda images: {"": forward(images)}, data, entry, compute)[""]
 
 
 @torch.no_grad()
-def evaluate_answers(
+def evaluate_by_head(
     forward: Callable[[Tensor], Mapping[str, Tensor]], data: Arrays, entry: DatasetEntry, compute: Compute
 ) -> dict[str, dict]:
     """The same for each of several B×K logits that one pass gives by name."""

@@ -16,7 +16,7 @@ from common.raised import words_of
 from distiller_zoo import Method
 from engine.device.processes import World
 from engine.records.progress import Progress
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import Features
 
 TRACEBACK = "error.txt"
@@ -35,7 +35,7 @@ class Outcome:
 
 
 def attempted(
-    member: Member,
+    member: StudentRun,
     action: Callable[[], None],
     outcome: Outcome,
     world: World,
@@ -65,7 +65,7 @@ def attempted(
     return False
 
 
-def failure_of(member: Member, error: Exception, world: World) -> str | None:
+def failure_of(member: StudentRun, error: Exception, world: World) -> str | None:
     """What to say of an exception that a member raised, where it is a failure of that run alone.
 
     An unforeseen one leaves its traceback in `TRACEBACK` in the run's folder.
@@ -113,13 +113,13 @@ def _features_in(value: object) -> list[Features]:
     return [each for each in (value if type(value) is tuple else (value,)) if isinstance(each, Features)]
 
 
-def forget_failure(member: Member) -> None:
+def forget_failure(member: StudentRun) -> None:
     """Remove what an earlier attempt said of its end."""
     for path in (member.folder.failure, member.folder.path / TRACEBACK):
         member.folder.discard(path)
 
 
-def release(members: Sequence[Member]) -> None:
+def release(members: Sequence[StudentRun]) -> None:
     """Let go of all tensors of members that have finished or failed, so that their memory serves the others."""
     for member in members:
         plan, folder = member.plan, member.folder

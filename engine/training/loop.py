@@ -11,12 +11,12 @@ from torch import Tensor
 
 from common.errors import Interrupted
 from dataset import Arrays, BatchStream, DatasetEntry
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
 from engine.device.timer import moment
 from engine.records.progress import Progress
 from engine.training.failures import Outcome, attempted
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import Features
 
 # How often runs are saved within an epoch, unless --checkpoint_seconds says otherwise. Epochs of large pairs take long.
@@ -30,8 +30,8 @@ class StopRequest:
 
 
 def train_group(
-    members: Sequence[Member],
-    teachers: Sequence[Deployed],
+    members: Sequence[StudentRun],
+    teachers: Sequence[InferenceNetwork],
     stream: BatchStream,
     data: Arrays,
     held_out: Arrays | None,
@@ -58,7 +58,7 @@ def train_group(
     needs = {name for member in members for name in member.method.reads_of_teacher()}
     teach = teacher_pass(teachers, needs, compute)
 
-    def attempt(member: Member, action: Callable, *arguments) -> bool:
+    def attempt(member: StudentRun, action: Callable, *arguments) -> bool:
         """Let a member act; where it fails, it leaves the group. Returns whether it is still in."""
         well = False
         try:
@@ -68,7 +68,7 @@ def train_group(
                 active.remove(member)  # its state may be that of half a step
         return member in active
 
-    def save_where_asked(members: Sequence[Member]) -> None:
+    def save_where_asked(members: Sequence[StudentRun]) -> None:
         """Save members where a stop was asked for, and then stop; or where the last checkpoint is old."""
         nonlocal saved_at
         old = time.monotonic() - saved_at >= checkpoint_seconds
@@ -119,7 +119,7 @@ def train_group(
 
 
 @contextmanager
-def _saved_on_error(active: Sequence[Member]):
+def _saved_on_error(active: Sequence[StudentRun]):
     """Save what members have learned where something breaks that they share: batches, teachers, the terminal."""
     try:
         yield
@@ -133,13 +133,13 @@ def _saved_on_error(active: Sequence[Member]):
         raise
 
 
-def _conclude(member: Member, outcome: Outcome, active: list[Member]) -> None:
+def _conclude(member: StudentRun, outcome: Outcome, active: list[StudentRun]) -> None:
     outcome.results[member.plan.name] = member.finish()
     active.remove(member)
 
 
 def teacher_pass(
-    teachers: Sequence[Deployed], needs: Collection[str], compute: Compute
+    teachers: Sequence[InferenceNetwork], needs: Collection[str], compute: Compute
 ) -> Callable[[Tensor], tuple[Features, ...]]:
     """What turns a batch of images B×3×H×W into each teacher's features: the logits and the fields in `needs`."""
 

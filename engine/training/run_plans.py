@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import Interrupted, RequestError, RunError
 from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, digest, hold_out, load_arrays, without_held_out
 from dataset.to_device import resident
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import Backbone, load_network
 from engine.device.compute import Compute
 from engine.device.memory import forget_peak_memory
@@ -23,7 +23,7 @@ from engine.records.progress import Progress
 from engine.training.evaluation import evaluate
 from engine.training.failures import Outcome, attempted, forget_failure, release
 from engine.training.loop import CHECKPOINT_SECONDS, StopRequest, stop_requests, train_group
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from engine.training.training_set_pass import survey_group
 
 
@@ -32,7 +32,7 @@ class Teacher:
     """A loaded teacher and the file that it came from."""
 
     file: TeacherFile
-    network: Deployed
+    network: InferenceNetwork
 
 
 def load_teachers(
@@ -102,7 +102,7 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         outcome = Outcome()
         with stop_requests() as stop, _told_how_to_continue(overwrite):
-            begun: list[Member] = []
+            begun: list[StudentRun] = []
             for group in _groups(remaining, group_size):
                 release(begun)  # of the group before, whose memory this one needs
                 if _asked_to_stop(world, stop):
@@ -155,7 +155,7 @@ def _build(
     skip_refused: bool,
     world: World,
     progress: Progress,
-) -> list[Member]:
+) -> list[StudentRun]:
     """The runs with their networks, on the CPU: whatever a plan can't do shows here."""
     members = []
     for plan in plans:
@@ -163,7 +163,7 @@ def _build(
         networks = tuple(teacher.network.network for teacher in teachers) if plan.teachers else ()
         weights = backbone if plan.backbone else None
         try:
-            members.append(Member(plan, entry, networks, output, weights, writes=world.main))
+            members.append(StudentRun(plan, entry, networks, output, weights, writes=world.main))
         except RequestError as refusal:
             if not skip_refused:
                 raise
@@ -171,14 +171,14 @@ def _build(
     return members
 
 
-def _wanted(teachers: Sequence[Teacher], members: Sequence[Member]) -> Sequence[Teacher]:
+def _wanted(teachers: Sequence[Teacher], members: Sequence[StudentRun]) -> Sequence[Teacher]:
     """The teachers, unless nobody learns from them."""
     return teachers if any(member.plan.teachers for member in members) else ()
 
 
 def _open(
-    members: list[Member], overwrite: bool, opened: ExitStack, world: World, progress: Progress
-) -> tuple[list[Member], list[Member]]:
+    members: list[StudentRun], overwrite: bool, opened: ExitStack, world: World, progress: Progress
+) -> tuple[list[StudentRun], list[StudentRun]]:
     """The finished members, and those that have something to do: their folders locked, their checkpoints read."""
     with world.together():
         for member in members:
@@ -203,7 +203,7 @@ def _open(
 
 
 def _begin(
-    member: Member,
+    member: StudentRun,
     stream: BatchStream,
     data_digest: str,
     measured: list[dict[str, float]],
@@ -225,15 +225,15 @@ def _begin(
     member.folder.write_config(member.plan.config(measured, environment) | made_by)
 
 
-def _changed_since(made_by: Sources | None, member: Member) -> str:
+def _changed_since(made_by: Sources | None, member: StudentRun) -> str:
     """What of its code has changed since the run was made, in words; "" for nothing, or where nobody can say."""
     files = changed_files(made_by, member.sources) if made_by else []
     return f"{member.plan.label}: {', '.join(files)} changed since {member.folder.path} was made" if files else ""
 
 
-def _groups(members: Sequence[Member], size: int | None) -> list[list[Member]]:
+def _groups(members: Sequence[StudentRun], size: int | None) -> list[list[StudentRun]]:
     """Members by what their batches depend on, in the order given, and at most so many in each group."""
-    groups: dict[tuple, list[Member]] = {}
+    groups: dict[tuple, list[StudentRun]] = {}
     for member in members:
         recipe = member.plan.recipe
         views = member.method.views
@@ -243,7 +243,7 @@ def _groups(members: Sequence[Member], size: int | None) -> list[list[Member]]:
     return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
 
 
-def _stream(member: Member, data: Arrays, entry: DatasetEntry, compute: Compute) -> BatchStream:
+def _stream(member: StudentRun, data: Arrays, entry: DatasetEntry, compute: Compute) -> BatchStream:
     recipe = member.plan.recipe
     return BatchStream(
         data.train_images,
@@ -259,7 +259,7 @@ def _stream(member: Member, data: Arrays, entry: DatasetEntry, compute: Compute)
     )
 
 
-def _report_changed_data(finished: list[Member], data_digest: str, progress: Progress) -> None:
+def _report_changed_data(finished: list[StudentRun], data_digest: str, progress: Progress) -> None:
     for member in finished:
         if member.folder.data_digest() not in (None, data_digest):
             progress.warning(
@@ -295,7 +295,7 @@ def _measure(teacher: Teacher, data: Arrays, entry: DatasetEntry, compute: Compu
     return {key: result[key] for key in ("top1", "top5", "loss")}
 
 
-def _place(member: Member) -> str:
+def _place(member: StudentRun) -> str:
     epoch, step = member.position
     return (
         "" if (epoch, step) == (1 - member.method.initial_epochs, 0) else f" (continues at epoch {epoch}, step {step})"

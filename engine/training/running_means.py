@@ -9,7 +9,7 @@ from engine.device.timer import Span, seconds_of
 
 
 @dataclass
-class Meters:
+class RunningMeans:
     """Sums over the images of the running epoch; they stay on the device, so that adding waits for nothing.
 
     Attributes:
@@ -25,7 +25,7 @@ class Meters:
     spans: list[Span] = field(default_factory=list)
 
     @classmethod
-    def of(cls, values: dict[str, Tensor]) -> "Meters":
+    def of(cls, values: dict[str, Tensor]) -> "RunningMeans":
         """Empty meters for values like these."""
         device = next(iter(values.values())).device
         return cls(list(values), torch.zeros(len(values), dtype=torch.float64, device=device))

@@ -15,7 +15,7 @@ from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Arrays, Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method, mistakes_told
 from distiller_zoo.method import Trainee
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import Backbone, load_backbone
 from engine.device.compute import Compute
 from engine.device.memory import count_parameters, peak_memory_mib
@@ -24,13 +24,13 @@ from engine.device.timer import Span, moment
 from engine.protocol.plan import RunPlan
 from engine.records.code_version import Sources, sources_of
 from engine.records.history import History
-from engine.records.run_folder import ForeignFolder, RunFolder
+from engine.records.run_folder import ReadOnlyRunFolder, RunFolder
 from engine.records.saved_state import SavedState, read_saved_state
-from engine.training.evaluation import evaluate, evaluate_answers
+from engine.training.evaluation import evaluate, evaluate_by_head
 from engine.training.loss import initial_objective, objective
 from engine.training.optimizer import learning_rate, make_optimizer
 from engine.training.retrospection import Retrospection
-from engine.training.running_means import Meters
+from engine.training.running_means import RunningMeans
 from models import Features, Network, create_model
 
 # How often a CUDA run looks whether its losses are finite; each look waits for the device.
@@ -43,7 +43,7 @@ def student_pass(student: Network, method: Method) -> Callable[[Tensor], Feature
     return lambda images: method.attach(student.features(images)).only(reads)
 
 
-class Member:
+class StudentRun:
     """One run of a group.
 
     `position` is the (epoch, step) that comes next, `sources` the code that makes it. All state is in the checkpoint,
@@ -84,16 +84,16 @@ class Member:
                 part.teacher_weighting = plan.teacher_weighting
                 part.logit_standardization = plan.logit_standardization
         with mistakes_told(plan.method, self.pair):
-            self.method.meet(self.student, teachers)
+            self.method.inspect_networks(self.student, teachers)
         self.retrospection: Retrospection | None = None
         if plan.retrospection is not None:
             sizes = (entry.train_size, entry.num_classes)
             self.retrospection = Retrospection(plan.retrospection, plan.recipe.epochs, *sizes)
-        self.folder = (RunFolder if writes else ForeignFolder)(output / plan.folder, plan.model)
+        self.folder = (RunFolder if writes else ReadOnlyRunFolder)(output / plan.folder, plan.model)
         self.history = History(self.folder, writes)
         # The epochs of an initial stage come before the first.
         self.position = (1 - self.method.initial_epochs, 0)
-        self.meters: Meters | None = None
+        self.meters: RunningMeans | None = None
         self.resumed = False  # whether it goes on from a checkpoint
         self._saved: SavedState | None = None
 
@@ -218,7 +218,7 @@ class Member:
             self.retrospection.load_state_dict(state["retrospection"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["meters"] is not None:
-            self.meters = Meters(**state["meters"])
+            self.meters = RunningMeans(**state["meters"])
             self.meters.sums = self.meters.sums.to(self.compute.device)
         self.history.restore(state["history"], state.get("initial_history", []))
 
@@ -289,7 +289,7 @@ class Member:
         if not self.initial:
             values["top1"] = 100 * (features.logits.detach().argmax(dim=1) == batch.main_labels).float().mean()
         if self.meters is None:
-            self.meters = Meters.of(values)
+            self.meters = RunningMeans.of(values)
         self.meters.add(values, len(batch.labels))
 
     def _check_finite(self, values: dict[str, float]) -> None:
@@ -328,7 +328,7 @@ class Member:
         if held_out is not None:
             on_held_out = self.evaluate(held_out, entry)
             record["validation"] = {key: on_held_out[key] for key in ("top1", "top5", "loss")}
-        if readings := self.method.readings():
+        if readings := self.method.extra_metrics():
             record["readings"] = {name: value.item() for name, value in readings.items()}
         if epoch == self.plan.recipe.epochs and (answers := self._evaluate_answers(data, entry)):
             record["answers"] = answers
@@ -354,17 +354,17 @@ class Member:
 
     def evaluate(self, data: Arrays, entry: DatasetEntry) -> dict[str, float]:
         """Accuracy and loss of the deployed student on the test set."""
-        deployed = Deployed(self.student, self.method).eval()
+        deployed = InferenceNetwork(self.student, self.method).eval()
         result = evaluate(deployed, data, entry, self.compute)
         self._set_mode()
         return result
 
     def _evaluate_answers(self, data: Arrays, entry: DatasetEntry) -> dict[str, dict[str, float]]:
         """Accuracy and loss by each way in which the student could answer, where the method knows several."""
-        if not self.method.overrides("answers"):
+        if not self.method.overrides("predictions_by_head"):
             return {}
-        deployed = Deployed(self.student, self.method).eval()
-        results = evaluate_answers(deployed.answers, data, entry, self.compute)
+        deployed = InferenceNetwork(self.student, self.method).eval()
+        results = evaluate_by_head(deployed.predictions_by_head, data, entry, self.compute)
         self._set_mode()
         return {name: {key: result[key] for key in ("top1", "top5", "loss")} for name, result in results.items()}
 

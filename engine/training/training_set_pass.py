@@ -9,26 +9,26 @@ from torch import Tensor
 from common.errors import Interrupted
 from common.seeds import derive_seed
 from dataset import Arrays, DatasetEntry, evaluation_batches
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
 from engine.records.progress import Progress
 from engine.training.evaluation import batch_size_for
 from engine.training.failures import Outcome, attempted
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import Features
 
 
 def survey_group(
-    members: Sequence[Member],
-    teachers: Sequence[Deployed],
+    members: Sequence[StudentRun],
+    teachers: Sequence[InferenceNetwork],
     data: Arrays,
     entry: DatasetEntry,
     compute: Compute,
     progress: Progress,
     stopped: Callable[[], bool],
     outcome: Outcome,
-) -> list[Member]:
-    """Show all training images, as they would be tested, to the methods that want to see them (`Method.survey`).
+) -> list[StudentRun]:
+    """Show all training images, as they would be tested, to methods with `Method.fit_on_training_set`.
 
     One pass of the teachers serves all of them. Of several processes each sees all images; what the first one learned
     is what counts.
@@ -41,7 +41,9 @@ def survey_group(
         Exception: of what members share, the images and the teachers' pass.
     """
     going_on = list(members)
-    looking = [m for m in members if m.method.overrides("survey") and m.plan.weights.beta and not m.resumed]
+    looking = [
+        m for m in members if m.method.overrides("fit_on_training_set") and m.plan.weights.beta and not m.resumed
+    ]
     if not looking:
         return going_on
     labels = ", ".join(member.plan.label for member in looking)
@@ -66,8 +68,8 @@ def survey_group(
 
 
 @torch.no_grad()
-def _show(member: Member, seen: tuple[Features, ...], labels: Tensor, number: int) -> None:
+def _show(member: StudentRun, seen: tuple[Features, ...], labels: Tensor, number: int) -> None:
     """Show a method one batch."""
     torch.manual_seed(derive_seed(member.plan.seed, "survey", number))
     needs = member.method.reads_of_teacher()
-    member.method.survey(tuple(features.only(needs) for features in seen), labels)
+    member.method.fit_on_training_set(tuple(features.only(needs) for features in seen), labels)

@@ -19,12 +19,12 @@ from benchmarking.tables import cell
 from dataset import DATASETS, Augmentation, BatchStream, load_arrays
 from dataset.augment import normalise
 from distiller_zoo import METHODS, Pair, create_method, options_of
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
 from engine.protocol.plan import DEFAULT_KD_T, RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
 from engine.training.loop import teacher_pass
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import MODELS, Features, FeatureShapes
 from tests.helpers import DIGITS, ROOT, read_json, run_script, save_network
 
@@ -261,7 +261,7 @@ def make_member(method, tmp_path, recipe="repdistiller", **values):
         trial=1,
         seed=1,
     )
-    return Member(plan, DIGITS, (teacher.network,) if plan.teachers else (), tmp_path), teacher
+    return StudentRun(plan, DIGITS, (teacher.network,) if plan.teachers else (), tmp_path), teacher
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_plain_crd_contrasts_each_sample_with_k_drawn_images(monkeypatch):
 def test_a_random_teachers_features_have_the_size_of_a_trained_ones():
     """However deep it is: otherwise losses on them would overflow."""
     teacher = make_teacher("resnet110", None, DIGITS)[1]
-    assert isinstance(teacher, Deployed)
+    assert isinstance(teacher, InferenceNetwork)
     assert not teacher.training
     teach = teacher_pass([teacher], {"stages"}, Compute(CPU, "fp32"))
     (features,) = teach(torch.randn(32, 3, 8, 8))

@@ -122,7 +122,7 @@ def test_temperatures_that_make_no_sense(shapes, temperature):
 def test_the_answer_is_the_mean_of_both_heads(shapes):
     method, features = method_of(shapes), student_features()
     (distilled,) = features.heads
-    answers = method.answers(method.attach(features))
+    answers = method.predictions_by_head(method.attach(features))
     torch.testing.assert_close(method.predict(features), (features.logits + distilled) / 2)
     assert torch.equal(answers["average"], method.predict(features))
     assert torch.equal(answers["class"], features.logits)

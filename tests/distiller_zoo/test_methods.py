@@ -15,12 +15,12 @@ from common.errors import RequestError
 from common.registry import import_all_modules
 from dataset import DATASETS, BatchStream, load_arrays
 from distiller_zoo import METHODS, Method, Pair, Weights, create_method, options_of, register_method
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
 from engine.training.run_plans import Teacher, run_plans
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import MODELS, Features, FeatureShapes, create_model
 from tests.helpers import assert_same
 
@@ -85,7 +85,7 @@ def teacher_of(model: str) -> Teacher:
     network = create_model(model, ENTRY.num_classes, ENTRY.image_size).eval()
     if model.startswith("mixer"):
         torch.nn.init.normal_(network.head.weight)
-    return Teacher(TeacherFile(model, Path(f"{model}.pth"), "0" * 64), Deployed(network))
+    return Teacher(TeacherFile(model, Path(f"{model}.pth"), "0" * 64), InferenceNetwork(network))
 
 
 @cache
@@ -113,13 +113,13 @@ def teach(teachers, images, method):
 
 def make_member(folder, plan, teachers, batch_size=12):
     """A run at its start, or at its checkpoint where there is one."""
-    member = Member(plan, ENTRY, tuple(teacher_of(teacher).network.network for teacher in teachers), folder)
+    member = StudentRun(plan, ENTRY, tuple(teacher_of(teacher).network.network for teacher in teachers), folder)
     source = stream(batch_size)
     member.read_saved()
     member.start(COMPUTE, source.labels, source.steps_per_epoch)
-    if member.method.overrides("survey") and not member.resumed:
+    if member.method.overrides("fit_on_training_set") and not member.resumed:
         batch = next(iter(source.epoch(1)))
-        member.method.survey(teach(teachers, batch.images, member.method), batch.labels)
+        member.method.fit_on_training_set(teach(teachers, batch.images, member.method), batch.labels)
     return member
 
 
@@ -150,7 +150,7 @@ def test_refusals_are_known(name, pair):
     shapes = [network.feature_shapes() for network in networks]
     with pytest.raises(RequestError) if pair in REFUSED.get(name, ()) else contextlib.nullcontext() as refusal:
         method = create_method(name, Pair(shapes[1], (shapes[0],) * count, ENTRY.train_size))
-        method.meet(networks[1], (networks[0],) * count)
+        method.inspect_networks(networks[1], (networks[0],) * count)
     assert refusal is None or len(str(refusal.value).splitlines()) <= 2
 
 
@@ -264,7 +264,7 @@ def test_reads_what_it_declares_and_nothing_else(name):
     read_of_student, read_of_teacher = set(), set()
     for options in layers:
         method = create_method(name, pair, options)
-        method.meet(student, (teacher.network.network,) * count)
+        method.inspect_networks(student, (teacher.network.network,) * count)
         method.prepare(stream(6).labels)
         watched_s = Watched(method.attach(student.features(batch.images)))
         watched_t = tuple(Watched(f) for f in teach(("resnet20",) * count, batch.images, method))

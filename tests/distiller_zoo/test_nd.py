@@ -90,7 +90,7 @@ def test_centres_point_where_the_class_means_do(seed, cut):
             self.embedding = embedding
 
     for part, names in ((embeddings[:cut], labels[:cut]), (embeddings[cut:], labels[cut:])):
-        method.survey((Seen(part),), names)
+        method.fit_on_training_set((Seen(part),), names)
     found = torch.nn.functional.normalize(method.centres, dim=1).numpy()
     for k in range(4):
         mean = embeddings[labels == k].mean(dim=0).numpy()
@@ -140,7 +140,7 @@ def test_a_stop_amid_the_look(teacher, tmp_path, monkeypatch, capsys):
         real(self, teachers, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ND, "survey", interrupted)
+        patch.setattr(ND, "fit_on_training_set", interrupted)
         assert train("nd", "kd", output=tmp_path, teacher=teacher) == 130
     assert not list(tmp_path.rglob("checkpoint.pth"))
     capsys.readouterr()
@@ -152,7 +152,7 @@ def test_a_failed_look_ends_its_run_alone(teacher, tmp_path, monkeypatch, capsys
     def broken(self, teachers, labels):
         raise ValueError("out of order")
 
-    monkeypatch.setattr(ND, "survey", broken)
+    monkeypatch.setattr(ND, "fit_on_training_set", broken)
     assert train("nd", "kd", output=tmp_path, teacher=teacher) == 1
     assert "nd, epoch 1, step 0: ValueError: out of order" in capsys.readouterr().err
     assert (folder_of(tmp_path, "kd") / "result.json").is_file()

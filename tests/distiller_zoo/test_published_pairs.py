@@ -19,7 +19,7 @@ from distiller_zoo import METHODS, Weights, method_class, options_of
 from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import MODELS, Features, Network, create_model
 
 ENTRY = DATASETS["cifar100"]
@@ -93,7 +93,7 @@ def batch_of(views: int, epoch: int) -> Batch:
     return Batch(images()[: len(index)], train_labels()[index], index, None, epoch, 0, seed=1)
 
 
-def member_of(name: str, teacher: str, student: str, folder: Path, **given: float) -> Member:
+def member_of(name: str, teacher: str, student: str, folder: Path, **given: float) -> StudentRun:
     """The run; `given` are values of its recipe."""
     options = {option: parameter.default for option, parameter in options_of(name).items()}
     method = method_class(name)
@@ -104,10 +104,10 @@ def member_of(name: str, teacher: str, student: str, folder: Path, **given: floa
         weights = Weights(0, 0 if weights.beta else weights.alpha, weights.beta)
     recipe = resolve_recipe("repdistiller", MODELS[student], {"weight_decay": 0.0, **given})
     plan = RunPlan("student", ENTRY.name, student, name, options, weights, 4.0, files, recipe, "fp32", 1, 1)
-    return Member(plan, ENTRY, (teacher_of(teacher)[0],) * count, folder, writes=False)
+    return StudentRun(plan, ENTRY, (teacher_of(teacher)[0],) * count, folder, writes=False)
 
 
-def changed_by_step(member: Member, features: Features, part: str) -> list[str]:
+def changed_by_step(member: StudentRun, features: Features, part: str) -> list[str]:
     """Take a step of the stage that the member is in; the parameters of "student" or "method" that it changed."""
     before = {key: value.clone() for key, value in getattr(member, part).named_parameters()}
     batch = batch_of(member.method.views, member.position[0])
@@ -119,7 +119,7 @@ def changed_by_step(member: Member, features: Features, part: str) -> list[str]:
     return [key for key, value in getattr(member, part).named_parameters() if not torch.equal(value, before[key])]
 
 
-def begin_main_stage(member: Member) -> None:
+def begin_main_stage(member: StudentRun) -> None:
     member.position, member.meters = (1, 0), None
     member._begin_main_stage()
 
@@ -137,10 +137,10 @@ def test_one_step_or_one_sentence(name, teacher, student, tmp_path):
     member = member_of(name, teacher, student, tmp_path)
     features = teacher_of(teacher)[1]
     member.start(COMPUTE, train_labels(), STEPS_PER_EPOCH)
-    if member.method.overrides("survey"):
+    if member.method.overrides("fit_on_training_set"):
         batch = batch_of(1, 1)
         seen = features.first(len(batch.labels)).only(member.method.reads_of_teacher())
-        member.method.survey((seen,), batch.labels)
+        member.method.fit_on_training_set((seen,), batch.labels)
     if member.initial:
         assert changed_by_step(member, features, "student" if member.method.initial_trains_student else "method")
         begin_main_stage(member)

@@ -126,14 +126,14 @@ def test_a_student_that_answers_otherwise_does_so_from_its_file(register, teache
 
 
 def test_a_combination_has_the_hooks_of_its_parts_and_no_others():
-    hooks = ("survey", "attach", "predict", "answers", "extra_step")
+    hooks = ("fit_on_training_set", "attach", "predict", "predictions_by_head", "extra_step")
     overridden = {
         name: [hook for hook in hooks if method_class(name).overrides(hook)] for name in ("crd+kd", "std+kd", "nd+kd")
     }
     own = {name: [hook for hook in hooks if METHODS[name].overrides(hook)] for name in ("std", "nd")}
     assert overridden == {"crd+kd": [], "std+kd": own["std"], "nd+kd": own["nd"]}
     assert overridden["std+kd"]
-    assert overridden["nd+kd"] == ["survey"]
+    assert overridden["nd+kd"] == ["fit_on_training_set"]
 
 
 def test_two_losses_of_one_name_in_a_combination_are_refused(register, teacher, tmp_path, capsys):

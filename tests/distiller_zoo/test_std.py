@@ -294,7 +294,7 @@ def test_other_answers():
     mixer, method = make_pair(BOTH)
     features = method.attach(mixer.features(images()))
     z, heads = features.logits.numpy(), [head.numpy() for head in features.heads]
-    answers = {name: answer.numpy() for name, answer in method.answers(features).items()}
+    answers = {name: answer.numpy() for name, answer in method.predictions_by_head(features).items()}
     assert list(answers) == ["average", "class", "distillation", "confidence"]
     np.testing.assert_array_equal(answers["class"], z)
     np.testing.assert_allclose(answers["distillation"], sum(heads) / 2, rtol=1e-12)

@@ -144,7 +144,7 @@ def test_both_players_move_along_the_gradient(samples):
         assert parameter.grad is None
     assert moved > len(theta) + len(mixer.blocks)
     assert len(averaged) == len(theta) + len(omega)  # of several processes all gradients are made one
-    assert method.readings() == {"mine": method.mine.bound}
+    assert method.extra_metrics() == {"mine": method.mine.bound}
     torch.testing.assert_close(method.mine.bound, value.detach())
     assert not any(p.requires_grad for p in theta)
 
@@ -175,7 +175,7 @@ def test_off_by_default():
     _, method, trainee, averaged = make_std(std_mine=False)
     method.extra_step(trainee, Tokens(torch.randn(4, 3, 6, 6)))
     assert averaged == []
-    assert method.readings() == {}
+    assert method.extra_metrics() == {}
 
 
 # --- in a run -------------------------------------------------------------------------------------

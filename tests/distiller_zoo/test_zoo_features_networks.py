@@ -17,7 +17,7 @@ from distiller_zoo.ofd import expected_negative, last_norms, partial_distance
 from distiller_zoo.reviewkd import hierarchical_context_loss
 from distiller_zoo.semckd import calibrated_loss, group_similarities
 from distiller_zoo.srrl import regression_losses
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network, save_weights
 from models import Features, FeatureShapes, create_model
 from tests import numerics
@@ -209,7 +209,7 @@ def test_margins_come_from_the_teacher():
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     method = create_method("ofd", Pair(student.feature_shapes(), (teacher.feature_shapes(),), 50))
-    method.meet(student, (teacher,))
+    method.inspect_networks(student, (teacher,))
     assert [j for _, j in method.pairs] == [0, 1, 2]
     for margin, norm in zip(method.margins, last_norms(teacher), strict=True):
         expected = [published_margin(m, s) for m, s in zip(*arrays(norm.bias, norm.weight), strict=True)]
@@ -228,7 +228,7 @@ def test_margins_of_other_families_are_collected(model):
     teacher = create_model(model, 10, 8)
     assert last_norms(teacher) is None
     method = create_method("ofd", Pair(OF_S, (teacher.feature_shapes(),), 50))
-    method.meet(None, (teacher,))
+    method.inspect_networks(None, (teacher,))
     margin, seen = method.margins[0], []
     for step in range(3):
         seen.append(normal(2, len(margin.total), 3, 3, seed=step))
@@ -380,7 +380,7 @@ def test_semckd_through_its_layers(dtype):
 def test_srrl_through_the_teachers_classifier(bias, dtype):
     method, student, teacher = make("srrl", dtype), features(OF_S, 1, dtype), features(OF_T, 20, dtype)
     head = Head(6, bias=bias)
-    method.meet(None, (head,))
+    method.inspect_networks(None, (head,))
     assert described(method.connector) == [(5, 6), "BatchNorm1d", "ReLU"]
     e_s, e_t, w = arrays(student.embedding, teacher.embedding, head.last_linear.weight)
     h = run_layers(e_s, method.connector)
@@ -393,7 +393,7 @@ def test_srrl_through_the_teachers_classifier(bias, dtype):
 def test_the_classifier_is_saved_but_not_trained():
     for name in ("srrl", "simkd"):
         method, head = make(name), Head(6)
-        method.meet(None, (head,))
+        method.inspect_networks(None, (head,))
         other = make(name)
         other.load_state_dict(method.state_dict())
         assert torch.equal(other.classifier.weight, head.last_linear.weight)
@@ -423,7 +423,7 @@ def test_simkd_answers_through_the_teachers_classifier(stages_s, stages_t, dtype
     of_s, of_t = shapes(stages_s, 5), shapes(stages_t, 6)
     method, student, teacher = make("simkd", dtype, of_s, of_t), features(of_s, 1, dtype), features(of_t, 20, dtype)
     head = Head(6)
-    method.meet(None, (head,))
+    method.inspect_networks(None, (head,))
     layers = method.projector
     expected = [(5, 3, 1), "BatchNorm2d", "ReLU", (3, 3, 3), "BatchNorm2d", "ReLU", (3, 6, 1), "BatchNorm2d", "ReLU"]
     assert described(layers) == expected
@@ -480,7 +480,7 @@ def test_simkd_deploys_what_it_trains(student, tmp_path):
     network, teacher = create_model(student, 10, 8), create_model("resnet8x4", 10, 8).eval()
     pair = Pair(network.feature_shapes(), (teacher.feature_shapes(),), 50)
     method = create_method("simkd", pair)
-    method.meet(network, (teacher,))
+    method.inspect_networks(network, (teacher,))
     x, seen = torch.randn(6, 3, 8, 8), []
     network.conv2.register_forward_pre_hook(lambda layer, given: seen.append(given[0].detach()))
     with torch.no_grad():
@@ -494,7 +494,7 @@ def test_simkd_deploys_what_it_trains(student, tmp_path):
     given = {"arch": student, "entry": DIGITS, "epoch": 1, "measured": measured}
     save_weights(path, network, **given, method=method, pair=pair, options={})
     with torch.no_grad():
-        deployed = Deployed(network, method).eval()(x)
+        deployed = InferenceNetwork(network, method).eval()(x)
         expected = teacher.fc(method.projector(seen[-1]).mean(dim=(2, 3)))
         torch.testing.assert_close(deployed, expected)
         assert torch.equal(load_network(path, DIGITS).network(x), deployed)
@@ -503,7 +503,7 @@ def test_simkd_deploys_what_it_trains(student, tmp_path):
 def test_the_students_own_classifier_learns_nothing():
     student, teacher = create_model("resnet8", 10, 8), create_model("resnet14", 10, 8)
     method = create_method("simkd", Pair(student.feature_shapes(), (teacher.feature_shapes(),), 50))
-    method.meet(student, (teacher,))
+    method.inspect_networks(student, (teacher,))
     x = torch.randn(4, 3, 8, 8)
     attached = method.attach(student.features(x))
     with torch.no_grad():
@@ -519,7 +519,7 @@ def test_a_weights_file_needs_no_teacher(tmp_path):
     student, teacher = create_model("resnet8", 10, 8), create_model("resnet8x4", 10, 8)
     pair, options = Pair(student.feature_shapes(), (teacher.feature_shapes(),), 50), {"simkd_factor": 4}
     method = create_method("simkd", pair, options)
-    method.meet(student, (teacher,))
+    method.inspect_networks(student, (teacher,))
     with torch.no_grad():
         method.attach(student.features(torch.randn(8, 3, 8, 8)))  # moves the running statistics
     path = tmp_path / "student.pth"
@@ -527,7 +527,7 @@ def test_a_weights_file_needs_no_teacher(tmp_path):
     given = {"arch": "resnet8", "entry": DIGITS, "epoch": 1, "measured": measured}
     save_weights(path, student, **given, method=method, pair=pair, options=options)
     x = torch.randn(4, 3, 8, 8)
-    expected = Deployed(student, method).eval()(x)
+    expected = InferenceNetwork(student, method).eval()(x)
     assert torch.equal(load_network(path, DIGITS).network(x), expected)
     projected = method.projector(student.features(x).last_map)
     torch.testing.assert_close(expected, teacher.fc(projected.mean(dim=(2, 3))))
@@ -540,7 +540,7 @@ def through(name, field):
     """A method's loss as a function of one of the student's fields, in evaluation mode (batch norm stands still)."""
     method, student, teacher = make(name).eval(), features(OF_S, 1), features(OF_T, 20)
     if name in ("srrl", "simkd"):
-        method.meet(None, (Head(6),))
+        method.inspect_networks(None, (Head(6),))
 
     def loss(f):
         whole = replace(
@@ -600,7 +600,7 @@ def test_methods_stay_finite(name, kind):
     for degraded in ((0,), (1,), (0, 1)):
         method = make(name, torch.float32)
         if name in ("srrl", "simkd"):
-            method.meet(None, (Head(6),))
+            method.inspect_networks(None, (Head(6),))
         given = list(sides)
         for side in degraded:
             change, f = DEGENERATE[kind], sides[side]

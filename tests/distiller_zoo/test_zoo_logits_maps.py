@@ -266,7 +266,7 @@ def networks(teacher="wrn_16_1", student="resnet8"):
 def met(name, student, teacher, **options):
     pair = Pair(student.feature_shapes(), (teacher.feature_shapes(),), 20)
     method = create_method(name, pair, options)
-    method.meet(student, (teacher,))
+    method.inspect_networks(student, (teacher,))
     return method
 
 
@@ -392,7 +392,7 @@ def test_a_classifier_that_reads_something_else_is_refused(name, side):
         f"classifier reads 48; choose another model$"
     )
     with pytest.raises(RequestError, match=sentence):
-        create_method(name, pair).meet(student, (teacher,))
+        create_method(name, pair).inspect_networks(student, (teacher,))
 
 
 REFUSALS = [

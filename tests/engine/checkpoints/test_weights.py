@@ -20,7 +20,7 @@ from common.files import sha256_of
 from dataset import DATASETS
 from dataset.augment import normalise
 from distiller_zoo import Pair, create_method
-from engine.checkpoints.inference_network import Deployed
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.read_checkpoint import read_checkpoint
 from engine.checkpoints.weights import load_network, save_weights
 from models import create_model
@@ -306,7 +306,7 @@ def test_std_student_answers_as_it_did(tmp_path, modules):
         method=method, pair=pair, options={"std_modules": modules},
     )  # fmt: skip
     loaded = load_network(path, DIGITS).network
-    expected = Deployed(student, method).eval()(images())
+    expected = InferenceNetwork(student, method).eval()(images())
     assert torch.equal(loaded(images()), expected)
     assert torch.equal(loaded.features(images()).logits, expected)  # as a teacher
     assert not torch.allclose(student(images()), expected)

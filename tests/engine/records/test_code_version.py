@@ -13,7 +13,7 @@ from common.definitions import Definitions
 from distiller_zoo import METHODS
 from engine.records import code_version as sources
 from engine.records.code_version import ROOT, changed_files, sources_of
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from tests.docs.test_readme import PARTS
 from tests.helpers import environment, folder_of, load, read_json, stop_at_step, train
 
@@ -230,7 +230,7 @@ def test_a_continued_run_says_all_code_that_trained_it(tmp_path, teacher, capsys
         patch.setattr("engine.training.student_run.sources_of", lambda method, models: first)
         assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 130
         patch.undo()
-        patch.setattr(Member, "step", lambda *arguments: 1 / 0)  # code that takes no step has trained nothing
+        patch.setattr(StudentRun, "step", lambda *arguments: 1 / 0)  # code that takes no step has trained nothing
         assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 1
         assert load(folder_of(tmp_path, "kd") / "checkpoint.pth")["trained_by"] == [first]
         patch.undo()

@@ -24,7 +24,7 @@ from engine.protocol.plan import BackboneFile, RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES, resolve_recipe
 from engine.training import student_run as member
 from engine.training.retrospection import RetrospectionPlan
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import MODELS, create_model
 from tests.helpers import (
     DIGITS,
@@ -400,14 +400,14 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import train_student
 from engine.training import student_run as member
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 limit, after = int(sys.argv[1]), int(sys.argv[2])
-original = Member.finish_epoch
+original = StudentRun.finish_epoch
 def finish_epoch(self, data, held_out, entry):
     if self.position[0] > after:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     return original(self, data, held_out, entry)
-Member.finish_epoch = finish_epoch
+StudentRun.finish_epoch = finish_epoch
 sys.exit(train_student.main(sys.argv[3:]))
 """
 
@@ -447,7 +447,7 @@ def fill(path):
 
 
 def test_disk_that_is_really_full(tiny_disk, monkeypatch, capsys):
-    original = Member.finish_epoch
+    original = StudentRun.finish_epoch
 
     def finish_epoch(self, data, held_out, entry):
         if self.position[0] == 2:
@@ -455,7 +455,7 @@ def test_disk_that_is_really_full(tiny_disk, monkeypatch, capsys):
         original(self, data, held_out, entry)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Member, "finish_epoch", finish_epoch)
+        patch.setattr(StudentRun, "finish_epoch", finish_epoch)
         assert train("none", output=tiny_disk) == 1
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1

@@ -12,7 +12,7 @@ from distiller_zoo import METHODS, Method, Weights, register_method
 from engine.device.processes import World
 from engine.records.run_folder import RunFolder
 from engine.training.failures import failure_of
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from reporting.records.runs import read_runs
 from tests.helpers import arguments, assert_same, at_step, folder_of, folders_of, load, outcome_of, read_json, train
 
@@ -125,7 +125,7 @@ def test_no_field_is_named_but_one_that_is_not_declared(what, teacher, tmp_path,
 def test_the_tensors_of_a_failed_run_are_let_go(error, breaking, teacher, tmp_path, monkeypatch):
     """Before the next member acts: its memory may be what that one lacks."""
     breaking.error = error
-    original, kept = Member.step, {}
+    original, kept = StudentRun.step, {}
 
     def step(self, *arguments):
         if self.plan.method == "breaking":
@@ -134,7 +134,7 @@ def test_the_tensors_of_a_failed_run_are_let_go(error, breaking, teacher, tmp_pa
             kept["alive"] = [ref for ref in [*kept["parameters"], *breaking.seen] if ref() is not None]
         original(self, *arguments)
 
-    monkeypatch.setattr(Member, "step", step)
+    monkeypatch.setattr(StudentRun, "step", step)
     gc.disable()  # else they might go by chance
     try:
         assert train("breaking", "kd", output=tmp_path, teacher=teacher) == 1

@@ -169,7 +169,7 @@ def boundary_losses_of(form, student, seen, teacher):
     pair = Pair(student.feature_shapes(), (teacher.feature_shapes(),), 100)
     torch.manual_seed(3)  # connectors alike
     method = create_method("abound", pair, {"ab_bn": form})
-    method.meet(student, (teacher,))
+    method.inspect_networks(student, (teacher,))
     with torch.no_grad():
         taught = teacher.features(images())
     return method.initial_losses(seen.only(method.reads_of_student()), (taught,), None)["abound"]

@@ -180,16 +180,16 @@ def test_a_failed_run_goes_on_from_its_last_good_state(teacher, tmp_path, breaki
 
 def test_broken_weights_are_not_saved(tmp_path, monkeypatch, capsys):
     """The last step of an epoch breaks the weights: its loss was still finite, the test shows it."""
-    from engine.training.student_run import Member
+    from engine.training.student_run import StudentRun
 
-    original = Member.step
+    original = StudentRun.step
 
     def step(self, batch, teachers, shared):
         original(self, batch, teachers, shared)
         if self.position == (2, STEPS):
             next(self.student.parameters()).data.fill_(math.nan)
 
-    monkeypatch.setattr(Member, "step", step)
+    monkeypatch.setattr(StudentRun, "step", step)
     assert train("none", output=tmp_path) == 1
     assert "the test loss is nan at epoch 2" in capsys.readouterr().err
     folder = folder_of(tmp_path)
@@ -199,16 +199,16 @@ def test_broken_weights_are_not_saved(tmp_path, monkeypatch, capsys):
 
 def test_a_stop_does_not_save_what_is_broken(tmp_path, monkeypatch, capsys):
     """CUDA runs look at their losses now and then; a stop before the next look must not spoil the checkpoint."""
-    from engine.training.student_run import Member
+    from engine.training.student_run import StudentRun
 
-    original = Member.step
+    original = StudentRun.step
 
     def step(self, batch, teachers, shared):
         original(self, batch, teachers, shared)
         if self.position == (2, 4):
             self.meters.sums.fill_(math.inf)
 
-    monkeypatch.setattr(Member, "step", step)
+    monkeypatch.setattr(StudentRun, "step", step)
     stop_at_step(monkeypatch, 2, 3)
     assert train("none", output=tmp_path) == 1
     assert "loss is inf at epoch 2" in capsys.readouterr().err

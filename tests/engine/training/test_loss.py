@@ -16,7 +16,7 @@ from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES
 from engine.training.loss import objective
 from engine.training.retrospection import Retrospection, RetrospectionPlan
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import Features, create_model
 from tests.helpers import assert_same, folder_of, outcome_of, read_json, read_metrics, stop_at_step, train
 
@@ -110,7 +110,7 @@ def test_cross_entropy_of_mixed_images_and_smoothed_labels_against_numpy(mixed, 
 
 def test_training_accuracy_is_by_the_larger_part_of_a_mixed_image(tmp_path):
     """Four of six predictions are of that class; none is of the class that the image had before."""
-    member = Member(plan_of("none", teachers=()), DATASETS["digits"], (), tmp_path, writes=False)
+    member = StudentRun(plan_of("none", teachers=()), DATASETS["digits"], (), tmp_path, writes=False)
     labels, main = torch.arange(6), np.arange(6) + 4
     predicted = torch.from_numpy(np.where(np.arange(6) < 4, main, (main + 1) % 10))
     batch = mixed_batch(labels, main)
@@ -136,7 +136,7 @@ def test_a_run_tells_its_method_and_all_parts(name, flag, tmp_path):
     torch.manual_seed(0)
     teacher, options = create_model("resnet8", 10, 8), {"sdd_scales": "1"} if "sdd" in name else {}
     plan = plan_of(name, logit_standardization=flag, options=options)
-    member = Member(plan, DATASETS["digits"], (teacher,), tmp_path, writes=False)
+    member = StudentRun(plan, DATASETS["digits"], (teacher,), tmp_path, writes=False)
     member.method.double()
     maps = random(6, 64, 2, 2, seed=1), random(6, 64, 2, 2, seed=2)
     heads = member.student.double().last_linear, teacher.double().last_linear

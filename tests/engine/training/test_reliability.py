@@ -32,7 +32,7 @@ from distiller_zoo import METHODS, Method, Weights, register_method
 from engine.checkpoints.read_checkpoint import read_checkpoint
 from engine.checkpoints.weights import write_torch
 from engine.records.run_folder import RunFolder
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from tests.engine.training.crash_run import FEW, TEST_SIZE, TRAIN_SIZE, few_digits, register_few, the_server
 from tests.helpers import (
     ROOT,
@@ -464,8 +464,8 @@ def test_a_clock_that_jumps_by_years(alone, teacher, tmp_path, monkeypatch):
     draw, saves = random.Random(3), []
     monkeypatch.setattr(time, "time", lambda: draw.uniform(1e6, 4e9))
     monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * time.time()))
-    original = Member.save
-    monkeypatch.setattr(Member, "save", lambda self: saves.append(self.position) or original(self))
+    original = StudentRun.save
+    monkeypatch.setattr(StudentRun, "save", lambda self: saves.append(self.position) or original(self))
     assert train("crd", output=tmp_path, teacher=teacher, small=FOUR_STEPS) == 0
     folder = folder_of(tmp_path)
     assert_same(outcome_of(folder), alone)
@@ -479,9 +479,9 @@ def test_a_clock_that_jumps_by_years(alone, teacher, tmp_path, monkeypatch):
 def test_checkpoints_within_epochs_come_by_the_clock(alone, teacher, tmp_path, monkeypatch):
     """A clock by which each step takes four seconds, and a checkpoint every ten: at each third step of all."""
     steps, saves = [], []
-    original_step, original_save = Member.step, Member.save
-    monkeypatch.setattr(Member, "step", lambda self, *batch: steps.append(1) or original_step(self, *batch))
-    monkeypatch.setattr(Member, "save", lambda self: saves.append(self.position) or original_save(self))
+    original_step, original_save = StudentRun.step, StudentRun.save
+    monkeypatch.setattr(StudentRun, "step", lambda self, *batch: steps.append(1) or original_step(self, *batch))
+    monkeypatch.setattr(StudentRun, "save", lambda self: saves.append(self.position) or original_save(self))
     monkeypatch.setattr("engine.training.loop.time.monotonic", lambda: 4.0 * len(steps))
     extra = ["--checkpoint_seconds", "10"]
     assert train("crd", output=tmp_path, teacher=teacher, small=FOUR_STEPS, extra=extra) == 0

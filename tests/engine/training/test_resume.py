@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import RequestError
 from distiller_zoo import METHODS, Pair, create_method
-from engine.training.student_run import Member
+from engine.training.student_run import StudentRun
 from models import create_model
 from tests.helpers import (
     DIGITS,
@@ -39,7 +39,9 @@ def student_for(method):
         student = create_model(name, 10, 8)
         shapes = tuple(teacher.feature_shapes() for teacher in teachers)
         try:
-            create_method(method, Pair(student.feature_shapes(), shapes, DIGITS.train_size)).meet(student, teachers)
+            create_method(method, Pair(student.feature_shapes(), shapes, DIGITS.train_size)).inspect_networks(
+                student, teachers
+            )
         except RequestError:
             continue
         return name
@@ -141,7 +143,7 @@ def test_a_cut_between_the_last_epoch_and_the_result(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("engine.training.student_run.Member.finish", die)
+        patch.setattr("engine.training.student_run.StudentRun.finish", die)
         assert train("none", output=tmp_path / "cut") == INTERRUPTED
     folder = folder_of(tmp_path / "cut")
     assert not (folder / "result.json").exists()
@@ -162,7 +164,7 @@ def test_a_stop_that_comes_when_all_is_done(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_in_the_last_evaluation_of_a_group(signum, teacher, tmp_path, monkeypatch, capsys):
     """The group is finished, and the next one is not begun; mlkd wants two views of each image, kd one."""
-    original, asked = Member.finish_epoch, []
+    original, asked = StudentRun.finish_epoch, []
 
     def finish_epoch(self, *arguments):
         if not asked:
@@ -171,7 +173,7 @@ def test_a_stop_in_the_last_evaluation_of_a_group(signum, teacher, tmp_path, mon
         original(self, *arguments)
 
     options = {"output": tmp_path, "teacher": teacher, "extra": ["--epochs", "1"]}
-    monkeypatch.setattr(Member, "finish_epoch", finish_epoch)
+    monkeypatch.setattr(StudentRun, "finish_epoch", finish_epoch)
     assert train("kd", "mlkd", **options) == INTERRUPTED
     assert capsys.readouterr().err == "interrupted; the state is saved, the same command continues\n"
     (folder,) = folders_of(tmp_path)
