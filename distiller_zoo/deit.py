@@ -36,6 +36,7 @@ class DeiT(Method):
 
     paper = "Touvron et al., Training Data-efficient Image Transformers & Distillation through Attention, ICML 2021"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    changes_predictions = True
     weights_from = "the paper's for ImageNet"
     student_needs = ("heads",)
     standardises_itself = True  # the logits of a head

@@ -100,6 +100,11 @@ class Method(nn.Module):
         standardises_itself: under --logit_standardization a method is given standardised logits. One that compares
             other logits than those of `Features`, or some of them as they are, is given all as they are, and calls
             `standardise` where it compares.
+        attaches: whether it has `attach`.
+        changes_predictions: whether the deployed student predicts by other logits than its own: it has `predict`, or
+            `attach` replaces the logits. Such a method's weights are kept with the student's.
+        needs_training_set_pass: whether it has `fit_on_training_set`.
+        takes_extra_step: whether it has `extra_step`.
     """
 
     weights: ClassVar[Weights] = Weights()
@@ -114,6 +119,10 @@ class Method(nn.Module):
     initial_trains_student: ClassVar[bool] = False
     max_initial_rate: ClassVar[float | None] = None
     standardises_itself: ClassVar[bool] = False
+    attaches: ClassVar[bool] = False
+    changes_predictions: ClassVar[bool] = False
+    needs_training_set_pass: ClassVar[bool] = False
+    takes_extra_step: ClassVar[bool] = False
 
     teacher_weighting: Weighting = "average"  # how several teachers become one; set by the engine
     logit_standardization: bool = False  # whether losses on logits see standardised ones; set by the engine
@@ -140,8 +149,8 @@ class Method(nn.Module):
     def fit_on_training_set(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
         """Called for each batch of the whole training set before the first step, by a pass of the teachers over it.
 
-        Only where a method overrides it and β is not 0. Images come in their order and as they would be tested, on
-        every process all of them; what is learned from them belongs into buffers, for a run that continues from a
+        Only where `needs_training_set_pass` is declared and β is not 0. Images come in their order and as they would be
+        tested, on every process all of them; what is learned from them belongs into buffers, for a run that continues from a
         checkpoint sees them no more. No gradients. Torch's global generator is seeded for each batch.
 
         Args:
@@ -164,13 +173,22 @@ class Method(nn.Module):
         """B×K logits by each way in which the student could answer, where there are several; by name."""
         return {}
 
-    def own_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
-        """`losses`, with logits standardised where they shall be and several teachers made one where it takes one."""
+    def loss_inputs(self, student: Features, teachers: tuple[Features, ...]) -> tuple[Features, tuple[Features, ...]]:
+        """Student and teachers as `losses` is to see them.
+
+        Logits are standardised under --logit_standardization, and several teachers become their mixture for a method
+        that learns from one.
+        """
         if self.logit_standardization and not self.standardises_itself:
-            student, *teachers = map(with_standardised_logits, (student, *teachers))
+            student, *others = map(with_standardised_logits, (student, *teachers))
+            teachers = tuple(others)
         if len(teachers) > self.max_teachers:
             teachers = (mixture(teachers, self.teacher_weighting),)
-        return self.losses(student, tuple(teachers), batch)
+        return student, teachers
+
+    def own_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
+        """`losses` of `loss_inputs`: the method's own losses by name, scalars in float32, unweighted."""
+        return self.losses(*self.loss_inputs(student, teachers), batch)
 
     def standardise(self, logits: Tensor) -> Tensor:
         """Logits ...×K as losses on them shall see them: under --logit_standardization standardised."""
@@ -204,11 +222,6 @@ class Method(nn.Module):
     def extra_metrics(self) -> dict[str, Tensor]:
         """Scalars about the method's state that are recorded at the end of each epoch."""
         return {}
-
-    @classmethod
-    def overrides(cls, *hooks: str) -> bool:
-        """Whether it has any of these hooks of its own."""
-        return any(getattr(cls, hook) is not getattr(Method, hook) for hook in hooks)
 
     @classmethod
     def most_teachers(cls) -> int:

@@ -38,6 +38,7 @@ class ND(Method):
 
     paper = "Wang et al., Improving Knowledge Distillation via Regularizing Feature Direction and Norm, ECCV 2024"
     weights = Weights(gamma=1, alpha=1, beta=2)
+    needs_training_set_pass = True
     weights_from = "the authors' for resnet56 → resnet20"
     needs = ("embedding",)
 

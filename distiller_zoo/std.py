@@ -137,6 +137,9 @@ class STD(Method):
 
     paper = "Li et al., Spatial-Channel Token Distillation for Vision MLPs, ICML 2022"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    attaches = True
+    changes_predictions = True
+    takes_extra_step = True
     weights_from = "one half for labels and teachers each, as in DeiT"
     student_needs = ("heads",)
     standardises_itself = True  # the logits of the heads

@@ -15,12 +15,12 @@ from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.checkpoints.teachers import teacher_files
+from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
 from engine.device.processes import several_processes
 from engine.protocol.options import default_options
 from engine.protocol.plan import DEFAULT_KD_T, RunPlan
 from engine.protocol.recipes import Recipe
-from engine.training.run_plans import Teacher, load_teachers, run_plans
+from engine.training.run_plans import run_plans
 from models import MODELS
 from reporting.formats.output import check_out, signed, write
 from reporting.tables.ablation import ablation_table

@@ -66,7 +66,7 @@ class Steps:
             channels_last=True,
         )  # fmt: skip
         self.member.start(compute, self.stream.labels, self.stream.steps_per_epoch)
-        if self.member.method.overrides("fit_on_training_set"):
+        if self.member.method.needs_training_set_pass:
             batch = next(iter(self.stream.epoch(1)))
             with torch.no_grad():
                 seen = self.teacher.features(batch.images).only(self.member.method.reads_of_teacher(), copy=True)

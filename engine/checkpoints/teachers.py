@@ -16,11 +16,37 @@ from common.download import download
 from common.errors import RequestError
 from common.files import write_bytes
 from common.words import counted, did_you_mean
-from dataset import DATASETS
+from dataset import DATASETS, DatasetEntry
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
+from engine.protocol.plan import TeacherFile
 from models import MODELS
 from models.published_checkpoints import DATASET, DEFAULT_TEACHER, PUBLISHED, PublishedTeacher
 from models.registry import file_name_of
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A loaded teacher and the file that it came from."""
+
+    file: TeacherFile
+    network: InferenceNetwork
+
+
+def load_teachers(
+    files: Sequence[tuple[Path, str | None]], entry: DatasetEntry, allow_namespace: bool = False
+) -> tuple[Teacher, ...]:
+    """Read teacher checkpoints, each with the name of its network where the file does not say.
+
+    Raises:
+        RequestError: as `load_network`.
+    """
+    teachers = []
+    for path, arch in files:
+        loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
+        file = TeacherFile(loaded.arch, path, loaded.sha256, normalisation=loaded.told)
+        teachers.append(Teacher(file, loaded.network))
+    return tuple(teachers)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def save_weights(
         "model": network.state_dict(),
         "method": None,
     }
-    if method is not None and method.overrides("attach", "predict", "predictions_by_head"):
+    if method is not None and (method.attaches or method.changes_predictions):
         content["method"] = {
             "name": method.name,
             "options": dict(options or {}),

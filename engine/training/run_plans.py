@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 from common.errors import Interrupted, RequestError, RunError
 from dataset import DATASETS, Arrays, BatchStream, DatasetEntry, digest, hold_out, load_arrays, without_held_out
 from dataset.to_device import resident
-from engine.checkpoints.inference_network import InferenceNetwork
-from engine.checkpoints.weights import Backbone, load_network
+from engine.checkpoints.teachers import Teacher
+from engine.checkpoints.weights import Backbone
 from engine.device.compute import Compute
 from engine.device.memory import forget_peak_memory
 from engine.device.processes import World, joined_world
-from engine.protocol.plan import RunPlan, TeacherFile
+from engine.protocol.plan import RunPlan
 from engine.protocol.recipes import Recipe
 from engine.records.code_version import Sources, changed_files
 from engine.records.environment import describe_environment
@@ -25,30 +24,6 @@ from engine.training.failures import Outcome, attempted, forget_failure, release
 from engine.training.loop import CHECKPOINT_SECONDS, StopRequest, stop_requests, train_group
 from engine.training.student_run import StudentRun
 from engine.training.training_set_pass import survey_group
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A loaded teacher and the file that it came from."""
-
-    file: TeacherFile
-    network: InferenceNetwork
-
-
-def load_teachers(
-    files: Sequence[tuple[Path, str | None]], entry: DatasetEntry, allow_namespace: bool = False
-) -> tuple[Teacher, ...]:
-    """Read teacher checkpoints, each with the name of its network where the file does not say.
-
-    Raises:
-        RequestError: as `load_network`.
-    """
-    teachers = []
-    for path, arch in files:
-        loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
-        file = TeacherFile(loaded.arch, path, loaded.sha256, normalisation=loaded.told)
-        teachers.append(Teacher(file, loaded.network))
-    return tuple(teachers)
 
 
 def run_plans(

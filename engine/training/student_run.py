@@ -143,7 +143,7 @@ class StudentRun:
             self.resumed = True
         self._saved = None
         synchronise_batch_norm(self.student, compute.world)
-        if self.method.overrides("attach"):  # the parts that see a piece of the batch only
+        if self.method.attaches:  # the parts that see a piece of the batch only
             synchronise_batch_norm(self.method, compute.world)
         for module in (self.student, self.method):
             compute.world.broadcast(module)
@@ -262,7 +262,7 @@ class StudentRun:
         world.average_gradients([*self.student.parameters(), *self.method.parameters()])
         self.optimizer.step()
         self.method.after_step()
-        if self.method.overrides("extra_step"):
+        if self.method.takes_extra_step:
             self._extra_step(batch)
         self._record(losses, total, features, batch)
         self.position = (epoch, step + 1)
@@ -361,7 +361,7 @@ class StudentRun:
 
     def _evaluate_answers(self, data: Arrays, entry: DatasetEntry) -> dict[str, dict[str, float]]:
         """Accuracy and loss by each way in which the student could answer, where the method knows several."""
-        if not self.method.overrides("predictions_by_head"):
+        if not self.method.changes_predictions:
             return {}
         deployed = InferenceNetwork(self.student, self.method).eval()
         results = evaluate_by_head(deployed.predictions_by_head, data, entry, self.compute)

@@ -41,9 +41,7 @@ def survey_group(
         Exception: of what members share, the images and the teachers' pass.
     """
     going_on = list(members)
-    looking = [
-        m for m in members if m.method.overrides("fit_on_training_set") and m.plan.weights.beta and not m.resumed
-    ]
+    looking = [m for m in members if m.method.needs_training_set_pass and m.plan.weights.beta and not m.resumed]
     if not looking:
         return going_on
     labels = ", ".join(member.plan.label for member in looking)

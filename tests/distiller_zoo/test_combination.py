@@ -140,6 +140,8 @@ def test_heads_of_a_part_are_kept_for_deployment(teacher, tmp_path):
 
 def test_two_that_answer_for_the_student_do_not_go_together(extra_methods):
     class Answering(extra_methods["left"]):
+        changes_predictions = True
+
         def predict(self, features):
             return features.logits
 

@@ -16,10 +16,11 @@ from common.registry import import_all_modules
 from dataset import DATASETS, BatchStream, load_arrays
 from distiller_zoo import METHODS, Method, Pair, Weights, create_method, options_of, register_method
 from engine.checkpoints.inference_network import InferenceNetwork
+from engine.checkpoints.teachers import Teacher
 from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
-from engine.training.run_plans import Teacher, run_plans
+from engine.training.run_plans import run_plans
 from engine.training.student_run import StudentRun
 from models import MODELS, Features, FeatureShapes, create_model
 from tests.helpers import assert_same
@@ -117,7 +118,7 @@ def make_member(folder, plan, teachers, batch_size=12):
     source = stream(batch_size)
     member.read_saved()
     member.start(COMPUTE, source.labels, source.steps_per_epoch)
-    if member.method.overrides("fit_on_training_set") and not member.resumed:
+    if member.method.needs_training_set_pass and not member.resumed:
         batch = next(iter(source.epoch(1)))
         member.method.fit_on_training_set(teach(teachers, batch.images, member.method), batch.labels)
     return member

@@ -133,7 +133,7 @@ def test_a_run_looks_once_at_all_training_images(teacher, tmp_path, monkeypatch,
 
 def test_a_stop_amid_the_look(teacher, tmp_path, monkeypatch, capsys):
     """Nothing is written but what the run is; the same command looks again."""
-    real = ND.survey
+    real = ND.fit_on_training_set
 
     def interrupted(self, teachers, labels):
         signal.raise_signal(signal.SIGINT)

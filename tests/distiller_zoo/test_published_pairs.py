@@ -137,7 +137,7 @@ def test_one_step_or_one_sentence(name, teacher, student, tmp_path):
     member = member_of(name, teacher, student, tmp_path)
     features = teacher_of(teacher)[1]
     member.start(COMPUTE, train_labels(), STEPS_PER_EPOCH)
-    if member.method.overrides("fit_on_training_set"):
+    if member.method.needs_training_set_pass:
         batch = batch_of(1, 1)
         seen = features.first(len(batch.labels)).only(member.method.reads_of_teacher())
         member.method.fit_on_training_set((seen,), batch.labels)

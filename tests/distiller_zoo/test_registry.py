@@ -112,6 +112,8 @@ def test_a_student_that_answers_otherwise_does_so_from_its_file(register, teache
         def loss(self, student, teacher, batch):
             return nn.functional.cross_entropy(self.layer(student.logits), batch.labels)
 
+        changes_predictions = True
+
         def predict(self, features):
             return self.layer(features.logits)
 
@@ -125,15 +127,25 @@ def test_a_student_that_answers_otherwise_does_so_from_its_file(register, teache
     assert f"Acc@1 {test['top1']:.2f} " in capsys.readouterr().out
 
 
-def test_a_combination_has_the_hooks_of_its_parts_and_no_others():
-    hooks = ("fit_on_training_set", "attach", "predict", "predictions_by_head", "extra_step")
-    overridden = {
-        name: [hook for hook in hooks if method_class(name).overrides(hook)] for name in ("crd+kd", "std+kd", "nd+kd")
-    }
-    own = {name: [hook for hook in hooks if METHODS[name].overrides(hook)] for name in ("std", "nd")}
-    assert overridden == {"crd+kd": [], "std+kd": own["std"], "nd+kd": own["nd"]}
-    assert overridden["std+kd"]
-    assert overridden["nd+kd"] == ["fit_on_training_set"]
+def test_a_combination_declares_the_hooks_of_its_parts_and_no_others():
+    flags = ("attaches", "changes_predictions", "needs_training_set_pass", "takes_extra_step")
+    declared = {name: [flag for flag in flags if getattr(method_class(name), flag)] for name in ("crd+kd", "std+kd")}
+    assert declared == {"crd+kd": [], "std+kd": [flag for flag in flags if getattr(METHODS["std"], flag)]}
+    assert declared["std+kd"]
+    assert [flag for flag in flags if getattr(method_class("nd+kd"), flag)] == ["needs_training_set_pass"]
+
+
+@pytest.mark.parametrize("former", ["meet", "survey", "answers", "readings"])
+def test_a_hook_by_its_former_name_is_refused(former):
+    method = type("Old", (Method,), {former: lambda self: None})
+    with pytest.raises(TypeError, match=former):
+        register_method("old")(method)
+
+
+@pytest.mark.parametrize("hook", ["attach", "predict", "fit_on_training_set", "extra_step"])
+def test_a_hook_that_is_not_declared_is_refused(hook):
+    with pytest.raises(TypeError, match=hook):
+        register_method("silent")(type("Silent", (Method,), {hook: lambda self, *given: None}))
 
 
 def test_two_losses_of_one_name_in_a_combination_are_refused(register, teacher, tmp_path, capsys):
