@@ -150,8 +150,8 @@ class Method(nn.Module):
         """Called for each batch of the whole training set before the first step, by a pass of the teachers over it.
 
         Only where `needs_training_set_pass` is declared and β is not 0. Images come in their order and as they would be
-        tested, on every process all of them; what is learned from them belongs into buffers, for a run that continues from a
-        checkpoint sees them no more. No gradients. Torch's global generator is seeded for each batch.
+        tested, on every process all of them; what is learned from them belongs into buffers, for a run that continues
+        from a checkpoint sees them no more. No gradients. Torch's global generator is seeded for each batch.
 
         Args:
             teachers: logits and the fields of `reads_of_teacher` of each teacher, in float32 and as they are.
