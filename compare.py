@@ -11,18 +11,18 @@ from pathlib import Path
 
 from common.command import DONE, guard, make_parser, show
 from common.errors import RequestError
-from reporting.code import apart_by_code
-from reporting.literature import literature
-from reporting.output import check_folder_of, check_out, signed, write
-from reporting.published import FOLDER as FIGURES
-from reporting.published import compare_with_published
-from reporting.query import Condition, group_runs, select_runs, unmet
-from reporting.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
-from reporting.runs import read_runs
-from reporting.selection import SELECTIONS, select_epochs
-from reporting.table import count_methods, tabulate
-from reporting.terminal import terminal
-from reporting.web import web
+from reporting.formats.html import web
+from reporting.formats.output import check_folder_of, check_out, signed, write
+from reporting.formats.render import DATA_FORMATS, FORMATS, SUFFIXES, Report
+from reporting.formats.terminal import terminal
+from reporting.records.code_versions import apart_by_code
+from reporting.records.query import Condition, group_runs, select_runs, unmet
+from reporting.records.runs import read_runs
+from reporting.records.selection import SELECTIONS, select_epochs
+from reporting.tables.literature import literature
+from reporting.tables.published_figures import FOLDER as FIGURES
+from reporting.tables.published_figures import compare_with_published
+from reporting.tables.table import count_methods, tabulate
 
 DEFAULT_ROOT = "save"
 FILE_WIDTH = 100  # characters of a terminal's table in a file

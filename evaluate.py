@@ -8,9 +8,9 @@ from pathlib import Path
 from common.command import DONE, guard, make_parser
 from dataset import DATASETS, load_arrays
 from engine import cli
-from engine.compute import resolve_compute
-from engine.evaluate import evaluate, evaluate_answers
-from engine.weights import load_network
+from engine.checkpoints.weights import load_network
+from engine.device.compute import resolve_compute
+from engine.training.evaluation import evaluate, evaluate_by_head
 
 
 def parse(argv: list[str] | None):
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     compute.place(loaded.network)
     data = load_arrays(entry.name, arguments.data_folder)
     result = evaluate(loaded.network, data, entry, compute)
-    answers = evaluate_answers(loaded.network.answers, data, entry, compute) if arguments.answers else {}
+    answers = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute) if arguments.answers else {}
     if arguments.json:
         print(json.dumps(result | {"model": loaded.arch} | ({"answers": answers} if arguments.answers else {})))
     else:

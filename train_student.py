@@ -12,14 +12,14 @@ from common.command import DONE, guard, make_parser, show
 from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import Weights, method_class
-from distiller_zoo.teachers import Weighting
+from distiller_zoo.teacher_mixture import Weighting
 from engine import cli
-from engine.options import resolve_options
-from engine.paper_weights import with_paper_weights
-from engine.plan import DEFAULT_KD_T, RunPlan
-from engine.presets import preset_names, with_preset
-from engine.run import load_teachers, run_plans
-from engine.teachers import teacher_files
+from engine.checkpoints.teachers import load_teachers, teacher_files
+from engine.protocol.options import resolve_options
+from engine.protocol.plan import DEFAULT_KD_T, RunPlan
+from engine.protocol.presets import preset_names, with_preset
+from engine.protocol.published_weights import with_paper_weights
+from engine.training.run_plans import run_plans
 from models import DEFAULT_STUDENT, MODELS
 
 

@@ -8,10 +8,10 @@ from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.plan import DEFAULT_KD_T, RunPlan
-from engine.run import run_plans
+from engine.protocol.plan import DEFAULT_KD_T, RunPlan
+from engine.training.run_plans import run_plans
 from models import MODELS
-from models.published import DEFAULT_TEACHER
+from models.published_checkpoints import DEFAULT_TEACHER
 
 
 def parse(argv: list[str] | None):

@@ -13,10 +13,10 @@ from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.folder import code_behind, trained_by
-from engine.plan import DEFAULT_KD_T, BackboneFile, RunPlan
-from engine.run import run_plans
-from engine.weights import read_backbone
+from engine.checkpoints.weights import read_backbone
+from engine.protocol.plan import DEFAULT_KD_T, BackboneFile, RunPlan
+from engine.records.run_folder import code_behind, trained_by
+from engine.training.run_plans import run_plans
 from models import MODELS
 
 DEFAULT_RECIPE = "probe"

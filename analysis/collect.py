@@ -11,7 +11,7 @@ from analysis.cka import SMALLEST_BATCH, MeanCka, centred_gram
 from analysis.subjects import Subject
 from common.errors import RunError
 from dataset import Arrays, DatasetEntry, evaluation_batches
-from engine.compute import Compute
+from engine.device.compute import Compute
 from models import Features
 
 

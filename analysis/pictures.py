@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.agreement import Agreement, class_accuracy, row_shares
-from analysis.curves import Band, CurvePicture
+from analysis.learning_curves import Band, CurvePicture
 from common.files import write_bytes
 
 STYLE = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from common.errors import RequestError
 from dataset import DatasetEntry
-from engine.deployed import Deployed
-from engine.weights import load_network
-from reporting.files import BrokenError, read_object
+from engine.checkpoints.inference_network import InferenceNetwork
+from engine.checkpoints.weights import load_network
+from reporting.records.untrusted_json import BrokenError, read_object
 
 TEACHER = "teacher"  # what pictures call it; no student is called so
 
@@ -22,7 +22,7 @@ class Subject:
     path: Path
     arch: str
     sha256: str
-    network: Deployed
+    network: InferenceNetwork
 
 
 def load_subject(path: Path, entry: DatasetEntry, name: str, arch: str | None, allow_namespace: bool) -> Subject:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from benchmarking.candidates import Candidates
 from benchmarking.plain_loop import PlainCrd, PlainInput, PlainLoop
+from benchmarking.rounds import Settings, Step, Subject, Timer
 from benchmarking.suite import Suite, any_taught
-from benchmarking.timing import Settings, Step, Subject, Timer
 from dataset import DatasetEntry
 from distiller_zoo.crd import CRD
-from engine.compute import Compute
-from engine.deployed import Deployed
-from engine.member import Member
+from engine.checkpoints.inference_network import InferenceNetwork
+from engine.device.compute import Compute
+from engine.training.student_run import StudentRun
 
 INPUT_STEPS = 50  # batches are drawn fast; more than the workers of the plain loop keep ready
 
@@ -101,7 +101,9 @@ class Bench:
         return Subjects(plain_runs, suite_runs, group, parts)
 
 
-def plain_step(member: Member, teacher: Deployed, source: PlainInput, labels: Tensor, device: torch.device) -> Step:
+def plain_step(
+    member: StudentRun, teacher: InferenceNetwork, source: PlainInput, labels: Tensor, device: torch.device
+) -> Step:
     """A step of the plain loop, on copies of what a run of the suite trains that has not started yet."""
     crd = isinstance(member.method, CRD)
     method = PlainCrd(member.pair, member.method, labels) if crd else copy.deepcopy(member.method)
@@ -156,7 +158,7 @@ def _figures(subject: Subject, batch_size: int, steps_per_epoch: int) -> dict[st
     }
 
 
-def _shares(whole: Subject, members: Sequence[Member], parts: dict[str, Subject]) -> dict[str, float]:
+def _shares(whole: Subject, members: Sequence[StudentRun], parts: dict[str, Subject]) -> dict[str, float]:
     """What each part takes of a step of `members`; what no part explains is the losses'."""
     found = {
         "input": parts["input"].ms,

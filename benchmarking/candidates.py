@@ -14,12 +14,12 @@ from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Augmentation, DatasetEntry, load_arrays
 from distiller_zoo import METHODS, canonical_method, method_class
-from engine.deployed import Deployed
-from engine.member import Member
-from engine.options import default_options
-from engine.plan import DEFAULT_KD_T, RunPlan, TeacherFile
-from engine.recipes import Recipe, resolve_recipe
-from engine.weights import load_network
+from engine.checkpoints.inference_network import InferenceNetwork
+from engine.checkpoints.weights import load_network
+from engine.protocol.options import default_options
+from engine.protocol.plan import DEFAULT_KD_T, RunPlan, TeacherFile
+from engine.protocol.recipes import Recipe, resolve_recipe
+from engine.training.student_run import StudentRun
 from models import MODELS, create_model
 
 ALONE = "none"  # the method whose step is the student's part of every other one's
@@ -41,10 +41,10 @@ class Candidates:
 
     teacher_name: str
     student_name: str
-    teacher: Deployed
+    teacher: InferenceNetwork
     recipe: Recipe
-    members: dict[str, Member]
-    student: Member
+    members: dict[str, StudentRun]
+    student: StudentRun
     left_out: dict[str, str]
 
     @property
@@ -112,11 +112,11 @@ def _make_member(
     student: str,
     method: str,
     file: TeacherFile,
-    teacher: Deployed,
+    teacher: InferenceNetwork,
     entry: DatasetEntry,
     recipe: Recipe,
     precision: str,
-) -> Member:
+) -> StudentRun:
     taught = method_class(method).max_teachers > 0
     plan = RunPlan(
         kind="student",
@@ -132,10 +132,10 @@ def _make_member(
         trial=SEED,
         seed=SEED,
     )
-    return Member(plan, entry, (teacher.network,) if taught else (), NOWHERE)
+    return StudentRun(plan, entry, (teacher.network,) if taught else (), NOWHERE)
 
 
-def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[TeacherFile, Deployed]:
+def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[TeacherFile, InferenceNetwork]:
     """The frozen teacher: from its checkpoint, or with random weights and batch-norm statistics that go with them."""
     if path is not None:
         loaded = load_network(path, entry, arch=name)
@@ -146,7 +146,7 @@ def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[Tea
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # one batch sets them; otherwise features grow from block to block
         network(torch.randn(16, 3, entry.image_size, entry.image_size))
-    return TeacherFile(name, Path("random"), ""), Deployed(network).eval().requires_grad_(False)
+    return TeacherFile(name, Path("random"), ""), InferenceNetwork(network).eval().requires_grad_(False)
 
 
 def make_data(entry: DatasetEntry, folder: Path, synthetic: bool) -> tuple[np.ndarray, np.ndarray, str]:

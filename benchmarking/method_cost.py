@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from benchmarking.peak import peak_bytes
-from benchmarking.timing import Step
+from benchmarking.rounds import Step
 from common.seeds import derive_seed, isolated_seed
 from dataset import Batch
 from distiller_zoo import METHODS, Method, Pair, create_method
-from engine.cost import count_parameters
+from engine.device.memory import count_parameters
 from models import Features, create_model
 
 CLASSES, PIXELS, IMAGES = 100, 32, 50_000  # CIFAR-100
@@ -53,7 +53,7 @@ class MethodCost:
         student, *teachers = pair.shapes if taught else pair.shapes[:1]
         with isolated_seed(derive_seed(SEED, name)):
             self.method: Method = create_method(name, Pair(student, tuple(teachers), IMAGES))
-            self.method.meet(pair.student, (pair.teacher,) if taught else ())
+            self.method.inspect_networks(pair.student, (pair.teacher,) if taught else ())
             self.method.to(pair.device)
             self.method.prepare((torch.arange(IMAGES) % CLASSES).to(pair.device))
         rows = pair.batch_size * self.method.views

@@ -21,8 +21,8 @@ from dataset import Batch, DatasetEntry
 from distiller_zoo import Method, Pair
 from distiller_zoo.crd import CRD, EPS
 from distiller_zoo.kd import kd_loss
-from engine.deployed import Deployed
-from engine.plan import RunPlan
+from engine.checkpoints.inference_network import InferenceNetwork
+from engine.protocol.plan import RunPlan
 from models import Network
 
 TRADITIONAL_WORKERS = 8
@@ -177,7 +177,7 @@ class PlainLoop:
         plan: RunPlan,
         student: Network,
         method: Method,
-        teacher: Deployed | None,
+        teacher: InferenceNetwork | None,
         source: PlainInput,
         labels: Tensor,
         device: torch.device,

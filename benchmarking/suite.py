@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from benchmarking.candidates import SEED, Candidates
-from benchmarking.timing import Step
+from benchmarking.rounds import Step
 from dataset import Batch, BatchStream, DatasetEntry
-from engine.compute import Compute
-from engine.deployed import Deployed
-from engine.member import Member
-from engine.train import teacher_pass
+from engine.checkpoints.inference_network import InferenceNetwork
+from engine.device.compute import Compute
+from engine.training.loop import teacher_pass
+from engine.training.student_run import StudentRun
 
 
 class Suite:
@@ -35,16 +35,16 @@ class Suite:
         """Of the training set on the device."""
         return self.stream.images.nbytes + self.stream.labels.nbytes
 
-    def start(self, member: Member) -> None:
+    def start(self, member: StudentRun) -> None:
         """Move a run to the device; it must be there before it steps."""
         member.start(self.compute, self.stream.labels, self.stream.steps_per_epoch)
 
-    def step_alone(self, member: Member) -> Step:
+    def step_alone(self, member: StudentRun) -> Step:
         """Start a run; its whole step."""
         self.start(member)
         return self.step_of([member])
 
-    def step_of(self, members: Sequence[Member]) -> Step:
+    def step_of(self, members: Sequence[StudentRun]) -> Step:
         """The whole step of a group of runs that have started."""
         return suite_step(members, self.pair.teacher, self.batches, self.compute)
 
@@ -59,7 +59,9 @@ class Suite:
         }
 
 
-def suite_step(members: Sequence[Member], teacher: Deployed, batches: Iterator[Batch], compute: Compute) -> Step:
+def suite_step(
+    members: Sequence[StudentRun], teacher: InferenceNetwork, batches: Iterator[Batch], compute: Compute
+) -> Step:
     """A step of a group of runs: input, one pass of the teacher where any learns from it, and the step of each."""
     teach = teacher_pass([teacher] if any_taught(members) else [], reads_of_teacher(members), compute)
 
@@ -78,15 +80,15 @@ def over_and_over(stream: BatchStream) -> Iterator[Batch]:
         yield from stream.epoch(1)
 
 
-def train(member: Member, batch: Batch, features: tuple) -> None:
+def train(member: StudentRun, batch: Batch, features: tuple) -> None:
     """One step of a run at the position of a batch."""
     member.position = (batch.epoch, batch.step)
     member.step(batch, features)
 
 
-def any_taught(members: Iterable[Member]) -> bool:
+def any_taught(members: Iterable[StudentRun]) -> bool:
     return any(member.plan.teachers for member in members)
 
 
-def reads_of_teacher(members: Iterable[Member]) -> set[str]:
+def reads_of_teacher(members: Iterable[StudentRun]) -> set[str]:
     return {name for member in members for name in member.method.reads_of_teacher()}

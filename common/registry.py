@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -33,6 +34,22 @@ class Registry(Generic[T]):
         self._entries[name] = entry
         self._files[name] = _registering_file()
         self._aliases.update(dict.fromkeys(aliases, name))
+
+    @contextmanager
+    def temporarily(self, entries: Mapping[str, T] | None = None) -> Iterator[None]:
+        """Undo, on leaving, everything registered within; `entries` are added or replaced at once.
+
+        For tests and notebooks:
+
+            with METHODS.temporarily():
+                register_method("mine")(Mine)
+        """
+        before = dict(self._entries), dict(self._aliases), dict(self._files)
+        self._entries.update(entries or {})
+        try:
+            yield
+        finally:
+            self._entries, self._aliases, self._files = before
 
     def canonical(self, name: str) -> str:
         """The registered name behind a name or alias; raises RequestError with the nearest names."""

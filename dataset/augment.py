@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from common.errors import RequestError
 from dataset.randaugment import RandAugment, parse_rand_augment, rand_augment
 from dataset.registry import Colour, DatasetEntry
-from dataset.transfer import to_device
+from dataset.to_device import to_device
 
 ERASED_AREA = (0.02, 1 / 3)  # of the image
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height to width

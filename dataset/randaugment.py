@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from common.errors import RequestError
-from dataset.transfer import to_device
+from dataset.to_device import to_device
 
 STATIC = ("Invert", "PosterizeIncreasing", "SolarizeIncreasing", "SolarizeAdd", "BrightnessIncreasing")
 MEASURED = ("AutoContrast", "Equalize", "ContrastIncreasing")  # their tables depend on the image

@@ -12,7 +12,7 @@ from common.seeds import derive_seed, make_generator
 from dataset.augment import Augmentation, augment, normalise
 from dataset.image_files import ImageFiles, decoded
 from dataset.registry import DatasetEntry
-from dataset.transfer import resident, to_device
+from dataset.to_device import resident, to_device
 
 
 @dataclass

@@ -75,7 +75,7 @@ class ActivationBoundaries(Method):
         shapes = [(pair.student.preacts[i], pair.teacher.preacts[j]) for i, j in self.pairs]
         self.connectors = nn.ModuleList(nn.Identity() if s == t else Connector(s, t) for s, t in shapes)
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         if self.freezes and isinstance(student, WideResNet):
             self.frozen_scale = (1 + student.bn1.eps) ** -0.5
 

@@ -56,7 +56,7 @@ class CATKD(Method):
         self.channels = (pair.student.last_map[0], pair.teacher.last_map[0])
         self.size, self.normalise = catkd_size, catkd_normalise
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         classifier_of(student, self.channels[0], self.name)
         self._student = (student,)  # in a tuple: as a submodule it would be trained and saved twice
         teacher = classifier_of(teachers[0], self.channels[1], self.name)

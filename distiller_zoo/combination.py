@@ -62,10 +62,8 @@ def combine(parts: Sequence[Part]) -> type[Method]:
         "max_initial_rate": min(filter(None, (part.cls.max_initial_rate for part in parts)), default=None),
         "initial_trains_student": any(part.cls.initial_trains_student for part in parts),
     }
-    # What costs a pass or a file is there only where a part has it.
-    for hook in ("survey", "attach", "predict", "answers", "extra_step"):
-        if any(part.cls.overrides(hook) for part in parts):
-            attributes[hook] = getattr(Combination, f"_{hook}")
+    for flag in ("attaches", "changes_predictions", "needs_training_set_pass", "takes_extra_step"):
+        attributes[flag] = any(getattr(part.cls, flag) for part in parts)
     return type("Combination", (Combination,), attributes)
 
 
@@ -76,7 +74,7 @@ def _check(parts: Sequence[Part], name: str) -> None:
     for part in parts:
         if part.cls.max_teachers == 0:
             raise RequestError(f"--distill {name}: {part.cls.name} has no teacher and goes with nothing; leave it out")
-    answering = [part.cls.name for part in parts if part.cls.overrides("predict")]
+    answering = [part.cls.name for part in parts if part.cls.changes_predictions]
     if len(answering) > 1:
         raise RequestError(f"--distill {name}: {' and '.join(answering)} each have the student answer in their own way")
 
@@ -109,29 +107,34 @@ class Combination(Method):
                 own[name] = options.get(key, options.get(name))
         return own
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         for method in self.methods:
-            method.meet(student, teachers)
+            method.inspect_networks(student, teachers)
 
     def prepare(self, labels):
         for method in self.methods:
             method.prepare(labels)
 
-    def _survey(self, teachers, labels):
+    def fit_on_training_set(self, teachers, labels):
         for method in self.methods:
-            method.survey(teachers, labels)
+            if method.needs_training_set_pass:
+                method.fit_on_training_set(teachers, labels)
 
-    def _attach(self, features):
+    def attach(self, features):
         for method in self.methods:
             features = method.attach(features)
         return features
 
-    def _predict(self, features):
-        (method,) = (method for method in self.methods if method.overrides("predict"))
-        return method.predict(features)
+    def predict(self, features):
+        for method in self.methods:
+            if method.changes_predictions:  # one at most
+                return method.predict(features)
+        return features.logits
 
-    def _answers(self, features):
-        return {name: logits for method in self.methods for name, logits in method.answers(features).items()}
+    def predictions_by_head(self, features):
+        return {
+            name: logits for method in self.methods for name, logits in method.predictions_by_head(features).items()
+        }
 
     def losses(self, student, teachers, batch):
         self._sources, found = {}, {}
@@ -170,9 +173,10 @@ class Combination(Method):
         for method in self.methods:
             method.after_step()
 
-    def _extra_step(self, trainee, batch):
+    def extra_step(self, trainee, batch):
         for method in self.methods:
-            method.extra_step(trainee, batch)
+            if method.takes_extra_step:
+                method.extra_step(trainee, batch)
 
-    def readings(self):
-        return {name: value for method in self.methods for name, value in method.readings().items()}
+    def extra_metrics(self):
+        return {name: value for method in self.methods for name, value in method.extra_metrics().items()}

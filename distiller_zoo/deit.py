@@ -36,6 +36,7 @@ class DeiT(Method):
 
     paper = "Touvron et al., Training Data-efficient Image Transformers & Distillation through Attention, ICML 2021"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    changes_predictions = True
     weights_from = "the paper's for ImageNet"
     student_needs = ("heads",)
     standardises_itself = True  # the logits of a head
@@ -46,7 +47,7 @@ class DeiT(Method):
         check_positive(deit_T=deit_T)
         self.hard, self.temperature = deit_labels == "hard", deit_T
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         if getattr(student, "head_dist", None) is None:
             raise RequestError(
                 "deit trains the head of a distillation token, which this student does not have; "
@@ -54,9 +55,9 @@ class DeiT(Method):
             )
 
     def predict(self, features):
-        return self.answers(features)["average"]
+        return self.predictions_by_head(features)["average"]
 
-    def answers(self, features):
+    def predictions_by_head(self, features):
         class_head, (distillation_head,) = features.logits, features.heads
         average = (class_head + distillation_head) / 2
         return {"average": average, "class": class_head, "distillation": distillation_head}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distiller_zoo.method import Method, Weights
 from distiller_zoo.registry import register_method
-from distiller_zoo.teachers import MANY
+from distiller_zoo.teacher_mixture import MANY
 
 
 def kd_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from distiller_zoo.predictions import standardised, with_standardised_logits
-from distiller_zoo.teachers import MANY, Weighting, mixture
+from distiller_zoo.teacher_mixture import MANY, Weighting, mixture
 from models import Features, FeatureShapes, Network
 
 # The annotation of an option that counts epochs: its default is meant for a run of full length, and a shorter run
-# takes a share of it in proportion (`engine.options.default_options`).
+# takes a share of it in proportion (`engine.protocol.options.default_options`).
 Epochs = Annotated[int, "epochs"]
 
 
@@ -100,6 +100,11 @@ class Method(nn.Module):
         standardises_itself: under --logit_standardization a method is given standardised logits. One that compares
             other logits than those of `Features`, or some of them as they are, is given all as they are, and calls
             `standardise` where it compares.
+        attaches: whether it has `attach`.
+        changes_predictions: whether the deployed student predicts by other logits than its own: it has `predict`, or
+            `attach` replaces the logits. Such a method's weights are kept with the student's.
+        needs_training_set_pass: whether it has `fit_on_training_set`.
+        takes_extra_step: whether it has `extra_step`.
     """
 
     weights: ClassVar[Weights] = Weights()
@@ -114,6 +119,10 @@ class Method(nn.Module):
     initial_trains_student: ClassVar[bool] = False
     max_initial_rate: ClassVar[float | None] = None
     standardises_itself: ClassVar[bool] = False
+    attaches: ClassVar[bool] = False
+    changes_predictions: ClassVar[bool] = False
+    needs_training_set_pass: ClassVar[bool] = False
+    takes_extra_step: ClassVar[bool] = False
 
     teacher_weighting: Weighting = "average"  # how several teachers become one; set by the engine
     logit_standardization: bool = False  # whether losses on logits see standardised ones; set by the engine
@@ -124,7 +133,7 @@ class Method(nn.Module):
     def __init__(self, pair: Pair):
         super().__init__()
 
-    def meet(self, student: Network, teachers: tuple[Network, ...]) -> None:
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
         """Called once, before any data is loaded, with the networks: for classifiers and batch-norm statistics.
 
         What is kept of them must not become a part of the module (`self.teacher = network` would), or it would be
@@ -137,12 +146,12 @@ class Method(nn.Module):
     def prepare(self, labels: Tensor) -> None:
         """Called once before training with the labels of the training set (N, int64, on the device)."""
 
-    def survey(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
+    def fit_on_training_set(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
         """Called for each batch of the whole training set before the first step, by a pass of the teachers over it.
 
-        Only where a method overrides it and β is not 0. Images come in their order and as they would be tested, on
-        every process all of them; what is learned from them belongs into buffers, for a run that continues from a
-        checkpoint sees them no more. No gradients. Torch's global generator is seeded for each batch.
+        Only where `needs_training_set_pass` is declared and β is not 0. Images come in their order and as they would be
+        tested, on every process all of them; what is learned from them belongs into buffers, for a run that continues
+        from a checkpoint sees them no more. No gradients. Torch's global generator is seeded for each batch.
 
         Args:
             teachers: logits and the fields of `reads_of_teacher` of each teacher, in float32 and as they are.
@@ -160,17 +169,26 @@ class Method(nn.Module):
         """B×K logits of the deployed student, from attached features."""
         return features.logits
 
-    def answers(self, features: Features) -> dict[str, Tensor]:
+    def predictions_by_head(self, features: Features) -> dict[str, Tensor]:
         """B×K logits by each way in which the student could answer, where there are several; by name."""
         return {}
 
-    def own_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
-        """`losses`, with logits standardised where they shall be and several teachers made one where it takes one."""
+    def loss_inputs(self, student: Features, teachers: tuple[Features, ...]) -> tuple[Features, tuple[Features, ...]]:
+        """Student and teachers as `losses` is to see them.
+
+        Logits are standardised under --logit_standardization, and several teachers become their mixture for a method
+        that learns from one.
+        """
         if self.logit_standardization and not self.standardises_itself:
-            student, *teachers = map(with_standardised_logits, (student, *teachers))
+            student, *others = map(with_standardised_logits, (student, *teachers))
+            teachers = tuple(others)
         if len(teachers) > self.max_teachers:
             teachers = (mixture(teachers, self.teacher_weighting),)
-        return self.losses(student, tuple(teachers), batch)
+        return student, teachers
+
+    def own_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
+        """`losses` of `loss_inputs`: the method's own losses by name, scalars in float32, unweighted."""
+        return self.losses(*self.loss_inputs(student, teachers), batch)
 
     def standardise(self, logits: Tensor) -> Tensor:
         """Logits ...×K as losses on them shall see them: under --logit_standardization standardised."""
@@ -201,14 +219,9 @@ class Method(nn.Module):
     def extra_step(self, trainee: Trainee, batch: Batch) -> None:
         """Called after `after_step`: for updates of the method's own beside the optimizer's. Leaves no gradients."""
 
-    def readings(self) -> dict[str, Tensor]:
+    def extra_metrics(self) -> dict[str, Tensor]:
         """Scalars about the method's state that are recorded at the end of each epoch."""
         return {}
-
-    @classmethod
-    def overrides(cls, *hooks: str) -> bool:
-        """Whether it has any of these hooks of its own."""
-        return any(getattr(cls, hook) is not getattr(Method, hook) for hook in hooks)
 
     @classmethod
     def most_teachers(cls) -> int:

@@ -38,6 +38,7 @@ class ND(Method):
 
     paper = "Wang et al., Improving Knowledge Distillation via Regularizing Feature Direction and Norm, ECCV 2024"
     weights = Weights(gamma=1, alpha=1, beta=2)
+    needs_training_set_pass = True
     weights_from = "the authors' for resnet56 → resnet20"
     needs = ("embedding",)
 
@@ -52,7 +53,7 @@ class ND(Method):
         # Sums point where the means do.
         self.register_buffer("centres", torch.zeros(pair.teacher.num_classes, width))
 
-    def survey(self, teachers, labels):
+    def fit_on_training_set(self, teachers, labels):
         members = F.one_hot(labels, len(self.centres)).to(self.centres.dtype)
         self.centres += members.T @ teachers[0].embedding
 

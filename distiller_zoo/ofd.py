@@ -121,7 +121,7 @@ class OFD(Method):
         self.connectors = nn.ModuleList(_connector(shapes_s[i][0], shapes_t[j][0]) for i, j in self.pairs)
         self.margins = nn.ModuleList(Margin(shapes_t[j][0]) for _, j in self.pairs)
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         norms = last_norms(teachers[0])
         if norms is not None:
             for margin, (_, j) in zip(self.margins, self.pairs, strict=True):

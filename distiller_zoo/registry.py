@@ -25,6 +25,7 @@ def register_method(name: str, *, aliases: tuple[str, ...] = ()):
 
     def register(cls: type[Method]) -> type[Method]:
         _check_needs(cls)
+        _check_hooks(cls)
         _check_options(cls)
         cls.name = name
         METHODS.add(name, cls, aliases)
@@ -47,6 +48,35 @@ def _check_needs(cls: type[Method]) -> None:
         for name in needs or ():
             if name not in FIELDS:
                 raise TypeError(f"{cls.__name__} needs {name!r}, which no network has; there is {', '.join(FIELDS)}")
+
+
+# Hooks that cost a pass, a file or a check, and the flag that declares each.
+DECLARED_BY = {
+    "attach": "attaches",
+    "predict": "changes_predictions",
+    "fit_on_training_set": "needs_training_set_pass",
+    "extra_step": "takes_extra_step",
+}
+# Flags that mean nothing without their hook; `attach` alone may change predictions.
+MEANINGLESS_ALONE = ("attaches", "needs_training_set_pass", "takes_extra_step")
+FORMER_HOOKS = {
+    "meet": "inspect_networks",
+    "survey": "fit_on_training_set",
+    "answers": "predictions_by_head",
+    "readings": "extra_metrics",
+}
+
+
+def _check_hooks(cls: type[Method]) -> None:
+    for former, name in FORMER_HOOKS.items():
+        if hasattr(cls, former):
+            raise TypeError(f"{cls.__name__}: the hook {former} is now called {name}; rename it")
+    for hook, flag in DECLARED_BY.items():
+        written = getattr(cls, hook) is not getattr(Method, hook)
+        if written and not getattr(cls, flag):
+            raise TypeError(f"{cls.__name__} has {hook} and does not declare it; write `{flag} = True` in the class")
+        if getattr(cls, flag) and not written and flag in MEANINGLESS_ALONE:
+            raise TypeError(f"{cls.__name__} declares {flag} and has no {hook}; write it, or leave the flag out")
 
 
 def _check_options(cls: type[Method]) -> None:

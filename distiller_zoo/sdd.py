@@ -73,7 +73,7 @@ class SDD(Method):
         self.scales = tuple(int(scale) for scale in sdd_scales.split(","))
         self.complementary, self.temperature = sdd_complementary, sdd_T
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         classifier_of(student, self.channels[0], self.name)
         self._student = (student,)  # in a tuple: as a submodule it would be trained and saved twice
         teacher = classifier_of(teachers[0], self.channels[1], self.name)

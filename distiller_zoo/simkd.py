@@ -35,6 +35,8 @@ class SimKD(Method):
     paper = "Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022"
     weights = Weights(gamma=0, alpha=0, beta=1)
     needs = ("last_map",)
+    attaches = True
+    changes_predictions = True
 
     def __init__(self, pair: Pair, *, simkd_factor: int = 2):
         super().__init__(pair)
@@ -51,7 +53,7 @@ class SimKD(Method):
         self.projector.extend([nn.BatchNorm2d(channels_t), last])
         self.classifier = TeacherClassifier(pair.teacher)
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         self.classifier.copy_from(teachers[0])
 
     def attach(self, features):
@@ -60,9 +62,6 @@ class SimKD(Method):
         if self.training:  # for the loss; deployed, the features stay those of the network
             features = replace(features, last_map=projected)
         return replace(features, logits=self.classifier(projected.mean(dim=(2, 3))))
-
-    def predict(self, features):
-        return features.logits  # as the base class has it; written out because `attach` gives them another meaning
 
     def loss(self, student, teacher, batch):
         return F.mse_loss(student.last_map, self._pooled(teacher.last_map))

@@ -37,7 +37,7 @@ class SRRL(Method):
         )
         self.classifier = TeacherClassifier(pair.teacher)
 
-    def meet(self, student, teachers):
+    def inspect_networks(self, student, teachers):
         self.classifier.copy_from(teachers[0])
 
     def losses(self, student, teachers, batch):

@@ -29,7 +29,7 @@ from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 from distiller_zoo.std_mine import TokenInformation
 from distiller_zoo.std_module import Kinds, SpatialChannelModule
-from distiller_zoo.teachers import MANY, mixture, negative_entropies
+from distiller_zoo.teacher_mixture import MANY, mixture, negative_entropies
 
 Reweighting = Literal["negative_entropy", "entropy", "uniform"]
 Answer = Literal["average", "class", "distillation", "confidence"]
@@ -137,6 +137,9 @@ class STD(Method):
 
     paper = "Li et al., Spatial-Channel Token Distillation for Vision MLPs, ICML 2022"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    attaches = True
+    changes_predictions = True
+    takes_extra_step = True
     weights_from = "one half for labels and teachers each, as in DeiT"
     student_needs = ("heads",)
     standardises_itself = True  # the logits of the heads
@@ -228,7 +231,7 @@ class STD(Method):
         distilled = torch.stack(features.heads).mean(dim=0)
         return distilled if name == "distillation" else (features.logits + distilled) / 2
 
-    def answers(self, features):
+    def predictions_by_head(self, features):
         return {name: self.answer(features, name) for name in get_args(Answer)}
 
     def losses(self, student, teachers, batch):
@@ -245,5 +248,5 @@ class STD(Method):
         if self.mine is not None and self.mine.due(batch.step):
             self.mine.step(trainee, batch)
 
-    def readings(self):
+    def extra_metrics(self):
         return {} if self.mine is None else {"mine": self.mine.bound}

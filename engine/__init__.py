@@ -1,3 +1,3 @@
 """What turns a plan into a finished run: recipes, loop, checkpoints, records. Knows no method by name."""
 
-from engine import tensorboard  # noqa: F401  first, see there
+from engine.records import tensorboard  # noqa: F401  first, see there

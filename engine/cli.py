@@ -11,12 +11,12 @@ from common.command import DONE, FAILED, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS, Augmentation
 from distiller_zoo import METHODS, Epochs, canonical_method, option_texts, options_of
-from engine.compute import Compute, resolve_compute
-from engine.failures import Outcome
-from engine.presets import preset_names, read_preset
-from engine.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
-from engine.retrospection import RetrospectionPlan
-from engine.train import CHECKPOINT_SECONDS
+from engine.device.compute import Compute, resolve_compute
+from engine.protocol.presets import preset_names, read_preset
+from engine.protocol.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
+from engine.training.failures import Outcome
+from engine.training.loop import CHECKPOINT_SECONDS
+from engine.training.retrospection import RetrospectionPlan
 from models import MODELS, ModelEntry
 
 DEFAULT_DATASET = "cifar100"

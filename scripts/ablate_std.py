@@ -15,15 +15,15 @@ from common.errors import RequestError
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.options import default_options
-from engine.parallel import several_processes
-from engine.plan import DEFAULT_KD_T, RunPlan
-from engine.recipes import Recipe
-from engine.run import Teacher, load_teachers, run_plans
-from engine.teachers import teacher_files
+from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
+from engine.device.processes import several_processes
+from engine.protocol.options import default_options
+from engine.protocol.plan import DEFAULT_KD_T, RunPlan
+from engine.protocol.recipes import Recipe
+from engine.training.run_plans import run_plans
 from models import MODELS
-from reporting.ablation import ablation_table
-from reporting.output import check_out, signed, write
+from reporting.formats.output import check_out, signed, write
+from reporting.tables.ablation import ablation_table
 
 BOTH = {"std_modules": "last+intermediate"}
 MAIN = 5  # how many rows the short form has

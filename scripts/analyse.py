@@ -12,18 +12,18 @@ import pandas as pd
 from analysis import pictures
 from analysis.cka import SMALLEST_BATCH
 from analysis.collect import collect
-from analysis.curves import BAND_NAMES, CurvePicture, curve_pictures
 from analysis.embedding import FEWEST_IMAGES, MOST_CLASSES, choose_images
-from analysis.report import report_curves, report_student, report_tsne
+from analysis.learning_curves import BAND_NAMES, CurvePicture, curve_pictures
+from analysis.picture_files import report_curves, report_student, report_tsne
 from analysis.subjects import TEACHER, Subject, load_students, load_subject
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import make_folder, write_json
 from dataset import DATASETS, DatasetEntry, load_arrays
 from engine import cli
-from engine.compute import Compute, resolve_compute
-from reporting.code import apart_by_code
-from reporting.runs import read_runs
+from engine.device.compute import Compute, resolve_compute
+from reporting.records.code_versions import apart_by_code
+from reporting.records.runs import read_runs
 
 SHOWN = {"top1": "top-1", "agreement": "agreement", "kl_nats": "KL (nats)"}
 SHOWN |= {"correlation_difference": "correlation difference", "cka_embedding": "CKA of embeddings"}

@@ -14,15 +14,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarking.bench import Bench
 from benchmarking.candidates import Candidates, make_candidates, make_data, resolve_methods
-from benchmarking.options import add_timing_arguments, check_count, check_timing, resolve_settings
+from benchmarking.flags import add_timing_arguments, check_count, check_timing, resolve_settings
 from benchmarking.plain_loop import TRADITIONAL_WORKERS
-from benchmarking.report import heading, legend, tables
+from benchmarking.tables import heading, legend, tables
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import write_json
 from dataset import DATASETS, DatasetEntry
 from engine import cli
-from engine.environment import describe_environment
+from engine.records.environment import describe_environment
 
 DEFAULT_METHODS = ("none", "kd", "hint", "attention", "similarity", "vid", "pkt", "crd")
 

@@ -9,17 +9,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from benchmarking.flags import add_timing_arguments, check_timing, resolve_settings
 from benchmarking.method_cost import MethodCost, PreparedPair
-from benchmarking.options import add_timing_arguments, check_timing, resolve_settings
-from benchmarking.report import heading, table
-from benchmarking.timing import Subject, Timer
+from benchmarking.rounds import Subject, Timer
+from benchmarking.tables import heading, table
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import write_json
 from distiller_zoo import METHODS
 from engine import cli
-from engine.compute import resolve_compute
-from engine.environment import describe_environment
+from engine.device.compute import resolve_compute
+from engine.records.environment import describe_environment
 from models import MODELS
 
 LEGEND = """

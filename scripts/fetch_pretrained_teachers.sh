@@ -6,4 +6,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 setup_environment requirements.txt
-exec python -m engine.teachers "$@"
+exec python -m engine.checkpoints.teachers "$@"

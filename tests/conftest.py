@@ -12,6 +12,13 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
+def pytest_collection_modifyitems(items):
+    """Mark as `fast` what is marked neither `slow` nor `runs`."""
+    for item in items:
+        if not any(item.iter_markers("slow")) and not any(item.iter_markers("runs")):
+            item.add_marker(pytest.mark.fast)
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     """A small network for the digits, with random weights, in a file."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dataset import Batch
 from distiller_zoo import Method, Pair, Weights
-from engine.plan import RunPlan, TeacherFile
-from engine.recipes import RECIPES, Recipe
+from engine.protocol.plan import RunPlan, TeacherFile
+from engine.protocol.recipes import RECIPES, Recipe
 from models import Features, FeatureShapes, Network, create_model
 
 FOLDER = Path(__file__).parent / "golden"
@@ -130,7 +130,7 @@ def load_known(module: nn.Module, state: dict[str, Tensor]) -> None:
 def set_up(method: Method, golden: GoldenFile, student: nn.Module | None, teacher: nn.Module | None) -> None:
     """Call the hooks before the first step for which the file has something, and load the method's state."""
     if student is not None or teacher is not None:
-        method.meet(student, (teacher,))
+        method.inspect_networks(student, (teacher,))
     if "prepare/labels" in golden:
         method.prepare(golden.take("prepare/labels"))
     load_known(method, golden.take_all("parameters") | golden.take_all("buffers"))
@@ -138,7 +138,7 @@ def set_up(method: Method, golden: GoldenFile, student: nn.Module | None, teache
     if survey:
         labels = survey.pop("labels")
         with torch.no_grad():
-            method.survey((features_of(survey, len(labels), int(labels.max()) + 1),), labels)
+            method.fit_on_training_set((features_of(survey, len(labels), int(labels.max()) + 1),), labels)
 
 
 def plan_of(method: str, weights: Weights, kd_T: float, recipe: Recipe | None = None, **changes) -> RunPlan:

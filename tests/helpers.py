@@ -15,8 +15,8 @@ import train_teacher
 from common.errors import RequestError
 from dataset import DATASETS, BatchStream
 from distiller_zoo import METHODS, options_of
-from engine.progress import Progress
-from engine.weights import save_weights
+from engine.checkpoints.weights import save_weights
+from engine.records.progress import Progress
 from models import create_model
 
 ROOT = Path(__file__).parents[1]

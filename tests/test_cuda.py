@@ -14,12 +14,12 @@ import torch
 from common.errors import RequestError
 from dataset import DATASETS, BatchStream, load_arrays
 from distiller_zoo import METHODS, options_of
-from engine.compute import Compute, resolve_compute
-from engine.deployed import Deployed
-from engine.member import CUDA_CHECK_INTERVAL, Member
-from engine.plan import RunPlan, TeacherFile
-from engine.recipes import resolve_recipe
-from engine.train import teacher_pass
+from engine.checkpoints.inference_network import InferenceNetwork
+from engine.device.compute import Compute, resolve_compute
+from engine.protocol.plan import RunPlan, TeacherFile
+from engine.protocol.recipes import resolve_recipe
+from engine.training.loop import teacher_pass
+from engine.training.student_run import CUDA_CHECK_INTERVAL, StudentRun
 from models import MODELS, create_model
 from tests.helpers import arguments, assert_same, folder_of, outcome_of, stop_at_step
 
@@ -50,7 +50,7 @@ class Steps:
 
     def __init__(self, method: str, compute: Compute, folder: Path):
         torch.manual_seed(0)
-        self.teacher = Deployed(create_model("resnet20", ENTRY.num_classes, ENTRY.image_size)).eval()
+        self.teacher = InferenceNetwork(create_model("resnet20", ENTRY.num_classes, ENTRY.image_size)).eval()
         self.teacher.requires_grad_(False)
         file = TeacherFile("resnet20", Path("teacher.pth"), "0" * 64)
         for student in ("resnet8", "mixer_pico", "deit_pico_distilled"):
@@ -66,11 +66,11 @@ class Steps:
             channels_last=True,
         )  # fmt: skip
         self.member.start(compute, self.stream.labels, self.stream.steps_per_epoch)
-        if self.member.method.overrides("survey"):
+        if self.member.method.needs_training_set_pass:
             batch = next(iter(self.stream.epoch(1)))
             with torch.no_grad():
                 seen = self.teacher.features(batch.images).only(self.member.method.reads_of_teacher(), copy=True)
-            self.member.method.survey((seen,), batch.labels)
+            self.member.method.fit_on_training_set((seen,), batch.labels)
         self.batches = itertools.chain.from_iterable(self.stream.epoch(epoch) for epoch in itertools.count(1))
         self.teach = teacher_pass([self.teacher], self.member.method.reads_of_teacher(), compute)
 
@@ -82,7 +82,7 @@ class Steps:
         plan = RunPlan(
             "student", "digits", student, method, options, METHODS[method].weights, 4.0, teachers, recipe, "fp32", 1, 1
         )
-        return Member(plan, ENTRY, (self.teacher.network,) if taught else (), folder)
+        return StudentRun(plan, ENTRY, (self.teacher.network,) if taught else (), folder)
 
     def take(self, count: int) -> dict[str, float]:
         """So many steps; the means of all that was measured meanwhile."""

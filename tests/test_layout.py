@@ -58,12 +58,12 @@ def test_imports_run_one_way(package):
 
 
 def test_tables_of_records_load_no_torch():
-    command = "import sys, compare, reporting.published; sys.exit('torch' in sys.modules)"
+    command = "import sys, compare, reporting.tables.published_figures; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT).returncode == 0
 
 
 def test_packages_in_packages_are_looked_at_too():
-    assert ROOT / "reporting/web/chart.py" in modules_of("reporting")
+    assert ROOT / "reporting/formats/html/chart.py" in modules_of("reporting")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import torch
 
 from distiller_zoo import METHODS, Method, Pair, Weights, create_method
 from distiller_zoo.mine import StatisticsNetwork, information_bound
-from engine.objective import objective
-from engine.optim import make_optimizer
-from engine.recipes import RECIPES
+from engine.protocol.recipes import RECIPES
+from engine.training.loss import objective
+from engine.training.optimizer import make_optimizer
 from models import Features
 from tests import golden_cases as gold
 

@@ -1,0 +1,36 @@
+"""The options of a method in a run: the published defaults, in a short run fitted to it, and what the user gave."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from distiller_zoo import Epochs, options_of
+from engine.protocol.recipes import Recipe
+
+
+def default_options(method: str, recipe: Recipe) -> dict[str, Any]:
+    """All options of a method at their defaults.
+
+    One that counts epochs (DKD's warm-up of 20, an initial stage of 30) is meant for the recipe's full length. A
+    shorter run takes the same share of itself, one epoch at least; otherwise it would end within the warm-up.
+    """
+    return {
+        name: _share(parameter.default, recipe.share) if parameter.annotation is Epochs else parameter.default
+        for name, parameter in options_of(method).items()
+    }
+
+
+def resolve_options(method: str, recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the `given` values of those options that the method has; a given value is never changed."""
+    return {
+        name: _given_or(default, given.get(name.split(".")[-1]))  # of a combination METHOD.OPTION
+        for name, default in default_options(method, recipe).items()
+    }
+
+
+def _share(epochs: int, share: float) -> int:
+    return max(1, round(epochs * share)) if epochs else 0
+
+
+def _given_or(default: Any, given: Any) -> Any:
+    # 1.0 in place of a default 1 would make another run of the same thing.
+    return default if given is None or given == default else given

@@ -1,0 +1,73 @@
+"""Command lines by name: `--preset std-52` stands for the flags in presets/std-52.toml; flags beside it come on top."""
+
+import argparse
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import RequestError
+from common.words import did_you_mean
+
+FOLDER = Path(__file__).resolve().parents[2] / "presets"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named command line.
+
+    Attributes:
+        flags: values by the flag's name; a list is several words, true a flag without a value.
+    """
+
+    name: str
+    summary: str
+    flags: dict[str, Any]
+
+    def words(self) -> list[str]:
+        """What one would type."""
+        words = []
+        for flag, value in self.flags.items():
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                values = value if isinstance(value, list) else [value]
+                words += [f"--{flag}", *map(str, values)]
+        return words
+
+
+def preset_names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read_preset(name: str) -> Preset:
+    """A preset of the suite, or a file of the user's where `name` ends in .toml.
+
+    Raises:
+        RequestError: there is none, or it is no preset.
+    """
+    of_user = name.endswith(".toml")
+    path = Path(name) if of_user else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        if of_user:
+            raise RequestError(f"--preset {path}: there is no such file; check the path, or name one of --list")
+        near = did_you_mean(name, preset_names())
+        raise RequestError(f"there is no preset {name}; {near} (a file of your own ends in .toml)")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} is no TOML file: {error}") from None
+    flags = content.get("flags")
+    if not isinstance(flags, dict) or set(content) - {"flags", "summary"}:
+        raise RequestError(f'{path} is no preset; it holds summary = "..." and a table [flags]')
+    if "preset" in flags:
+        raise RequestError(f"{path} names another preset; write its flags out")
+    return Preset(path.stem, str(content.get("summary", "")), flags)
+
+
+def with_preset(argv: list[str]) -> list[str]:
+    """`argv` behind the flags of the preset that it names, so that its own flags win; raises RequestError."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset")
+    named, _ = parser.parse_known_args(argv)
+    return argv if named.preset is None else [*read_preset(named.preset).words(), *argv]

@@ -1,0 +1,1 @@
+"""What a run leaves behind: its folder, history, environment, progress lines and TensorBoard curves."""

@@ -1,0 +1,56 @@
+"""What a running command shows: a bar in a terminal, and one plain line per epoch and run."""
+
+import sys
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from engine.protocol.plan import RunPlan
+
+
+class Progress:
+    """Bar on stderr where that is a terminal; lines on stdout always. Silent in processes that train along."""
+
+    def __init__(self, silent: bool = False) -> None:
+        self._silent = silent
+        self._bar: tqdm | None = None
+
+    def begin(self, epoch: int, epochs: int, steps: int, first_step: int) -> None:
+        if sys.stderr.isatty() and not self._silent:
+            where = f"epoch {epoch}/{epochs}" if epoch > 0 else f"{1 - epoch} initial epochs to go"
+            self._bar = tqdm(total=steps, initial=first_step, desc=where, unit="step", leave=False)
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def epoch(self, plan: RunPlan, record: dict[str, Any], best: dict[str, Any]) -> None:
+        train, test = record["train"], record["test"]
+        self.line(
+            f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {plan.label}  "
+            f"loss {train['loss']:.3f}  train {train['top1']:.2f}  test {test['top1']:.2f}  "
+            f"best {best['test']['top1']:.2f}  {record['seconds']:.1f} s"
+        )
+
+    def initial_epoch(self, plan: RunPlan, record: dict[str, Any]) -> None:
+        where = f"initial epoch {record['epoch']}/{record['epochs']}  {plan.model}  {plan.label}"
+        self.line(f"{where}  loss {record['train']['loss']:.3f}  {record['seconds']:.1f} s")
+
+    def line(self, text: str) -> None:
+        self._write(text, sys.stdout)
+        sys.stdout.flush()
+
+    def error(self, text: str) -> None:
+        self._write(f"error: {text}", sys.stderr)
+
+    def warning(self, text: str) -> None:
+        self._write(f"warning: {text}", sys.stderr)
+
+    def _write(self, text: str, file: TextIO) -> None:
+        if not self._silent:
+            tqdm.write(text, file=file)

@@ -1,0 +1,50 @@
+"""Optimizers and learning rates from a recipe; the rate is a function of the position alone, so it needs no state."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from engine.protocol.recipes import Recipe
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def learning_rate(recipe: Recipe, epoch: int, progress: float = 0.0) -> float:
+    """The rate at `progress` (0 ≤ p < 1) of epoch `epoch` (from 1)."""
+    if recipe.schedule == "step":
+        passed = sum(epoch > decay for decay in recipe.lr_decay_epochs)
+        return recipe.learning_rate * recipe.lr_decay_rate**passed
+    time = epoch - 1 + progress
+    if time < recipe.warmup_epochs:
+        return recipe.warmup_lr + (recipe.learning_rate - recipe.warmup_lr) * time / recipe.warmup_epochs
+    share = (time - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
+    return recipe.min_lr + (recipe.learning_rate - recipe.min_lr) * (1 + math.cos(math.pi * share)) / 2
+
+
+def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over all parameters of the modules (student and method), in their order."""
+    modules = list(modules)
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    if recipe.decay_everything:
+        groups = [{"params": parameters, "weight_decay": recipe.weight_decay}]
+    else:
+        decaying = set().union(*map(_decaying, modules))
+        groups = [
+            {"params": [p for p in parameters if p in decaying], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in parameters if p not in decaying], "weight_decay": 0.0},
+        ]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+
+
+def _decaying(module: nn.Module) -> set[nn.Parameter]:
+    """Weights of linear layers and convolutions; not biases, norms, tokens, scales and what `no_weight_decay()` names.
+
+    A bare parameter in the form of such a weight counts as one: those of CycleFC and of VkD's projection are.
+    """
+    weights = {part.weight for part in module.modules() if isinstance(part, LAYERS)}
+    spared = module.no_weight_decay() if hasattr(module, "no_weight_decay") else ()
+    return {p for name, p in module.named_parameters() if (p in weights or p.ndim in (2, 4)) and name not in spared}

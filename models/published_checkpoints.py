@@ -1,0 +1,67 @@
+"""Checkpoints of CIFAR-100 networks that others published: data only, fetched by engine.checkpoints.teachers."""
+
+from dataclasses import dataclass
+
+HUB = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download"
+HUB_MEAN, HUB_STD = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
+MDISTILLER_TAR = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
+REPDISTILLER = "http://shape2prog.csail.mit.edu/repo"
+
+
+@dataclass(frozen=True)
+class PublishedTeacher:
+    """One published checkpoint of a CIFAR-100 network.
+
+    Attributes:
+        file: where it lies below `<output>/models`.
+        top1: published test accuracy in per cent.
+        url: where it is fetched from.
+        sha256_prefix: start of the file's SHA-256, where its publisher gives one.
+        mean, std: the normalisation it was trained with, where it is not RepDistiller's.
+        archive: a tar file that holds it too, as `member`; tried first.
+    """
+
+    model: str
+    file: str
+    top1: float
+    url: str
+    sha256_prefix: str | None = None
+    archive: str | None = None
+    member: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+def _from_hub(model: str, top1: float, digest: str) -> PublishedTeacher:
+    file = f"cifar100_{model}-{digest}.pt"
+    url = f"{HUB}/resnet/{file}"
+    return PublishedTeacher(model, file, top1, url, sha256_prefix=digest, mean=HUB_MEAN, std=HUB_STD)
+
+
+def _from_repdistiller(model: str, top1: float) -> PublishedTeacher:
+    file = f"{model}_vanilla/ckpt_epoch_240.pth"
+    url = f"{REPDISTILLER}/{file}"
+    return PublishedTeacher(model, file, top1, url, archive=MDISTILLER_TAR, member=f"cifar_teachers/{file}")
+
+
+# The first entry of a network is the one that a run takes by default.
+PUBLISHED = (
+    _from_hub("resnet56", 72.63, "f2eff4c8"),
+    _from_hub("resnet44", 71.63, "ffe32858"),
+    _from_hub("resnet32", 70.16, "84213ce6"),
+    _from_hub("resnet20", 68.83, "23dac2f1"),
+    _from_repdistiller("wrn_40_2", 75.61),
+    _from_repdistiller("resnet56", 72.34),
+    _from_repdistiller("resnet110", 74.31),
+    _from_repdistiller("resnet32x4", 79.42),
+    _from_repdistiller("vgg13", 74.64),
+    _from_repdistiller("ResNet50", 79.34),
+)
+DATASET = "cifar100"
+DEFAULT_TEACHER = "resnet56"
+
+
+def find_published(sha256: str) -> PublishedTeacher | None:
+    """The published checkpoint with this SHA-256, where its publisher gave the start of it."""
+    matching = (t for t in PUBLISHED if t.sha256_prefix and sha256.startswith(t.sha256_prefix))
+    return next(matching, None)

@@ -1,0 +1,1 @@
+"""Tables as Markdown, LaTeX, HTML, CSV, JSON or text for a terminal."""

@@ -1,0 +1,207 @@
+"""What scripts/analyse.py has written about students and their teacher, for the page: numbers and pictures."""
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from common.errors import RequestError
+from reporting.formats.html.chart import Bar, Chart, horizontal, vertical
+from reporting.formats.html.grid import Grid, grid_of_values
+from reporting.records.untrusted_json import (
+    BrokenError,
+    number_or_none,
+    objects,
+    printable,
+    read_object,
+    regular_file_size,
+    text,
+)
+from reporting.tables.layout import signed
+
+RECORD = "analysis.json"
+FIGURES = {
+    "top1": ("top-1", ".2f"),
+    "agreement": ("agreement", ".4f"),
+    "agreement_where_teacher_right": ("where the teacher is right", ".4f"),
+    "agreement_where_teacher_wrong": ("where it is wrong", ".4f"),
+    "kl_nats": ("KL (nats)", ".4f"),
+    "correlation_difference": ("correlation difference", ".4f"),
+    "cka_embedding": ("CKA of embeddings", ".4f"),
+}
+PICTURES = {
+    "confusion": "confusion of the teacher, of the student, and of the student's answers by the teacher's",
+    "correlation": "difference between the correlations of class logits",
+    "cka": "similarity of layers, linear CKA",
+}
+WIDE = ("confusion", "tsne")
+LARGEST_PICTURE = 4 << 20  # bytes
+LARGEST_TABLE = 64 << 20
+CONFUSED = 10  # pairs of classes that are listed
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the page itself: `address` is a data: one. A wide one has panels side by side."""
+
+    address: str
+    alt: str
+    wide: bool
+
+
+@dataclass(frozen=True)
+class StudentAnalysis:
+    """A student beside its teacher: charts of gains, tables of classes and confusions, pictures."""
+
+    name: str
+    charts: tuple[Chart, ...]
+    classes: Grid
+    confused: Grid
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    summary: Grid
+    students: tuple[StudentAnalysis, ...]
+    pictures: tuple[Picture, ...]
+    missing: tuple[str, ...]
+
+
+def read_analysis(folder: Path) -> Analysis:
+    """All of one `--out` folder of scripts/analyse.py; a picture that is not there is named in `missing`.
+
+    Raises:
+        RequestError: the folder holds no such analysis, or a part of it that cannot be read.
+    """
+    try:
+        record = read_object(folder / RECORD)
+        students = objects(record, "students", RECORD)
+        teacher = record.get("teacher")
+        if not isinstance(teacher, dict) or record.get("format") != 1:
+            raise BrokenError(f"{RECORD} is none of scripts/analyse.py")
+        names = [_name(student) for student in students]
+        missing: list[str] = []
+        read = tuple(_student(folder, name, i, missing) for i, name in enumerate(names, 1))
+        alt = "t-SNE: the embeddings of every network as points, coloured by class"
+        pictures = tuple(_pictures(folder, {"tsne": alt}, "", missing))
+        return Analysis(_summary(record, teacher, students, names), read, pictures, tuple(missing))
+    except BrokenError as error:
+        raise RequestError(
+            f"--analysis {folder}: {error}; "
+            "name the --out folder of `python scripts/analyse.py --teacher … --student …`"
+        ) from None
+
+
+def _name(student: dict) -> str:
+    name = text(student, "name", RECORD)
+    if Path(name).name != name or name in (".", ".."):  # it is a part of paths
+        raise BrokenError(f"{RECORD}: {name!r:.40} is no name of a folder")
+    return name
+
+
+def _summary(record: dict, teacher: dict, students: list[dict], names: list[str]) -> Grid:
+    columns = {"network": None, "model": None} | dict(FIGURES.values())
+    rows = [["teacher", _model(teacher), number_or_none(teacher.get("top1")), *[None] * (len(FIGURES) - 1)]]
+    rows += [
+        [name, _model(student), *(number_or_none(student.get(figure)) for figure in FIGURES)]
+        for name, student in zip(names, students, strict=True)
+    ]
+    images = record.get("test_images")
+    place = printable(f"{record.get('dataset', '')}, {images} test images" if isinstance(images, int) else "")
+    return grid_of_values(f"Students beside their teacher{f': {place}' if place else ''}", columns, rows)
+
+
+def _model(network: dict) -> str:
+    model = network.get("model")
+    return printable(model) if isinstance(model, str) else ""
+
+
+def _student(folder: Path, name: str, position: int, missing: list[str]) -> StudentAnalysis:
+    classes = _table(folder / name / "classes.csv", ["class", "images", "teacher", "student", "gain_over_teacher"])
+    counts = _table(folder / name / "confusion.csv", ["row", "column", "teacher", "student"])
+    described = {kind: f"{name}: {what}" for kind, what in PICTURES.items()}
+    return StudentAnalysis(
+        name,
+        tuple(_gain_charts(name, position, classes)),
+        _class_grid(name, classes),
+        _confused_grid(name, counts),
+        tuple(_pictures(folder / name, described, f"{name}/", missing)),
+    )
+
+
+def _table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A CSV of numbers with at least these columns; raises BrokenError."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        if regular_file_size(path) > LARGEST_TABLE:
+            raise BrokenError(f"{where} is larger than {LARGEST_TABLE >> 20} MiB")
+        table = pd.read_csv(io.BytesIO(path.read_bytes()))
+        return table.astype(float)[[*columns, *(name for name in table if name not in columns)]]
+    except (OSError, ValueError, KeyError) as error:
+        raise BrokenError(f"{where} is no such table ({printable(str(error)):.80})") from None
+
+
+def _gain_charts(name: str, position: int, classes: pd.DataFrame) -> Iterator[Chart]:
+    for column, whom in (("gain_over_teacher", "the teacher"), ("gain_over_alone", "the student alone")):
+        if column not in classes or classes[column].isna().all():
+            continue
+        known = classes[classes[column].notna()]
+        x = horizontal([known["class"].min() - 0.5, known["class"].max() + 0.5], whole=True, margin=0.0)
+        y = vertical([0.0, *known[column]])
+        zero, wide = y(0.0), max(0.8, 0.8 * (x(1.0) - x(0.0)))
+        bars = []
+        for number, gain in zip(known["class"].astype(int), known[column], strict=True):
+            top, bottom = min(y(gain), zero), max(y(gain), zero)
+            told = f"class {number}: {signed(gain)} points"
+            kind = "gained" if gain >= 0 else "lost"
+            bars.append(Bar(round(x(number) - wide / 2, 1), top, round(wide, 1), round(bottom - top, 1), kind, told))
+        gained = int((known[column] > 0).sum())
+        description = (
+            f"Gain of {name} over {whom} by class, in points: from {signed(known[column].min())} to "
+            f"{signed(known[column].max())}, above zero for {gained} of {len(known)} classes."
+        )
+        title = f"{name}: gain over {whom} by class"
+        place = f"above zero for {gained} of {len(known)} classes"
+        yield Chart(
+            f"classes-{position}-{column}", title, place, description, "class", "points", x.ticks(), y.ticks(),
+            bars=tuple(bars), level=zero,
+        )  # fmt: skip
+
+
+def _class_grid(name: str, classes: pd.DataFrame) -> Grid:
+    columns = {"class": "class", "images": "images", "teacher": "teacher", "student": name}
+    columns |= {"gain_over_teacher": "over the teacher", "alone": "alone", "gain_over_alone": "over the student alone"}
+    kept = {key: title for key, title in columns.items() if key in classes}
+    forms = {"class": ".0f", "images": ".0f", "gain_over_teacher": "+.2f", "gain_over_alone": "+.2f"}
+    if name in set(columns.values()) - {name}:  # a student called "images" must not share a column's head
+        kept["student"] = f"{name} (student)"
+    shown = {title: forms.get(key, ".2f") for key, title in kept.items()}
+    return grid_of_values(f"{name}: top-1 (%) of each class, gains in points", shown, classes[list(kept)].to_numpy())
+
+
+def _confused_grid(name: str, counts: pd.DataFrame) -> Grid:
+    """The confusions that the student makes most often, in per cent of the true class."""
+    images = counts.groupby("row").student.transform("sum").clip(lower=1)
+    shares = counts.assign(of_student=100 * counts.student / images, of_teacher=100 * counts.teacher / images)
+    wrong = shares[(shares.row != shares.column) & (shares.student > 0)]
+    wrong = wrong.sort_values(["of_student", "row", "column"], ascending=[False, True, True]).head(CONFUSED)
+    columns = {"true class": ".0f", "taken for": ".0f", "student %": ".1f", "teacher %": ".1f"}
+    rows = wrong[["row", "column", "of_student", "of_teacher"]].to_numpy()
+    return grid_of_values(f"{name}: what it confuses most often, in % of the true class", columns, rows)
+
+
+def _pictures(folder: Path, described: dict[str, str], prefix: str, missing: list[str]) -> Iterator[Picture]:
+    for kind, alt in described.items():
+        path = folder / f"{kind}.svg"
+        try:
+            if regular_file_size(path) > LARGEST_PICTURE:
+                raise BrokenError("it is too large")
+            content = base64.b64encode(path.read_bytes()).decode()
+        except (BrokenError, OSError):
+            missing.append(f"{prefix}{path.name}")
+        else:
+            yield Picture(f"data:image/svg+xml;base64,{content}", alt, kind in WIDE)

@@ -1,0 +1,1 @@
+"""Folders of runs as records: read, checked, selected."""

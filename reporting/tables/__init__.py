@@ -1,0 +1,1 @@
+"""Records as tables: aggregation, statistics, comparisons and layout."""

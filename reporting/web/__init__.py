@@ -1,5 +1,0 @@
-"""A report as one HTML page that needs nothing else: no network, no file beside it."""
-
-from reporting.web.page import web
-
-__all__ = ["web"]

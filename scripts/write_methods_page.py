@@ -1,0 +1,159 @@
+"""The page docs/methods.md, written from the registry: `python -m scripts.write_methods_page > docs/methods.md`."""
+
+import inspect
+from collections.abc import Iterator
+from functools import cache
+
+from common.errors import RequestError
+from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, options_of
+from distiller_zoo.published_settings import published_pairs
+from engine.device.memory import count_parameters
+from models import FeatureShapes, Network, create_model
+
+# RepDistiller's thirteen, and three with an MLP or DeiT as the student.
+PAIRS = (
+    ("wrn_40_2", "wrn_16_2"),
+    ("wrn_40_2", "wrn_40_1"),
+    ("resnet56", "resnet20"),
+    ("resnet110", "resnet20"),
+    ("resnet110", "resnet32"),
+    ("resnet32x4", "resnet8x4"),
+    ("vgg13", "vgg8"),
+    ("vgg13", "MobileNetV2"),
+    ("ResNet50", "MobileNetV2"),
+    ("ResNet50", "vgg8"),
+    ("resnet32x4", "ShuffleV1"),
+    ("resnet32x4", "ShuffleV2"),
+    ("wrn_40_2", "ShuffleV1"),
+    ("resnet56", "mixer_nano"),
+    ("mixer_nano", "mixer_pico"),
+    ("resnet56", "deit_nano_distilled"),
+)
+MEASURED = ("resnet32x4", "resnet8x4")  # whose own parameters the page shows
+CIFAR100 = (100, 32, 50_000)  # classes, pixels, training images
+HEAD = """# Methods
+
+Written by `python -m scripts.write_methods_page > docs/methods.md` from the methods themselves; a test holds it
+to them.
+
+A run minimises γ·CE + α·KL_T + β·(the method's own losses). *γ, α, β* are the defaults (`-r -a -b`): those of published
+CIFAR-100 tables, of the authors or of RepDistiller, unless the method's section says what they are. T is 4 for all
+(`--kd_T`). *Parameters* are the method's own on resnet32x4 → resnet8x4 with CIFAR-100; they are trained and
+thrown away, unless the method extends the deployed student. *Refused* counts pairs out of RepDistiller's 13, resnet56 →
+mixer_nano, mixer_nano → mixer_pico and resnet56 → deit_nano_distilled; the sections below say why. Methods can be
+combined, `--distill crd+kd`, `--distill crd*0.5+hint+kd`, but for two that change how the student answers, or two with
+a stage of their own before the main one.
+"""
+
+# Rather no method than a wrong one.
+LEFT_OUT = {
+    "NORM": "its cross-entropy has one of four weights for each pair, and which one was not published",
+    "AFD, FCFD, CRCD, WCoRD": "details that decide the result are in code only, which is not copied here",
+    "SSKD, HSAKD": "learn an auxiliary task from four rotations of each image, which the batches here do not hold",
+}
+
+
+def methods_page() -> str:
+    """The whole page, in Markdown."""
+    names = sorted(METHODS)
+    refusals = {name: dict(_refusals(name)) for name in names}
+    lines = [HEAD, _row("method", "paper", "γ, α, β", "learns from", "parameters", "refused"), _row(*["---"] * 6)]
+    lines += [_summary(name, METHODS[name], refusals[name]) for name in names]
+    for name in names:
+        lines += ["", f"## {name}", *_section(name, METHODS[name], refusals[name])]
+    left_out = [f"- {name}: {reason}" for name, reason in LEFT_OUT.items()]
+    return "\n".join([*lines, "", *_published(), "", "## Left out", "", *left_out]) + "\n"
+
+
+def _summary(name: str, method: type[Method], refusals: dict[tuple[str, str], str]) -> str:
+    weights, aliases = method.weights, METHODS.aliases_of(name)
+    also = f" ({', '.join(aliases)})" if aliases else ""
+    refused = f"{len(refusals)} of {len(PAIRS)}" if refusals else ""
+    return _row(
+        f"[{name}](#{name}){also}",
+        method.paper,
+        f"{weights.gamma:g}, {weights.alpha:g}, {weights.beta:g}",
+        _needs(method),
+        "" if MEASURED in refusals else f"{_parameters(name):,}",
+        refused,
+    )
+
+
+def _needs(method: type[Method]) -> str:
+    if method.max_teachers == 0:
+        return ""
+    student, teacher = (
+        ", ".join(names) or "logits" for names in (method.reads_of_student(), method.reads_of_teacher())
+    )
+    needs = teacher if student == teacher else f"teacher: {teacher}; student: {student}"
+    return needs + (f"; {method.views} views" if method.views > 1 else "")
+
+
+def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], str]) -> Iterator[str]:
+    yield inspect.getdoc(method).splitlines()[0]
+    yield ""
+    for option, parameter in options_of(name).items():
+        share = " epochs, fewer in a short run" if parameter.annotation is Epochs and parameter.default else ""
+        yield f"- `--{option}` {parameter.default}{share}"
+    if method.weights_from:
+        yield f"- γ, α, β: {method.weights_from}"
+    most = method.most_teachers()
+    if most > 1:
+        yield f"- up to {most} teachers"
+    by_reason: dict[str, list[str]] = {}
+    for (teacher, student), reason in refusals.items():
+        by_reason.setdefault(" ".join(reason.split()), []).append(f"{teacher} → {student}")
+    for reason, pairs in by_reason.items():
+        yield f"- refuses {', '.join(pairs)}: {reason}"
+
+
+def _published() -> Iterator[str]:
+    yield "## Weights for single pairs"
+    yield ""
+    yield "What `--paper_weights` takes instead of the defaults (`distiller_zoo/published.csv`)."
+    yield ""
+    yield _row("method", "teacher", "student", "α", "β", "options", "source")
+    yield _row(*["---"] * 7)
+    for pair in published_pairs():
+        options = ", ".join(f"{name}={value}" for name, value in pair.options.items())
+        weights = [f"{pair.weights[name]:g}" if name in pair.weights else "" for name in ("alpha", "beta")]
+        yield _row(pair.method, pair.teacher, pair.student, *weights, options, pair.source)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _refusals(name: str) -> Iterator[tuple[tuple[str, str], str]]:
+    """The pairs that a method refuses, each with its sentence."""
+    for pair in PAIRS:
+        try:
+            _built(name, *pair)
+        except RequestError as refusal:
+            yield pair, str(refusal)
+
+
+def _parameters(name: str) -> int:
+    return count_parameters(_built(name, *MEASURED))
+
+
+def _built(name: str, teacher: str, student: str) -> Method:
+    teachers = (teacher,) * min(1, METHODS[name].max_teachers)
+    method = create_method(name, Pair(_shapes(student), tuple(map(_shapes, teachers)), CIFAR100[2]))
+    method.inspect_networks(_network(student), tuple(map(_network, teachers)))
+    return method
+
+
+@cache
+def _network(name: str) -> Network:
+    classes, pixels, _ = CIFAR100
+    return create_model(name, classes, pixels)
+
+
+@cache
+def _shapes(name: str) -> FeatureShapes:
+    return _network(name).feature_shapes()
+
+
+if __name__ == "__main__":
+    print(methods_page(), end="")
