@@ -25,6 +25,11 @@ class VGG(Network):
     """
 
     classifier_name = "classifier"
+    block0: nn.Sequential
+    block1: nn.Sequential
+    block2: nn.Sequential
+    block3: nn.Sequential
+    block4: nn.Sequential
 
     def __init__(self, convolutions: tuple[int, int, int, int, int], num_classes: int, image_size: int):
         if image_size < MIN_IMAGE_SIZE:
@@ -62,7 +67,7 @@ class VGG(Network):
 
 
 def _block(in_channels: int, width: int, count: int) -> nn.Sequential:
-    layers = []
+    layers: list[nn.Module] = []
     for _ in range(count):
         layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
         in_channels = width
