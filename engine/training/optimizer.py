@@ -46,5 +46,5 @@ def _decaying(module: nn.Module) -> set[nn.Parameter]:
     A bare parameter of two or four dimensions counts as such a weight: CycleFC and VkD's projection have some.
     """
     weights = {part.weight for part in module.modules() if isinstance(part, LAYERS)}
-    spared = module.no_weight_decay() if hasattr(module, "no_weight_decay") else ()
+    spared = getattr(module, "no_weight_decay", tuple)()
     return {p for name, p in module.named_parameters() if (p in weights or p.ndim in (2, 4)) and name not in spared}

@@ -40,6 +40,11 @@ def student_pass(student: Network, method: Method) -> Callable[[Tensor], Feature
     return lambda images: method.attach(student.features(images)).only(reads)
 
 
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Top-1 accuracy in per cent of logits B×K, a scalar on their device."""
+    return 100 * (logits.detach().argmax(dim=1) == labels).float().mean()
+
+
 class StudentRun:
     """One run of a group.
 
@@ -252,13 +257,17 @@ class StudentRun:
         began, world, (epoch, step) = moment(self.compute.device), self.compute.world, self.position
         self.code_history = code_history.extended(self.code_history, self.code)
         self._set_learning_rate()
-        features = self._features(batch) if not self.initial or self.method.initial_trains_student else None
-        self._seed("loss")
         teachers = tuple(teacher.only(self.method.reads_of_teacher()) for teacher in teachers)
         if self.initial:
-            losses, total = initial_loss(self.method, features, teachers, batch)
+            student = self._features(batch) if self.method.initial_trains_student else None
+            self._seed("loss")
+            losses, total = initial_loss(self.method, student, teachers, batch)
+            measured = {"loss": total, **losses}
         else:
-            losses, total = training_loss(self.plan, self.method, self.retrospection, features, teachers, batch)
+            student = self._features(batch)
+            self._seed("loss")
+            losses, total = training_loss(self.plan, self.method, self.retrospection, student, teachers, batch)
+            measured = {"loss": total, **losses, "top1": accuracy(student.logits, batch.main_labels)}
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         world.average_gradients([*self.student.parameters(), *self.method.parameters()])
@@ -266,7 +275,7 @@ class StudentRun:
         self.method.after_step()
         if self.method.takes_extra_step:
             self._extra_step(batch)
-        self._measure(losses, total, features, batch)
+        self.meters.add(measured, len(batch.labels))
         self.position = (epoch, step + 1)
         self.meters.spans += [(began, moment(self.compute.device)), *([] if shared is None else [shared])]
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
@@ -311,13 +320,6 @@ class StudentRun:
 
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.method.extra_step(Trainee(look, parameters, world.average_gradients), batch)
-
-    def _measure(self, losses: dict[str, Tensor], total: Tensor, features: Features | None, batch: Batch) -> None:
-        """Add a step's losses, and in the main stage its accuracy, to the means of the epoch."""
-        values = {"loss": total, **losses}
-        if not self.initial:
-            values["top1"] = 100 * (features.logits.detach().argmax(dim=1) == batch.main_labels).float().mean()
-        self.meters.add(values, len(batch.labels))
 
     def check_finite(self, values: dict[str, float]) -> None:
         """Raise RunError if one of these named numbers is nan or infinite."""
