@@ -12,10 +12,6 @@ class RunError(Exception):
     """A run that had begun cannot go on (non-finite loss, full disk). The command exits with 1."""
 
 
-class UndeclaredFieldError(RunError):
-    """A method used a field of Features that it did not declare."""
-
-
 class Interrupted(Exception):
     """Someone asked the command to stop, and its state is saved. The command exits with 130."""
 
