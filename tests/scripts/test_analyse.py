@@ -16,7 +16,7 @@ from analysis import pictures
 from analysis.cka import cka
 from analysis.collect import collect, layers_of
 from analysis.learning_curves import Curve, CurvePicture, curve_pictures
-from analysis.subjects import load_students, load_subject
+from analysis.named_networks import load_named_network, load_students
 from common.errors import RunError
 from dataset import evaluation_batches, load_arrays
 from engine.device.compute import resolve_compute
@@ -150,7 +150,7 @@ def subjects(root, *archs):
     for number, arch in enumerate(archs):
         save_network(root / f"{arch}_{number}.pth", arch, seed=number)
     paths = [root / f"{arch}_{number}.pth" for number, arch in enumerate(archs)]
-    return [load_subject(paths[0], DIGITS, "teacher", None, False), *load_students(paths[1:], DIGITS, None)]
+    return [load_named_network(paths[0], DIGITS, "teacher", None, False), *load_students(paths[1:], DIGITS, None)]
 
 
 def test_answers_are_those_of_the_networks_in_batches_of_any_size(tmp_path):

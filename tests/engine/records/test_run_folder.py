@@ -23,8 +23,8 @@ from distiller_zoo import METHODS, Weights, options_of
 from engine.protocol.plan import BackboneFile, RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES, resolve_recipe
 from engine.training import student_run
-from engine.training.retrospection import RetrospectionPlan
 from engine.training.epoch_end import finish_epoch
+from engine.training.retrospection import RetrospectionPlan
 from models import MODELS, create_model
 from tests.helpers import (
     DIGITS,
