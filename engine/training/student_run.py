@@ -13,7 +13,7 @@ from torch import Tensor
 from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Arrays, Batch, DatasetEntry
-from distiller_zoo import Method, Pair, create_method, mistakes_told
+from distiller_zoo import Method, Pair, create_method, mistakes_as_run_errors
 from distiller_zoo.method import Trainee
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import Backbone, load_backbone
@@ -83,7 +83,7 @@ class StudentRun:
             if isinstance(part, Method):
                 part.teacher_weighting = plan.teacher_weighting
                 part.logit_standardization = plan.logit_standardization
-        with mistakes_told(plan.method, self.pair):
+        with mistakes_as_run_errors(plan.method, self.pair):
             self.method.inspect_networks(self.student, teachers)
         self.retrospection: Retrospection | None = None
         if plan.retrospection is not None:
