@@ -9,8 +9,8 @@ from benchmarking.rounds import Step
 from dataset import Batch, BatchStream, DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
-from engine.training.loop import teacher_pass
 from engine.training.student_run import StudentRun
+from engine.training.teacher_pass import teacher_pass
 
 
 class Suite:

@@ -14,3 +14,7 @@ class RunError(Exception):
 
 class Interrupted(Exception):
     """Someone asked the command to stop, and its state is saved. The command exits with 130."""
+
+
+class UndeclaredFieldError(RunError):
+    """A method used a field of Features that it did not declare."""

@@ -20,7 +20,7 @@ def kd_loss(logits_s: Tensor, logits_t: Tensor, temperature: float | Tensor) -> 
     return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True) * temperature**2
 
 
-def kl_to_teachers(
+def mean_kd_loss(
     student: Features, teachers: tuple[Features, ...], temperature: float, weighting: Weighting = "average"
 ) -> Tensor:
     """The KL term of a run, which α weighs: the mean of `kd_loss` over one or more teachers; a scalar.
@@ -43,7 +43,7 @@ class KD(Method):
 
     def kl_loss(self, student: Features, teachers: tuple[Features, ...], temperature: float = 4.0) -> Tensor:
         """KD's loss, a scalar: the term that a run computes beside any method and weighs by α."""
-        return kl_to_teachers(student, teachers, temperature, self.teacher_weighting)
+        return mean_kd_loss(student, teachers, temperature, self.teacher_weighting)
 
     def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         return {}  # no loss for β to weigh: `kl_loss` is weighed by α

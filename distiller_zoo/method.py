@@ -30,12 +30,13 @@ from common.errors import RunError
 from distiller_zoo.predictions import standardised, with_standardised_logits
 from distiller_zoo.teacher_mixture import MANY, Weighting, mixture
 from models import Features, FeatureShapes, Network
+from models.features import LEFT_OUT
 
 # The annotation of an option that counts epochs: its default is meant for a run of full length, and a shorter run
 # takes a share of it in proportion (`engine.protocol.options.default_options`).
 Epochs = Annotated[int, "epochs"]
 
-NO_FEATURES = Features(logits=None)  # type: ignore[arg-type]  # of a student that a stage does not run
+NO_FEATURES = Features(LEFT_OUT)  # of a student that an initial stage does not run
 
 
 @dataclass(frozen=True)

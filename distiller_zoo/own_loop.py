@@ -8,7 +8,7 @@ from torch import Tensor
 from common.errors import RequestError
 from common.seeds import make_generator
 from distiller_zoo.building import create_method, method_class
-from distiller_zoo.kd import kl_to_teachers
+from distiller_zoo.kd import mean_kd_loss
 from distiller_zoo.method import Batch, Method, Pair
 from models import Features, FeatureShapes, Network
 
@@ -114,7 +114,7 @@ def distillation_loss(
     total = torch.zeros_like(student.logits[0, 0])
     if method.weights.alpha:
         logits = [replace(features, logits=method.standardise(features.logits)) for features in (student, teacher)]
-        total = total + method.weights.alpha * kl_to_teachers(logits[0], (logits[1],), kd_T)
+        total = total + method.weights.alpha * mean_kd_loss(logits[0], (logits[1],), kd_T)
     if method.weights.beta:
         losses = method.own_losses(student, (teacher,), batch)
         total = total + method.weights.beta * method.total(losses, total)

@@ -23,8 +23,8 @@ from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
 from engine.protocol.plan import DEFAULT_KD_T, RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
-from engine.training.loop import teacher_pass
 from engine.training.student_run import StudentRun
+from engine.training.teacher_pass import teacher_pass
 from models import MODELS, Features, FeatureShapes
 from tests.helpers import DIGITS, ROOT, read_json, run_script, save_network
 
