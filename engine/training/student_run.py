@@ -12,7 +12,7 @@ from torch import Tensor
 from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Batch, DatasetEntry
-from distiller_zoo import Method, Pair, create_method, mistakes_told
+from distiller_zoo import Method, Pair, create_method, mistakes_as_run_errors
 from distiller_zoo.method import Trainee
 from engine.checkpoints.weights import Backbone, load_backbone
 from engine.device.compute import Compute
@@ -96,7 +96,7 @@ class StudentRun:
             if isinstance(part, Method):
                 part.teacher_weighting = plan.teacher_weighting
                 part.logit_standardization = plan.logit_standardization
-        with mistakes_told(plan.method, self.pair):
+        with mistakes_as_run_errors(plan.method, self.pair):
             self.method.inspect_networks(self.student, teachers)
         self.retrospection: Retrospection | None = None
         if plan.retrospection is not None:
