@@ -20,6 +20,7 @@ from engine.protocol.plan import DEFAULT_KD_T, RunPlan
 from engine.protocol.presets import preset_names, with_preset
 from engine.protocol.published_weights import with_paper_weights
 from engine.training.run_plans import run_plans
+from engine.training.session import RunSettings
 from models import DEFAULT_STUDENT, MODELS
 
 
@@ -165,13 +166,15 @@ def main(argv: list[str] | None = None) -> int:
     outcome = run_plans(
         plans,
         teachers,
-        output=arguments.output,
-        data_folder=arguments.data_folder,
-        compute=compute,
-        overwrite=arguments.overwrite,
-        checkpoint_seconds=arguments.checkpoint_seconds,
-        skip_refused=arguments.skip_refused,
-        group_size=arguments.group_size,
+        RunSettings(
+            output=arguments.output,
+            data_folder=arguments.data_folder,
+            compute=compute,
+            overwrite=arguments.overwrite,
+            checkpoint_seconds=arguments.checkpoint_seconds,
+            skip_refused=arguments.skip_refused,
+            group_size=arguments.group_size,
+        ),
     )
     return cli.exit_code(outcome)
 

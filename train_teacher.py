@@ -10,6 +10,7 @@ from distiller_zoo import METHODS
 from engine import cli
 from engine.protocol.plan import DEFAULT_KD_T, RunPlan
 from engine.training.run_plans import run_plans
+from engine.training.session import RunSettings
 from models import MODELS
 from models.published_checkpoints import DEFAULT_TEACHER
 
@@ -52,11 +53,13 @@ def main(argv: list[str] | None = None) -> int:
     outcome = run_plans(
         plans,
         (),
-        output=Path(arguments.output),
-        data_folder=arguments.data_folder,
-        compute=compute,
-        overwrite=arguments.overwrite,
-        checkpoint_seconds=arguments.checkpoint_seconds,
+        RunSettings(
+            output=Path(arguments.output),
+            data_folder=arguments.data_folder,
+            compute=compute,
+            overwrite=arguments.overwrite,
+            checkpoint_seconds=arguments.checkpoint_seconds,
+        ),
     )
     return cli.exit_code(outcome)
 

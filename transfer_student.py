@@ -17,6 +17,7 @@ from engine.checkpoints.weights import read_backbone
 from engine.protocol.plan import DEFAULT_KD_T, BackboneFile, RunPlan
 from engine.records.run_folder import code_behind, trained_by
 from engine.training.run_plans import run_plans
+from engine.training.session import RunSettings
 from models import MODELS
 
 DEFAULT_RECIPE = "probe"
@@ -67,11 +68,13 @@ def main(argv: list[str] | None = None) -> int:
     outcome = run_plans(
         plans,
         (),
-        output=arguments.output,
-        data_folder=arguments.data_folder,
-        compute=compute,
-        overwrite=arguments.overwrite,
-        checkpoint_seconds=arguments.checkpoint_seconds,
+        RunSettings(
+            output=arguments.output,
+            data_folder=arguments.data_folder,
+            compute=compute,
+            overwrite=arguments.overwrite,
+            checkpoint_seconds=arguments.checkpoint_seconds,
+        ),
         backbone=backbone,
     )
     return cli.exit_code(outcome)

@@ -15,8 +15,8 @@ from engine.device.compute import Compute, resolve_compute
 from engine.protocol.presets import preset_names, read_preset
 from engine.protocol.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
 from engine.training.failures import Outcome
-from engine.training.loop import CHECKPOINT_SECONDS
 from engine.training.retrospection import RetrospectionPlan
+from engine.training.session import CHECKPOINT_SECONDS
 from models import MODELS, ModelEntry
 
 DEFAULT_DATASET = "cifar100"
@@ -233,7 +233,7 @@ def add_meaningless_arguments(parser: argparse.ArgumentParser) -> None:
 def mention_meaningless(arguments: argparse.Namespace) -> None:
     """Say which of them were given."""
     if given := getattr(arguments, "meaningless", []):
-        say(f"without effect here: {', '.join(dict.fromkeys(given))} (docs/protocol.md, RepDistiller's flags)")
+        say(f"without effect here: {', '.join(dict.fromkeys(given))} (docs/other_suites.md)")
 
 
 def recipes_of(arguments: argparse.Namespace, models: Mapping[str, ModelEntry]) -> dict[str, Recipe]:

@@ -28,19 +28,19 @@ def check_built(network: "Network", num_classes: int, image_size: int) -> None:
     """
     size = getattr(network, "image_size", None)
     if size != image_size:
-        said = "says no image_size" if size is None else f"says that its image_size is {size}"
+        found = "has no image_size" if size is None else f"has the image_size {size}"
         raise RequestError(
-            f"{_place(network)} was built for images of {image_size}×{image_size} and {said};\n"
+            f"{_place(network)} was built for images of {image_size}×{image_size} and {found};\n"
             f"write `self.image_size = image_size` in its constructor"
         )
     name = network.classifier_name
     try:
         layer = network.last_linear
     except (AttributeError, TypeError) as error:
-        found = "is no such layer" if isinstance(error, AttributeError) else f"is a {_kind_of(network, name)} there"
+        found = "does not exist" if isinstance(error, AttributeError) else f"is a {_kind_of(network, name)}"
         raise RequestError(
-            f"{_place(network)} should have its last linear layer as {name!r}, and there {found};\n"
-            f'name the layer in the class: classifier_name = "head", say'
+            f"{_place(network)}: {name} should be the last linear layer and {found};\n"
+            f'name that layer in the class, for example classifier_name = "head"'
         ) from None
     if layer.out_features != num_classes:
         raise RequestError(

@@ -7,6 +7,11 @@ from models.contract import check_features
 from models.features import Features, FeatureShapes
 
 
+def batch_norms(*layers: object) -> tuple[nn.BatchNorm2d, ...]:
+    """The layers that are batch norms, in order: layers of a submodule have no type of their own."""
+    return tuple(layer for layer in layers if isinstance(layer, nn.BatchNorm2d))
+
+
 class Network(nn.Module):
     """A classifier of B×3×H×W images that can show its inner features.
 
@@ -15,11 +20,14 @@ class Network(nn.Module):
         constants: last parts of keys that the authors' checkpoints hold beside the weights and nothing here reads,
             since the code computes them.
         image_size: height and width of the images that it was built for; every constructor sets it.
+        norm_follows_last_stage: whether the last of `stage_norms` lies behind the last stage, between `stages[-1]` and
+            `preacts[-1]`, as in networks that normalise before they convolve.
     """
 
     classifier_name = "fc"
     constants: tuple[str, ...] = ()
     image_size: int
+    norm_follows_last_stage = False
 
     def features(self, x: Tensor) -> Features:
         """Features of B×3×H×W images in one forward pass; costs no more than `forward`."""
@@ -40,6 +48,14 @@ class Network(nn.Module):
         if not isinstance(layer, nn.Linear):
             raise TypeError(f"{self.classifier_name} is a {type(layer).__name__}, not a linear layer")
         return layer
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...] | None:
+        """The batch norm before the last ReLU of each stage, one for each of `Features.preacts`.
+
+        Its bias and weight are the mean and standard deviation of the values that the ReLU reads (of a residual
+        network: without those of the shortcut). None if the stages end otherwise.
+        """
+        return None
 
     @torch.no_grad()
     def feature_shapes(self) -> FeatureShapes:

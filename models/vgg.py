@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import global_average, init_convolutions
 
@@ -44,6 +44,9 @@ class VGG(Network):
         init_convolutions(self)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return batch_norms(*(block[-1] for block in (self.block1, self.block2, self.block3, self.block4)))
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.block0(x))

@@ -21,6 +21,7 @@ from engine.protocol.options import default_options
 from engine.protocol.plan import DEFAULT_KD_T, RunPlan
 from engine.protocol.recipes import Recipe
 from engine.training.run_plans import run_plans
+from engine.training.session import RunSettings
 from models import MODELS
 from reporting.formats.output import check_out, signed, write
 from reporting.tables.ablation import ablation_table
@@ -141,11 +142,13 @@ def main(argv: list[str] | None = None) -> int:
         outcome = run_plans(
             plans,
             taught,
-            output=arguments.output,
-            data_folder=arguments.data_folder,
-            compute=compute,
-            overwrite=arguments.overwrite,
-            checkpoint_seconds=arguments.checkpoint_seconds,
+            RunSettings(
+                output=arguments.output,
+                data_folder=arguments.data_folder,
+                compute=compute,
+                overwrite=arguments.overwrite,
+                checkpoint_seconds=arguments.checkpoint_seconds,
+            ),
         )
         failed = failed or bool(outcome.failures)
     text = ablation_table({name: [arguments.output / plan.folder for plan in plans] for name, plans in made.items()})

@@ -15,6 +15,7 @@ from pathlib import Path
 from common.definitions import Definition, Definitions
 from common.errors import RequestError
 from distiller_zoo import method_class
+from distiller_zoo.combination import CombinationSpec
 from engine.records.environment import ROOT
 from models.registry import MODELS
 
@@ -37,7 +38,7 @@ def sources_of(method: str, models: Iterable[str]) -> Sources:
         RequestError: a file that is imported later than the methods are is no Python any more.
     """
     cls = method_class(method)
-    classes = {cls, *(part.cls for part in getattr(cls, "parts", ()))}
+    classes = {part.cls for part in cls.parts} if isinstance(cls, CombinationSpec) else {cls}
     used: dict[Path, set[Definition]] = defaultdict(set)
     _follow({(each.__module__, each.__name__) for each in classes}, "distiller_zoo", used)
     _follow({_builder(model) for model in models}, "models", used)

@@ -22,9 +22,9 @@ from dataset import load_arrays
 from distiller_zoo import METHODS, Weights, options_of
 from engine.protocol.plan import BackboneFile, RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES, resolve_recipe
-from engine.training import student_run as member
+from engine.training import student_run
+from engine.training.epoch_end import finish_epoch
 from engine.training.retrospection import RetrospectionPlan
-from engine.training.student_run import StudentRun
 from models import MODELS, create_model
 from tests.helpers import (
     DIGITS,
@@ -399,15 +399,14 @@ LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import train_student
-from engine.training import student_run as member
-from engine.training.student_run import StudentRun
+from engine.training import loop
 limit, after = int(sys.argv[1]), int(sys.argv[2])
-original = StudentRun.finish_epoch
-def finish_epoch(self, data, held_out, entry):
-    if self.position[0] > after:
+original = loop.finish_epoch
+def finish_epoch(run, session):
+    if run.position[0] > after:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    return original(self, data, held_out, entry)
-StudentRun.finish_epoch = finish_epoch
+    original(run, session)
+loop.finish_epoch = finish_epoch
 sys.exit(train_student.main(sys.argv[3:]))
 """
 
@@ -447,15 +446,13 @@ def fill(path):
 
 
 def test_disk_that_is_really_full(tiny_disk, monkeypatch, capsys):
-    original = StudentRun.finish_epoch
-
-    def finish_epoch(self, data, held_out, entry):
-        if self.position[0] == 2:
+    def filled(run, session):
+        if run.position[0] == 2:
             fill(tiny_disk / "filler")
-        original(self, data, held_out, entry)
+        finish_epoch(run, session)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StudentRun, "finish_epoch", finish_epoch)
+        patch.setattr("engine.training.loop.finish_epoch", filled)
         assert train("none", output=tiny_disk) == 1
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1
@@ -488,14 +485,14 @@ def test_metrics_are_valid_json(run):
 
 def test_bf16_losses_are_float32(teacher, tmp_path, monkeypatch):
     seen = {}
-    original = member.objective
+    original = student_run.training_loss
 
     def objective(plan, method, retrospection, student, teachers, batch):
         losses, total = original(plan, method, retrospection, student, teachers, batch)
         seen.update({name: value.dtype for name, value in losses.items()}, total=total.dtype, at=student.logits.dtype)
         return losses, total
 
-    monkeypatch.setattr(member, "objective", objective)
+    monkeypatch.setattr(student_run, "training_loss", objective)
     small = tuple(part.replace("fp32", "bf16") for part in SMALL)
     stop_at_step(monkeypatch, 1, 0)  # one step is enough: many CPUs only emulate bf16
     methods = ("kd", "std", "crd")
