@@ -4,7 +4,7 @@ from common.registry import import_all_modules
 from dataset.augment import Augmentation
 from dataset.held_out import hold_out, without_held_out
 from dataset.registry import DATASETS, Arrays, DatasetEntry, digest, load_arrays
-from dataset.stream import Batch, BatchStream, evaluation_batches
+from dataset.stream import Batch, Batching, BatchStream, evaluation_batches
 
 import_all_modules(__name__, __path__)
 
@@ -14,6 +14,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "BatchStream",
+    "Batching",
     "DatasetEntry",
     "digest",
     "evaluation_batches",

@@ -16,7 +16,7 @@ from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
 from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
-from engine.device.processes import several_processes
+from engine.device.processes import is_distributed
 from engine.protocol.options import default_options
 from engine.protocol.plan import DEFAULT_KD_T, RunPlan
 from engine.protocol.recipes import Recipe
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.out is not None:
         check_out(arguments.out)
-    if several_processes():
+    if is_distributed():
         raise RequestError("this trains one group after the other in one process; start it with python, not torchrun")
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
     recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]

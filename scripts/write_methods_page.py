@@ -7,8 +7,8 @@ from functools import cache
 from common.errors import RequestError
 from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, options_of
 from distiller_zoo.published_settings import published_pairs
-from engine.device.memory import count_parameters
 from models import FeatureShapes, Network, create_model
+from models.network import count_parameters
 
 # RepDistiller's thirteen, and three with an MLP or DeiT as the student.
 PAIRS = (

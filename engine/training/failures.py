@@ -9,7 +9,7 @@ import torch
 from common.errors import RequestError, RunError
 from common.files import write_text
 from common.raised import words_of
-from engine.device.processes import World
+from engine.device.world import World
 from engine.training.student_run import StudentRun
 
 TRACEBACK = "error.txt"

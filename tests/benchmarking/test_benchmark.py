@@ -18,7 +18,7 @@ from benchmarking.plain_loop import PlainInput, PlainLoop, accuracies
 from benchmarking.rounds import Settings
 from benchmarking.suite import endless_batches, suite_step
 from benchmarking.tables import cell
-from dataset import DATASETS, Augmentation, BatchStream, load_arrays
+from dataset import DATASETS, Augmentation, Batching, BatchStream, load_arrays
 from dataset.augment import normalise
 from distiller_zoo import METHODS, options_of
 from engine.checkpoints.inference_network import InferenceNetwork
@@ -231,7 +231,7 @@ def test_plain_input_crops_and_mirrors_where_the_data_set_allows():
 
 def test_the_suites_batches_go_round():
     stream = BatchStream(
-        np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), DIGITS, Augmentation(), 8, 1, True, "cpu"
+        np.zeros((20, 8, 8, 3), np.uint8), np.zeros(20, np.int64), DIGITS, Batching(Augmentation(), 8, 1, True), "cpu"
     )
     steps = [(batch.epoch, batch.step) for batch in itertools.islice(endless_batches(stream), 5)]
     assert steps == [(1, 0), (1, 1), (1, 0), (1, 1), (1, 0)]
@@ -284,9 +284,8 @@ def test_three_steps_of_the_plain_loop_are_three_steps_of_the_suite(tmp_path, me
     """The same batches lead both to the same weights: neither does less work."""
     data = load_arrays("digits", Path())
     member, teacher = make_member(method, tmp_path, **values)
-    stream = BatchStream(
-        data.train_images, data.train_labels, DIGITS, member.plan.recipe.augmentation, 32, 1, True, CPU
-    )
+    batching = Batching(member.plan.recipe.augmentation, 32, 1, True)
+    stream = BatchStream(data.train_images, data.train_labels, DIGITS, batching, CPU)
     batches = list(itertools.islice(stream.epoch(1), 3))
     start = {key: value.clone() for key, value in member.student.state_dict().items()}
     plain = PlainLoop(
