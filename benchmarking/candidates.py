@@ -16,8 +16,7 @@ from dataset import Augmentation, DatasetEntry, load_arrays
 from distiller_zoo import METHODS, canonical_method, method_class
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
-from engine.protocol.options import default_options
-from engine.protocol.plan import DEFAULT_KD_T, RunPlan, TeacherFile
+from engine.protocol.plan import SharedSettings, TeacherFile, Trial, make_plan
 from engine.protocol.recipes import Recipe, resolve_recipe
 from engine.training.student_run import StudentRun
 from models import MODELS, create_model
@@ -118,20 +117,8 @@ def _make_member(
     precision: str,
 ) -> StudentRun:
     taught = method_class(method).max_teachers > 0
-    plan = RunPlan(
-        kind="student",
-        dataset=entry.name,
-        model=student,
-        method=method,
-        options=default_options(method, recipe),
-        weights=method_class(method).weights,
-        kd_T=DEFAULT_KD_T,
-        teachers=(file,) if taught else (),
-        recipe=recipe,
-        precision=precision,
-        trial=SEED,
-        seed=SEED,
-    )
+    shared = SharedSettings(kind="student", dataset=entry.name, precision=precision, teachers=(file,))
+    plan = make_plan(method, student, recipe, shared, Trial(SEED, SEED))
     return StudentRun(plan, entry, (teacher.network,) if taught else (), NOWHERE)
 
 
@@ -139,7 +126,9 @@ def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[Tea
     """The frozen teacher: from its checkpoint, or with random weights and batch-norm statistics that go with them."""
     if path is not None:
         loaded = load_network(path, entry, arch=name)
-        return TeacherFile(loaded.arch, path, loaded.sha256, normalisation=loaded.told), loaded.network
+        return TeacherFile(
+            loaded.arch, path, loaded.sha256, normalisation_override=loaded.normalisation_override
+        ), loaded.network
     with isolated_seed(derive_seed(SEED, "teacher")), torch.no_grad():
         network = create_model(name, entry.num_classes, entry.image_size).train()
         for module in network.modules():

@@ -1,12 +1,11 @@
 """Distillation methods, a file per method: the paper on top, a pure loss function, a small module."""
 
-from common.registry import import_all_modules
 from distiller_zoo.building import canonical_method, create_method, method_class, mistakes_told, options_of
 from distiller_zoo.method import Epochs, Method, Pair, Weights
 from distiller_zoo.option_texts import option_texts
 from distiller_zoo.registry import METHODS, register_method
 
-import_all_modules(__name__, __path__)
+METHODS.add_package(__name__, __path__)
 
 __all__ = [
     "METHODS",

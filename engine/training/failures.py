@@ -12,7 +12,7 @@ import torch
 
 from common.errors import RequestError, RunError
 from common.files import write_text
-from common.raised import words_of
+from common.messages import words_of
 from distiller_zoo import Method
 from engine.device.processes import World
 from engine.records.progress import Progress

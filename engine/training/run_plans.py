@@ -14,9 +14,10 @@ from engine.checkpoints.weights import Backbone
 from engine.device.compute import Compute
 from engine.device.memory import forget_peak_memory
 from engine.device.processes import World, joined_world
-from engine.protocol.plan import RunPlan
+from engine.protocol.plan import Code, RunPlan
 from engine.protocol.recipes import Recipe
-from engine.records.code_version import Sources, changed_files
+from engine.protocol.run_config import run_config
+from engine.records.code_version import changed_files
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
 from engine.training.evaluation import evaluate
@@ -167,7 +168,7 @@ def _open(
                 member.folder.discard_leftovers()
                 where = f"{member.plan.label} in {member.folder.path}"
                 progress.line(f"already finished: {where} (--overwrite starts anew)")
-                if changed := _changed_since(member.folder.sources(), member):
+                if changed := _changed_since(member.folder.code(), member):
                     progress.warning(f"{changed}; its result is of the former code, --overwrite repeats it")
                 finished.append(member)
                 continue
@@ -191,18 +192,18 @@ def _begin(
         member.folder.clear()  # not before all else is known to be right
     forget_failure(member)
     member.start(compute, stream.labels, stream.steps_per_epoch, data_digest)
-    made_by = {"data_sha256": data_digest, "sources": member.sources, "earlier_sources": []}
+    made_by = {"data_sha256": data_digest, "code": member.code, "earlier_code": []}
     if member.resumed and not member.trained_by:  # nobody knows by what, so nothing is said of it
-        made_by["sources"] = None
+        made_by["code"] = None
     elif member.resumed:
-        goes_on = member.trained_by[-1] == member.sources
-        made_by["earlier_sources"] = member.trained_by[:-1] if goes_on else member.trained_by
-    member.folder.write_config(member.plan.config(measured, environment) | made_by)
+        goes_on = member.trained_by[-1] == member.code
+        made_by["earlier_code"] = member.trained_by[:-1] if goes_on else member.trained_by
+    member.folder.write_config(run_config(member.plan, measured, environment) | made_by)
 
 
-def _changed_since(made_by: Sources | None, member: StudentRun) -> str:
+def _changed_since(made_by: Code | None, member: StudentRun) -> str:
     """What of its code has changed since the run was made, in words; "" for nothing, or where nobody can say."""
-    files = changed_files(made_by, member.sources) if made_by else []
+    files = changed_files(made_by, member.code) if made_by else []
     return f"{member.plan.label}: {', '.join(files)} changed since {member.folder.path} was made" if files else ""
 
 

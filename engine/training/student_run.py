@@ -21,11 +21,10 @@ from engine.device.compute import Compute
 from engine.device.memory import count_parameters, peak_memory_mib
 from engine.device.sync_batchnorm import synchronise_batch_norm
 from engine.device.timer import Span, moment
-from engine.protocol.plan import RunPlan
-from engine.records.code_version import Sources, sources_of
+from engine.protocol.plan import Code, RunPlan
+from engine.records.code_version import code_of
 from engine.records.history import History
-from engine.records.run_folder import ReadOnlyRunFolder, RunFolder
-from engine.records.saved_state import SavedState, read_saved_state
+from engine.records.run_folder import RunFolder, SavedState
 from engine.training.evaluation import evaluate, evaluate_by_head
 from engine.training.loss import initial_objective, objective
 from engine.training.optimizer import learning_rate, make_optimizer
@@ -46,7 +45,7 @@ def student_pass(student: Network, method: Method) -> Callable[[Tensor], Feature
 class StudentRun:
     """One run of a group.
 
-    `position` is the (epoch, step) that comes next, `sources` the code that makes it. All state is in the checkpoint,
+    `position` is the (epoch, step) that comes next, `code` the code that makes it. All state is in the checkpoint,
     all random numbers are functions of (seed, purpose, epoch, step), so a resumed run continues bit for bit.
 
     Args:
@@ -69,8 +68,8 @@ class StudentRun:
     ):
         self.plan = plan
         networks = (plan.model, *(teacher.model for teacher in plan.teachers))
-        self.sources = sources_of(plan.method, networks) | (plan.backbone.sources if plan.backbone else {})
-        self.trained_by: list[Sources] | None = []  # the code of each stretch of training; None: an older checkpoint
+        self.code = code_of(plan.method, networks) | (plan.backbone.code if plan.backbone else {})
+        self.trained_by: list[Code] | None = []  # the code of each stretch of training; None: an older checkpoint
         with isolated_seed(derive_seed(plan.seed, "student")):
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
         if backbone is not None:
@@ -89,8 +88,8 @@ class StudentRun:
         if plan.retrospection is not None:
             sizes = (entry.train_size, entry.num_classes)
             self.retrospection = Retrospection(plan.retrospection, plan.recipe.epochs, *sizes)
-        self.folder = (RunFolder if writes else ReadOnlyRunFolder)(output / plan.folder, plan.model)
-        self.history = History(self.folder, writes)
+        self.folder = RunFolder(output / plan.folder, plan.model, writes)
+        self.history = History(self.folder)
         # The epochs of an initial stage come before the first.
         self.position = (1 - self.method.initial_epochs, 0)
         self.meters: RunningMeans | None = None
@@ -108,7 +107,7 @@ class StudentRun:
         Raises:
             RequestError: none is good, or it is of another run.
         """
-        self._saved = read_saved_state(self.folder, self.plan.run_id)
+        self._saved = self.folder.read_saved_state(self.plan.run_id)
         return list(self._saved.problems)
 
     def check_data(self, data_digest: str) -> None:
@@ -201,7 +200,7 @@ class StudentRun:
                 "optimizer": self.optimizer.state_dict(),
                 "retrospection": None if self.retrospection is None else self.retrospection.state_dict(),
                 "meters": None if self.meters is None else vars(self.meters),
-                "trained_by": self.trained_by,
+                "code": self.trained_by,
                 "history": self.history.epochs,
                 "initial_history": self.history.initial,
             }
@@ -209,7 +208,7 @@ class StudentRun:
 
     def _load(self, state: dict[str, Any]) -> None:
         self.position = tuple(state["position"])
-        self.trained_by = state.get("trained_by")
+        self.trained_by = state.get("code")
         self.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
         if self.method.initial_epochs and not self.initial:
@@ -237,8 +236,8 @@ class StudentRun:
             RunError: a loss is not finite.
         """
         began = moment(self.compute.device)
-        if self.trained_by is not None and self.trained_by[-1:] != [self.sources]:
-            self.trained_by.append(self.sources)
+        if self.trained_by is not None and self.trained_by[-1:] != [self.code]:
+            self.trained_by.append(self.code)
         world, (epoch, step) = self.compute.world, self.position
         recipe = self.plan.recipe
         rate = self._initial_rate if self.initial else learning_rate(recipe, epoch, step / self.steps_per_epoch)
