@@ -128,15 +128,14 @@ def import_all_modules(package_name: str, package_path: Iterable[str]) -> None:
         RequestError: one of them cannot be imported; the message names its file and line, and a command that shows
             the whole traceback.
     """
-    for module in sorted(pkgutil.iter_modules(package_path), key=lambda m: m.name):
-        name = f"{package_name}.{module.name}"
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            place = None
-            for folder in map(Path, package_path):
-                place = place or place_imported(error, folder)
-            raise RequestError(
-                f"{place or name}: {words_of(error)}\n"
-                f'fix the file or move it away; python -c "import {name}" shows the whole traceback'
-            ) from error
+    for folder in map(Path, package_path):
+        for module in sorted(pkgutil.iter_modules([str(folder)]), key=lambda m: m.name):
+            name = f"{package_name}.{module.name}"
+            try:
+                importlib.import_module(name)
+            except Exception as error:
+                place = place_imported(error, folder) or f"{folder.name}/{module.name}.py"
+                raise RequestError(
+                    f"{place}: {words_of(error)}\n"
+                    f'fix the file or move it away; python -c "import {name}" shows the whole traceback'
+                ) from error

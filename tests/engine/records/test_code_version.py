@@ -1,4 +1,4 @@
-"""Which code made a run: the files that count, what config.json and checkpoints hold, and what changed code leads to."""
+"""Which code made a run: the files that count, what is recorded of them, and what changed code leads to."""
 
 import hashlib
 import importlib.util
