@@ -134,13 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     outcome = run_plans(
         plans,
         teachers,
-        output=arguments.output,
-        data_folder=arguments.data_folder,
-        compute=compute,
-        overwrite=arguments.overwrite,
-        checkpoint_seconds=arguments.checkpoint_seconds,
-        skip_refused=arguments.skip_refused,
-        group_size=arguments.group_size,
+        cli.settings_of(arguments, compute, arguments.skip_refused, arguments.group_size),
     )
     return cli.exit_code(outcome)
 

@@ -43,11 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     outcome = run_plans(
         [make_plan(method.name, model, recipe, shared, trial) for trial in cli.trials_of(arguments)],
         (),
-        output=arguments.output,
-        data_folder=arguments.data_folder,
-        compute=compute,
-        overwrite=arguments.overwrite,
-        checkpoint_seconds=arguments.checkpoint_seconds,
+        cli.settings_of(arguments, compute),
     )
     return cli.exit_code(outcome)
 

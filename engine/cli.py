@@ -19,7 +19,7 @@ from engine.protocol.plan import Trial
 from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of
 from engine.protocol.retrospection import add_retrospection_arguments, retrospection_of
 from engine.training.failures import Outcome
-from engine.training.loop import CHECKPOINT_SECONDS
+from engine.training.session import CHECKPOINT_SECONDS, RunSettings
 
 __all__ = [
     "add_compilation_arguments",
@@ -40,6 +40,7 @@ __all__ = [
     "positive",
     "recipes_of",
     "retrospection_of",
+    "settings_of",
     "trials_of",
     "warn_of_ignored",
     "weights_of",
@@ -166,6 +167,21 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> Flags:
     return group
 
 
+def settings_of(
+    arguments: argparse.Namespace, compute: Compute, skip_refused: bool = False, group_size: int | None = None
+) -> RunSettings:
+    """Where runs are written and how they begin, from the flags of data and output."""
+    return RunSettings(
+        output=arguments.output,
+        data_folder=arguments.data_folder,
+        compute=compute,
+        overwrite=arguments.overwrite,
+        skip_refused=skip_refused,
+        group_size=group_size,
+        checkpoint_seconds=arguments.checkpoint_seconds,
+    )
+
+
 def add_ignored_arguments(parser: argparse.ArgumentParser) -> None:
     """Accept RepDistiller's flags that have no effect here, so that its command lines work; --help hides them."""
     for name in IGNORED:
@@ -175,4 +191,4 @@ def add_ignored_arguments(parser: argparse.ArgumentParser) -> None:
 def warn_of_ignored(arguments: argparse.Namespace) -> None:
     """Print which flags without effect were given, if any."""
     if given := [f"--{name}" for name in IGNORED if hasattr(arguments, name)]:
-        say(f"without effect here: {', '.join(given)} (docs/protocol.md, RepDistiller's flags)")
+        say(f"without effect here: {', '.join(given)} (docs/other_suites.md)")

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import global_average, init_convolutions
 
@@ -58,6 +58,10 @@ class MobileNetV2(Network):
         init_convolutions(self)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        # Each stage ends in the batch norm of its last block's last convolution.
+        return batch_norms(*(list(self.blocks[place].modules())[-1] for place in (1, 2, 4, 6)))
 
     def features(self, x: Tensor) -> Features:
         stem = self.conv1(x)

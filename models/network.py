@@ -7,6 +7,11 @@ from models.contract import check_features
 from models.features import Features, FeatureShapes
 
 
+def batch_norms(*layers: object) -> tuple[nn.BatchNorm2d, ...]:
+    """The layers that are batch norms, in order: layers of a submodule have no type of their own."""
+    return tuple(layer for layer in layers if isinstance(layer, nn.BatchNorm2d))
+
+
 class Network(nn.Module):
     """A classifier of B×3×H×W images that can show its inner features.
 
@@ -15,11 +20,14 @@ class Network(nn.Module):
         constants: last parts of the names of what its authors' checkpoints hold beside the weights and nothing here
             reads, since the code computes it.
         image_size: the height and width that it was built for; every constructor sets it.
+        norm_follows_last_stage: whether the last of `stage_norms` lies behind the last stage, between `stages[-1]` and
+            `preacts[-1]`, as in networks that normalise before they convolve.
     """
 
     classifier_name = "fc"
     constants: tuple[str, ...] = ()
     image_size: int
+    norm_follows_last_stage = False
 
     def features(self, x: Tensor) -> Features:
         """All features of one forward pass (see `Features`); costs no more than `forward`."""
@@ -33,6 +41,14 @@ class Network(nn.Module):
     def last_linear(self) -> nn.Linear:
         """The layer that turns the embedding into logits."""
         return self.get_submodule(self.classifier_name)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...] | None:
+        """The batch norm before the last ReLU of each stage, one for each of `Features.preacts`.
+
+        Its bias and weight are the mean and standard deviation of the values that the ReLU reads (of a residual
+        network: without those of the shortcut). None if the stages end otherwise.
+        """
+        return None
 
     @torch.no_grad()
     def feature_shapes(self) -> FeatureShapes:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 
 PLAIN_WIDTHS = (16, 16, 32, 64)
@@ -91,6 +91,9 @@ class ResNet(Network):
         self.layer3 = _stage(outs[1], outs[2], blocks_per_stage, stride=2)
         self.fc = nn.Linear(outs[2], num_classes)
         init_convolutions(self)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return batch_norms(*(stage[-1].bn2 for stage in (self.layer1, self.layer2, self.layer3)))
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(x)))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import ReluStage, global_average, init_convolutions, run_stages
 
@@ -60,6 +60,9 @@ class BottleneckResNet(Network):
         self.layer4 = _stage(1024, 512, blocks_per_stage[3], stride=2)
         self.linear = nn.Linear(2048, num_classes)
         init_convolutions(self)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return batch_norms(*(stage[-1].bn3 for stage in (self.layer1, self.layer2, self.layer3, self.layer4)))
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(x)))

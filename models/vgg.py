@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import global_average, init_convolutions
 
@@ -39,6 +39,10 @@ class VGG(Network):
         init_convolutions(self)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        blocks = (self.get_submodule(f"block{number}") for number in (1, 2, 3, 4))
+        return batch_norms(*(list(block.children())[-1] for block in blocks))
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.block0(x))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import global_average, init_convolutions
 
@@ -54,6 +54,8 @@ class WideResNet(Network):
     For width factor k and S×S images: stem 16×S×S; stages 16k×S×S, 32k×S/2×S/2, 64k×S/4×S/4; embedding 64k.
     """
 
+    norm_follows_last_stage = True
+
     def __init__(self, depth: int, width_factor: int, num_classes: int, image_size: int):
         super().__init__()
         self.image_size = image_size
@@ -67,6 +69,9 @@ class WideResNet(Network):
         self.fc = nn.Linear(widths[2], num_classes)
         init_convolutions(self)
         nn.init.zeros_(self.fc.bias)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return batch_norms(self.block2.layer[0].bn1, self.block3.layer[0].bn1, self.bn1)
 
     def features(self, x: Tensor) -> Features:
         # The ReLU that ends a stage lies in the next one, behind that one's first BN. Its input is handed back from

@@ -117,11 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         outcome = run_plans(
             plans,
             taught,
-            output=arguments.output,
-            data_folder=arguments.data_folder,
-            compute=compute,
-            overwrite=arguments.overwrite,
-            checkpoint_seconds=arguments.checkpoint_seconds,
+            cli.settings_of(arguments, compute),
         )
         failed = failed or bool(outcome.failures)
     text = ablation_table({name: [arguments.output / plan.folder for plan in plans] for name, plans in made.items()})

@@ -18,8 +18,8 @@ from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute, resolve_compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
-from engine.training.loop import teacher_pass
 from engine.training.student_run import CUDA_CHECK_INTERVAL, StudentRun
+from engine.training.teacher_pass import teacher_pass
 from models import MODELS, create_model
 from tests.helpers import arguments, assert_same, folder_of, outcome_of, stop_at_step
 

@@ -57,6 +57,9 @@ class Trial(NamedTuple):
     seed: int
 
 
+FIRST_TRIAL = Trial(1, 1)
+
+
 @dataclass(frozen=True)
 class SharedSettings:
     """Settings that all runs of a command share.
@@ -147,7 +150,7 @@ def make_plan(
     model: str,
     recipe: Recipe,
     shared: SharedSettings,
-    trial: Trial = Trial(1, 1),  # noqa: B008
+    trial: Trial = FIRST_TRIAL,
     weights: Weights | None = None,
 ) -> RunPlan:
     """Plan one run of a command.

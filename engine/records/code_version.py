@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from distiller_zoo import Method, method_class
+from distiller_zoo.combination import CombinationSpec
 from engine.protocol.plan import Code
 from engine.records.environment import ROOT
 from models import MODELS
@@ -25,10 +26,13 @@ def code_of(method: str, models: Iterable[str]) -> Code:
     For a method these are the files of its class, of the method classes that it inherits from, and of all parts of a
     combination; for networks the files of their builders, and the version of timm where it is used.
     """
-    cls = method_class(method)
-    parts = [part.cls for part in getattr(cls, "parts", ())]
-    classes = [base for each in (cls, *parts) for base in each.__mro__ if issubclass(base, Method)]
-    modules = {base.__module__ for base in classes if base is not Method} | {_builder_module(model) for model in models}
+    found = method_class(method)
+    if isinstance(found, CombinationSpec):
+        classes, modules = [part.cls for part in found.parts], {CombinationSpec.__module__}
+    else:
+        classes, modules = [found], set()
+    bases = [base for cls in classes for base in cls.__mro__ if issubclass(base, Method) and base is not Method]
+    modules |= {base.__module__ for base in bases} | {_builder_module(model) for model in models}
     files = sorted(file for file in map(_file_of, modules) if file is not None)
     code = {_name_of(file): _hash_of(file) for file in files}
     return code | ({"timm": importlib.metadata.version("timm")} if "models/timm_models.py" in code else {})

@@ -21,6 +21,7 @@ from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
 from engine.training.run_plans import run_plans
+from engine.training.session import RunSettings
 from engine.training.student_run import StudentRun
 from models import MODELS, Features, FeatureShapes, create_model
 from tests.helpers import assert_same
@@ -129,7 +130,7 @@ def take_step(folder, plan, teachers, batch_size=12):
     member, source = make_member(folder, plan, teachers, batch_size), stream(batch_size)
     if member.initial:  # tests/engine/training/test_initial_stage.py is about that
         member.position = (1, 0)
-        member._begin_main_stage()
+        member.begin_main_stage()
     before = {key: value.clone() for key, value in member.student.named_parameters()}
     batch = next(iter(source.epoch(1)))
     member.step(batch, teach(teachers, batch.images, member.method))
@@ -437,7 +438,7 @@ def test_a_new_method_is_one_file(student, new_method, tmp_path):
     assert [(o, p.default) for o, p in options_of(new_method).items()] == [("power", 2)]
     plan = make_plan(new_method, ("resnet20",), student, epochs=1, batch_size=ENTRY.train_size)
     assert plan.label == "channel_means"
-    outcome = run_plans([plan], [teacher_of("resnet20")], output=tmp_path, data_folder=tmp_path, compute=COMPUTE)
+    outcome = run_plans([plan], [teacher_of("resnet20")], RunSettings(tmp_path, tmp_path, COMPUTE))
     assert outcome.failures == {}
     result = outcome.results[plan.name]
     assert result["method_parameters"] == 64 * 64 + 64  # both last stages have 64 channels

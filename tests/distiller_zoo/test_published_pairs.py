@@ -19,6 +19,7 @@ from distiller_zoo import METHODS, Weights, method_class, options_of
 from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
+from engine.training.running_means import RunningMeans
 from engine.training.student_run import StudentRun
 from models import MODELS, Features, Network, create_model
 
@@ -120,8 +121,8 @@ def changed_by_step(member: StudentRun, features: Features, part: str) -> list[s
 
 
 def begin_main_stage(member: StudentRun) -> None:
-    member.position, member.meters = (1, 0), None
-    member._begin_main_stage()
+    member.position, member.meters = (1, 0), RunningMeans()
+    member.begin_main_stage()
 
 
 @pytest.mark.parametrize(("name", "teacher", "student"), CELLS)

@@ -73,22 +73,23 @@ def test_methods_on_predictions_take_several(two_teachers, tmp_path):
 
 def test_mean_of_the_divergences(two_teachers):
     """γ·CE + α·mean_i KL_i, against NumPy."""
-    from engine.training.loss import _kl
+    from engine.training.loss import kl_to_teachers
 
     z = random(4, 5)
     teachers = tuple(Features(random(4, 5, seed=seed)) for seed in (1, 2))
 
     class Plan:
-        kd_T, teacher_weighting = 2.0, "average"
+        kd_T, teacher_weighting, logit_standardization = 2.0, "average", False
 
     def kl(t):
         p = softmax(t / 2, 1)
         return 4 * (p * (np.log(p) - log_softmax(z.numpy() / 2, 1))).sum(1).mean()
 
-    assert _kl(Features(z), teachers, Plan).item() == pytest.approx(np.mean([kl(t.logits.numpy()) for t in teachers]))
+    mean = np.mean([kl(t.logits.numpy()) for t in teachers])
+    assert kl_to_teachers(Plan, Features(z), teachers).item() == pytest.approx(mean)
     Plan.teacher_weighting = "confidence"
     mixed = kl(mixture(teachers, "confidence").logits.numpy())
-    assert _kl(Features(z), teachers, Plan).item() == pytest.approx(mixed)
+    assert kl_to_teachers(Plan, Features(z), teachers).item() == pytest.approx(mixed)
 
 
 def test_methods_on_features_take_one(two_teachers, tmp_path, capsys):

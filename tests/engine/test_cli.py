@@ -430,7 +430,7 @@ OF_STUDENT += ["--nce_t", "0.1", "--nce_m", "0.5", "--hint_layer", "2"]
 
 @pytest.mark.parametrize(("script", "own"), [(train_student, OF_STUDENT), (train_teacher, ["--model", "resnet8"])])
 def test_every_flag_of_repdistiller_is_in_the_table_and_accepted(script, own):
-    page = (ROOT / "docs" / "protocol.md").read_text()
+    page = (ROOT / "docs" / "other_suites.md").read_text()
     table = page[page.index("## RepDistiller's flags") :].split("\n## ")[0]
     argv = [*own, *SHARED]
     assert script.parse(argv).epochs == 240

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from common.errors import RequestError
 from dataset import load_arrays
 from engine.records.run_folder import RunFolder
-from engine.training import student_run as member
-from engine.training.student_run import StudentRun
+from engine.training import student_run
+from engine.training.epoch_end import finish_epoch
 from models import create_model
 from tests.helpers import (
     DIGITS,
@@ -266,13 +266,13 @@ LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import train_student
-from engine.training.student_run import StudentRun
-original = StudentRun.finish_epoch
-def finish_epoch(self, *arguments):
-    if self.position[0] > 1:
+from engine.training import loop
+original = loop.finish_epoch
+def finish_epoch(run, session):
+    if run.position[0] > 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
-    return original(self, *arguments)
-StudentRun.finish_epoch = finish_epoch
+    original(run, session)
+loop.finish_epoch = finish_epoch
 sys.exit(train_student.main(sys.argv[1:]))
 """
 
@@ -299,15 +299,13 @@ def test_no_file_can_be_written_any_more(tmp_path):
 
 
 def test_the_checkpoint_alone_cannot_be_written(tmp_path, monkeypatch, capsys):
-    original = StudentRun.finish_epoch
-
-    def finish_epoch(self, *arguments):
-        if self.position[0] == 2:
+    def limited(run, session):
+        if run.position[0] == 2:
             resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-        return original(self, *arguments)
+        finish_epoch(run, session)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StudentRun, "finish_epoch", finish_epoch)
+        patch.setattr("engine.training.loop.finish_epoch", limited)
         limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
             assert train("none", output=tmp_path) == 1
@@ -337,15 +335,13 @@ def fill(path):
 
 
 def test_disk_that_is_really_full(tiny_disk, monkeypatch, capsys):
-    original = StudentRun.finish_epoch
-
-    def finish_epoch(self, *arguments):
-        if self.position[0] == 2:
+    def filled(run, session):
+        if run.position[0] == 2:
             fill(tiny_disk / "filler")
-        original(self, *arguments)
+        finish_epoch(run, session)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StudentRun, "finish_epoch", finish_epoch)
+        patch.setattr("engine.training.loop.finish_epoch", filled)
         assert train("none", output=tiny_disk) == 1
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1
@@ -377,14 +373,14 @@ def test_metrics_are_valid_json(run):
 
 def test_bf16_losses_are_float32(teacher, tmp_path, monkeypatch):
     seen = {}
-    original = member.objective
+    original = student_run.training_loss
 
     def objective(plan, method, retrospection, student, teachers, batch):
         losses, total = original(plan, method, retrospection, student, teachers, batch)
         seen.update({name: value.dtype for name, value in losses.items()}, total=total.dtype, at=student.logits.dtype)
         return losses, total
 
-    monkeypatch.setattr(member, "objective", objective)
+    monkeypatch.setattr(student_run, "training_loss", objective)
     small = tuple(part.replace("fp32", "bf16") for part in SMALL)
     stop_at_step(monkeypatch, 1, 0)  # one step is enough: many CPUs only emulate bf16
     methods = ("kd", "std", "crd")

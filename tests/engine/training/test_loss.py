@@ -14,7 +14,7 @@ from distiller_zoo import Pair, create_method, method_class
 from distiller_zoo.predictions import standardised
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES
-from engine.training.loss import objective
+from engine.training.loss import training_loss
 from engine.training.retrospection import Retrospection, RetrospectionPlan
 from engine.training.student_run import StudentRun
 from models import Features, create_model
@@ -69,7 +69,7 @@ def test_kd_on_standardised_logits_against_numpy():
     shapes = create_model("resnet8", 10, 8).feature_shapes()
     method = create_method("kd", Pair(shapes, (shapes,), 100))
     z_s, z_t, labels = random(6, 10), random(6, 10, seed=1), torch.arange(6)
-    losses, total = objective(
+    losses, total = training_loss(
         plan_of("kd", logit_standardization=True),
         method,
         None,
@@ -101,7 +101,7 @@ def test_cross_entropy_of_mixed_images_and_smoothed_labels_against_numpy(mixed, 
     batch = mixed_batch(labels, labels.numpy() + 4) if mixed else batch_of(labels, labels)
     plan = plan_of("none", recipe=replace(RECIPES["repdistiller"], label_smoothing=smoothing))
     method = create_method("none", Pair(create_model("resnet8", 10, 8).feature_shapes(), (), 100))
-    losses, total = objective(plan, method, None, Features(z), (), batch)
+    losses, total = training_loss(plan, method, None, Features(z), (), batch)
     shares = batch.targets.numpy() if mixed else np.eye(10)[labels]
     expected = -(((1 - smoothing) * shares + smoothing / 10) * log_softmax(z.numpy(), 1)).sum(1).mean()
     assert losses["ce"].item() == pytest.approx(expected, rel=1e-9)
@@ -143,7 +143,7 @@ def test_a_run_tells_its_method_and_all_parts(name, flag, tmp_path):
     z_s, z_t = (head(f.mean(dim=(2, 3))).detach() for head, f in zip(heads, maps, strict=True))
     labels = torch.arange(6)
     student, taught = Features(z_s, last_map=maps[0]), Features(z_t, last_map=maps[1])
-    losses, _ = objective(plan, member.method, None, student, (taught,), batch_of(labels, labels))
+    losses, _ = training_loss(plan, member.method, None, student, (taught,), batch_of(labels, labels))
     s, t = (z_scored(z) if flag else z.numpy() for z in (z_s, z_t))
     ce_s, ce_t = (-log_softmax(z, 1)[np.arange(6), labels] for z in (s, t))
     entropies = -(softmax(t / 4, 1) * log_softmax(s / 4, 1)).sum(1)
