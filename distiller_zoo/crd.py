@@ -195,3 +195,8 @@ class CRD(Method):
         index, v_s, v_t = self._latest
         self.memory_s.update(index, v_s, self.momentum)
         self.memory_t.update(index, v_t, self.momentum)
+
+    def published_form(self, pair: Pair, labels: Tensor) -> Method:
+        from distiller_zoo.crd_gathered import GatheredCRD  # which imports this module
+
+        return GatheredCRD(pair, self, labels)

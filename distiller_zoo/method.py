@@ -19,6 +19,7 @@
 CE and KL belong to the protocol and are computed by the engine; a method returns only its own losses, unweighted.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
@@ -312,6 +313,14 @@ class Method(nn.Module):
     def extra_metrics(self) -> dict[str, Tensor]:
         """Scalars about the method's state that are recorded at the end of each epoch."""
         return {}
+
+    def published_form(self, pair: Pair, labels: Tensor) -> "Method":
+        """Copy of the method that computes its losses as the published code does, for benchmarks.
+
+        Args:
+            labels: N, int64: of the training set, which the copy's `prepare` gets later.
+        """
+        return copy.deepcopy(self)
 
     # --- declarations -------------------------------------------------------------------------------------------------
 

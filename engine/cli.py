@@ -233,7 +233,7 @@ def add_meaningless_arguments(parser: argparse.ArgumentParser) -> None:
 def mention_meaningless(arguments: argparse.Namespace) -> None:
     """Say which of them were given."""
     if given := getattr(arguments, "meaningless", []):
-        say(f"without effect here: {', '.join(dict.fromkeys(given))} (docs/protocol.md, RepDistiller's flags)")
+        say(f"without effect here: {', '.join(dict.fromkeys(given))} (docs/other_suites.md)")
 
 
 def recipes_of(arguments: argparse.Namespace, models: Mapping[str, ModelEntry]) -> dict[str, Recipe]:

@@ -506,7 +506,7 @@ def test_flags_of_repdistiller_that_mean_nothing_here(train_one, capsys):
     assert "without effect" not in capsys.readouterr().out
     assert train_one(*MEANINGLESS) == 0
     out, errors = capsys.readouterr()
-    assert out.count("without effect here: --print_freq, --num_workers, --tb_freq (docs/protocol.md, ") == 1
+    assert out.count("without effect here: --print_freq, --num_workers, --tb_freq (docs/other_suites.md)") == 1
     assert "already finished: none in " in out
     assert errors == ""
     folder_of("save")
@@ -514,7 +514,7 @@ def test_flags_of_repdistiller_that_mean_nothing_here(train_one, capsys):
 
 @pytest.mark.parametrize("script", [train_student, train_teacher])
 def test_every_flag_of_repdistiller_is_in_the_table_and_accepted(script, capsys):
-    page = (ROOT / "docs" / "protocol.md").read_text()
+    page = (ROOT / "docs" / "other_suites.md").read_text()
     table = page[page.index("## RepDistiller's flags") :].split("\n## ")[0]
     own = ["--model", "resnet8"]
     if script is train_student:
