@@ -6,7 +6,7 @@ from typing import get_args
 
 import pandas as pd
 
-from analysis.subjects import safe_name, unique_names
+from analysis.named_networks import safe_name, unique_names
 from reporting.records.epoch_curves import Band, Curve, curve_of, history_of
 from reporting.records.runs import Run
 from reporting.tables.table import GROUP, PAIR, tabulate
@@ -19,7 +19,7 @@ class CurvePicture:
     """The curves of one pair of networks under one protocol.
 
     Attributes:
-        name: fit for a file.
+        name: part of the file name.
         teacher: mean top-1 of the checkpoints that taught, in %; None without a teacher.
     """
 
@@ -30,10 +30,10 @@ class CurvePicture:
 
 
 def curve_pictures(runs: Sequence[Run], band: Band) -> tuple[list[CurvePicture], list[str]]:
-    """A picture for each pair and protocol that the comparison tables have, and their notes.
+    """Curves of each pair and protocol of the comparison tables, and the notes of these tables.
 
-    The runs and their labels are those of `tabulate`: each trial counts once, and the student alone belongs to every
-    pair of that student.
+    Runs and labels are those of `tabulate`: each trial counts once, and the student alone belongs to every pair with
+    that student.
     """
     table, notes = tabulate(runs)
     of_path = {run.path: run for run in runs}

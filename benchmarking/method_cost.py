@@ -1,4 +1,4 @@
-"""What a method costs beside the networks: time, memory and parameters of its losses on features that lie ready."""
+"""Cost of a method without the networks: time, memory and parameters of its losses on precomputed features."""
 
 from dataclasses import fields, replace
 
@@ -9,7 +9,7 @@ from benchmarking.peak import peak_bytes
 from benchmarking.rounds import Step
 from common.seeds import derive_seed, isolated_seed
 from dataset import Batch
-from distiller_zoo import METHODS, Method, Pair, create_method
+from distiller_zoo import Method, Pair, create_method, method_class
 from engine.device.memory import count_parameters
 from models import Features, create_model
 
@@ -19,10 +19,10 @@ SEED = 1
 
 
 class PreparedPair:
-    """Teacher and student with random weights, and their features of random images, which all methods share.
+    """Teacher and student with random weights, and their features of random images; shared by all methods.
 
     Args:
-        batch_size: images a step; there are features of twice as many, for methods with two views.
+        batch_size: images per step; features are computed for twice as many, for methods with two views.
     """
 
     def __init__(self, teacher: str, student: str, batch_size: int, device: torch.device):
@@ -31,7 +31,7 @@ class PreparedPair:
             images = torch.randn(2 * batch_size, 3, PIXELS, PIXELS)
             index = torch.randperm(IMAGES)[:batch_size].repeat(2)
         self.shapes = [network.to(device).feature_shapes() for network in (self.student, self.teacher)]
-        # In training mode: of deep networks without statistics the features would grow until they overflow.
+        # In training mode, because without batch-norm statistics the features of deep networks would overflow.
         with torch.no_grad():
             self.features = [network.features(images.to(device)) for network in (self.student, self.teacher)]
         self.student.eval()
@@ -49,7 +49,7 @@ class MethodCost:
     """
 
     def __init__(self, name: str, pair: PreparedPair):
-        taught = METHODS[name].max_teachers > 0
+        taught = method_class(name).max_teachers > 0
         student, *teachers = pair.shapes if taught else pair.shapes[:1]
         with isolated_seed(derive_seed(SEED, name)):
             self.method: Method = create_method(name, Pair(student, tuple(teachers), IMAGES))
@@ -59,11 +59,11 @@ class MethodCost:
         rows = pair.batch_size * self.method.views
         seen = [features.first(rows) for features in pair.features]
         self.student, self.teachers = _leaves(seen[0], True), (_leaves(seen[1], False),) if taught else ()
-        self.networks = (pair.student, pair.teacher)  # some methods look into them at each step
+        self.networks = (pair.student, pair.teacher)  # some methods read them at each step
         self.batch = pair.batch.first(rows)
 
     def step(self, initial: bool = False) -> None:
-        """Heads, losses, their gradients, and what comes after the optimizer."""
+        """Heads, losses, their gradients, and the update after the optimizer's step."""
         student = self.student
         if not initial:
             attached = self.method.attach(student)
@@ -80,11 +80,11 @@ class MethodCost:
         self._forget_gradients()
 
     def initial_step(self) -> None:
-        """The same of the initial stage."""
+        """One step of the initial stage."""
         self.step(initial=True)
 
     def steps(self) -> dict[str, Step]:
-        """The stages that the method has, by name."""
+        """Step of each of the method's stages, by name."""
         return {"main": self.step} | ({"initial": self.initial_step} if self.method.initial_epochs else {})
 
     def _taught(self) -> tuple[Features, ...]:
@@ -97,16 +97,17 @@ class MethodCost:
             module.zero_grad(set_to_none=True)
 
     def peak_mib(self, step: Step) -> float:
-        """Most memory of tensors that a step makes, those that autograd keeps included; MiB."""
+        """Peak memory of the tensors that a step creates, including those that autograd keeps, in MiB."""
         return peak_bytes(step, self.batch.images.device) / 2**20
 
     @property
     def parameters(self) -> int:
+        """Number of trained parameters of the method."""
         return count_parameters(self.method)
 
     @property
     def state_mib(self) -> float:
-        """Of memories, queues and the like."""
+        """Memory of the method's buffers (memories, queues), in MiB."""
         return sum(buffer.nbytes for buffer in self.method.buffers()) / 2**20
 
 

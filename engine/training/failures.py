@@ -8,7 +8,7 @@ import torch
 
 from common.errors import RequestError, RunError, UndeclaredFieldError
 from common.files import write_text
-from common.raised import words_of
+from common.messages import words_of
 from engine.device.processes import World
 from engine.training.student_run import StudentRun
 

@@ -13,7 +13,7 @@ from analysis.cka import MeanCka, centred_gram, cka, hsic
 from analysis.class_correlation import class_correlation, mean_difference
 from analysis.embedding import choose_images, project
 from analysis.learning_curves import curve_of
-from analysis.subjects import safe_name, unique_names
+from analysis.named_networks import safe_name, unique_names
 
 SEEDS = st.integers(0, 2**31 - 1)
 few = settings(max_examples=20)

@@ -15,8 +15,9 @@ from PIL import Image
 from analysis import pictures
 from analysis.cka import cka
 from analysis.collect import collect, layers_of
+from analysis.embedding import ShownImages
 from analysis.learning_curves import Curve, CurvePicture, curve_pictures
-from analysis.subjects import load_students, load_subject
+from analysis.named_networks import load_named_network, load_students
 from common.errors import RunError
 from dataset import evaluation_batches, load_arrays
 from engine.device.compute import resolve_compute
@@ -65,6 +66,7 @@ def written(runs, tmp_path_factory):
     return done, one, two
 
 
+@pytest.mark.runs
 def test_a_user_gets_every_picture_with_its_numbers(written, runs):
     done, out, _ = written
     assert done.returncode == 0, done.stderr
@@ -89,6 +91,7 @@ def test_a_user_gets_every_picture_with_its_numbers(written, runs):
     assert (record["test_images"], record["tsne_images"]) == (500, 40)
 
 
+@pytest.mark.runs
 def test_the_same_command_writes_the_same_bytes(written):
     _, one, two = written
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
@@ -98,6 +101,7 @@ def test_the_same_command_writes_the_same_bytes(written):
         assert (one / path).read_bytes() == (two / path).read_bytes(), path
 
 
+@pytest.mark.runs
 def test_the_files_agree_with_each_other_and_with_the_runs(written, runs):
     _, out, _ = written
     record = read_json(out / "analysis.json")
@@ -133,6 +137,7 @@ def test_the_files_agree_with_each_other_and_with_the_runs(written, runs):
         assert curves.loc[label, 2]["mean"] == pytest.approx(np.mean([last["top1"] for last in results]))
 
 
+@pytest.mark.runs
 def test_without_networks_it_draws_the_curves_alone(runs, tmp_path, capsys):
     code = analyse.main(["--runs", str(runs), "--band", "std", "--out", str(tmp_path / "new" / "out")])
     assert (code, capsys.readouterr().err) == (0, "")
@@ -146,35 +151,35 @@ def test_without_networks_it_draws_the_curves_alone(runs, tmp_path, capsys):
 # --- one pass over the test images -----------------------------------------------------------------
 
 
-def subjects(root, *archs):
+def saved_networks(root, *archs):
     for number, arch in enumerate(archs):
         save_network(root / f"{arch}_{number}.pth", arch, seed=number)
     paths = [root / f"{arch}_{number}.pth" for number, arch in enumerate(archs)]
-    return [load_subject(paths[0], DIGITS, "teacher", None, False), *load_students(paths[1:], DIGITS, None)]
+    return [load_named_network(paths[0], DIGITS, "teacher", None, False), *load_students(paths[1:], DIGITS, None)]
 
 
-def test_answers_are_those_of_the_networks_in_batches_of_any_size(tmp_path):
+def test_predictions_are_those_of_the_networks_in_batches_of_any_size(tmp_path):
     data, compute = load_arrays("digits", tmp_path), resolve_compute("cpu", "fp32", "off")
-    found = subjects(tmp_path, "resnet8", "mixer_pico")
+    found = saved_networks(tmp_path, "resnet8", "mixer_pico")
     chosen = np.array([0, 7, 499])
     whole = collect(found, data, DIGITS, compute, chosen, batch_size=500)
     ((images, _),) = evaluation_batches(data.test_images, data.test_labels, DIGITS, 500, "cpu")
-    features = [subject.network.features(images) for subject in found]
+    features = [named.network.features(images) for named in found]
     teacher = layers_of(features[0])
-    for answers, own, subject in zip(whole, features, found, strict=True):
-        np.testing.assert_allclose(answers.logits, own.logits.numpy(), atol=1e-5)
-        np.testing.assert_allclose(answers.embeddings, own.embedding[chosen].numpy(), atol=1e-5)
-        assert answers.layers == tuple(layers_of(own))
+    for predictions, own, named in zip(whole, features, found, strict=True):
+        np.testing.assert_allclose(predictions.logits, own.logits.numpy(), atol=1e-5)
+        np.testing.assert_allclose(predictions.embeddings, own.embedding[chosen].numpy(), atol=1e-5)
+        assert predictions.layers == tuple(layers_of(own))
         expected = [[cka(t, s) for s in layers_of(own).values()] for t in teacher.values()]
-        np.testing.assert_allclose(answers.cka, expected, atol=1e-4)
-        top1 = 100 * (answers.logits.argmax(1) == data.test_labels).mean()
-        assert top1 == pytest.approx(evaluate(subject.network, data, DIGITS, compute)["top1"])
+        np.testing.assert_allclose(predictions.cka, expected, atol=1e-4)
+        top1 = 100 * (predictions.logits.argmax(1) == data.test_labels).mean()
+        assert top1 == pytest.approx(evaluate(named.network, data, DIGITS, compute)["top1"])
     np.testing.assert_allclose(np.diag(whole[0].cka), 1)
     parts = collect(found, data, DIGITS, compute, chosen, batch_size=83)  # the last batch has two images
-    for answers, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(other.logits, answers.logits, atol=1e-4)
-        np.testing.assert_allclose(other.embeddings, answers.embeddings, atol=1e-4)
-        np.testing.assert_allclose(other.cka, answers.cka, atol=0.1)
+    for predictions, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(other.logits, predictions.logits, atol=1e-4)
+        np.testing.assert_allclose(other.embeddings, predictions.embeddings, atol=1e-4)
+        np.testing.assert_allclose(other.cka, predictions.cka, atol=0.1)
 
 
 def test_numbers_that_are_not_finite_are_a_failed_training(tmp_path):
@@ -184,7 +189,7 @@ def test_numbers_that_are_not_finite_are_a_failed_training(tmp_path):
     torch.save(state, tmp_path / "resnet8.pth")
     found = load_students([tmp_path / "resnet8.pth"], DIGITS, None)
     data, compute = load_arrays("digits", tmp_path), resolve_compute("cpu", "fp32", "off")
-    with pytest.raises(RunError, match="answers with numbers that are not finite"):
+    with pytest.raises(RunError, match=r"resnet8\.pth"):
         collect(found, data, DIGITS, compute, np.array([0]), 250)
 
 
@@ -195,7 +200,7 @@ def test_students_are_named_by_their_runs_or_files(tmp_path):
         if label:
             (tmp_path / folder / "config.json").write_text(f'{{"label": "{label}"}}')
     found = load_students([tmp_path / folder / "resnet8_best.pth" for folder in "abcd"], DIGITS, ["resnet8"])
-    assert [subject.name for subject in found] == ["crd+kd", "crd+kd-2", "resnet8_best", "teacher-2"]
+    assert [named.name for named in found] == ["crd+kd", "crd+kd-2", "resnet8_best", "teacher-2"]
 
 
 # --- pictures --------------------------------------------------------------------------------------
@@ -238,7 +243,7 @@ def test_a_teacher_far_above_the_curves_is_named_and_does_not_press_them_togethe
 
 def test_tsne_says_how_many_classes_of_how_many():
     labels = np.array([0, 3, 3])
-    figure = pictures.tsne_picture([np.ones((3, 2))] * 4, list("abcd"), labels, [0, 3], 100)
+    figure = pictures.tsne_picture([np.ones((3, 2))] * 4, list("abcd"), ShownImages(np.arange(3), labels, [0, 3], 100))
     assert figure.get_suptitle() == "t-SNE of embeddings: 3 test images, 2 of 100 classes"
     assert [axes.get_title() for axes in figure.axes if axes.axison] == list("abcd")
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1, 2]
@@ -255,6 +260,7 @@ def test_the_users_settings_change_nothing(tmp_path):
     assert made[0] == made[1]
 
 
+@pytest.mark.runs
 def test_unfinished_runs_have_no_curve(runs, tmp_path):
     folder = tmp_path / "cut"
     folder.mkdir()
@@ -293,29 +299,29 @@ def test_a_curve_has_only_what_can_be_an_epoch_and_an_accuracy():
 
 NETWORKS = ["--teacher", "T", "--student", "T"]
 WRONG = [
-    ([], "name networks (--teacher CKPT --student CKPT) or folders of runs"),
-    (["--teacher", "T"], "name a teacher and its students"),
-    (["--student", "T"], "name a teacher and its students"),
-    (["--alone", "T", "--runs", "."], "add --teacher CKPT --student CKPT"),
-    ([*NETWORKS, "--images", "9"], "--images is 9; it must be 10 or more"),
-    ([*NETWORKS, "--batch_size", "3"], "unbiased CKA needs 4 or more"),
-    ([*NETWORKS, "--classes", "1", "10"], "--classes 10: the classes of digits are 0 to 9"),
-    ([*NETWORKS, "--classes", "1", "1"], "name 10 at most, each once"),
-    ([*NETWORKS, "--dataset", "mnist"], "unknown data set 'mnist'"),
-    ([*NETWORKS, "--dataset", "cifar100"], "was trained for 10 classes, but the data set has 100"),
-    ([*NETWORKS, "--device", "tpu"], "choose auto, cpu, cuda or cuda:N"),
-    ([*NETWORKS, "--model_s", "resnet8", "resnet8"], "--model_s names 2 networks, and there are 1 students"),
-    ([*NETWORKS, "--model_t", "resnet14"], "does not hold a resnet14"),
-    (["--teacher", "T", "--student", "nowhere.pth"], "checkpoint nowhere.pth is not there"),
-    ([*NETWORKS, "--runs", "nowhere"], "--runs nowhere is no folder"),
-    ([*NETWORKS, "--runs", "."], "no finished run with metrics.jsonl is there"),
-    ([*NETWORKS, "--out", "T"], "is a file; name a folder"),
+    ([], "--runs"),
+    (["--teacher", "T"], "--student"),
+    (["--student", "T"], "--teacher"),
+    (["--alone", "T", "--runs", "."], "--alone"),
+    ([*NETWORKS, "--images", "9"], "--images is 9"),
+    ([*NETWORKS, "--batch_size", "3"], "--batch_size is 3"),
+    ([*NETWORKS, "--classes", "1", "10"], "--classes 10"),
+    ([*NETWORKS, "--classes", "1", "1"], "--classes"),
+    ([*NETWORKS, "--dataset", "mnist"], "'mnist'"),
+    ([*NETWORKS, "--dataset", "cifar100"], "teacher.pth"),
+    ([*NETWORKS, "--device", "tpu"], "tpu"),
+    ([*NETWORKS, "--model_s", "resnet8", "resnet8"], "--model_s"),
+    ([*NETWORKS, "--model_t", "resnet14"], "resnet14"),
+    (["--teacher", "T", "--student", "nowhere.pth"], "nowhere.pth"),
+    ([*NETWORKS, "--runs", "nowhere"], "--runs nowhere"),
+    ([*NETWORKS, "--runs", "."], "--runs ."),
+    ([*NETWORKS, "--out", "T"], "--out"),
 ]
 
 
-@pytest.mark.parametrize(("argv", "message"), WRONG, ids=[message for _, message in WRONG])
+@pytest.mark.parametrize(("argv", "named"), WRONG, ids=[" ".join(argv) or "nothing" for argv, _ in WRONG])
 def test_wrong_requests_are_refused_before_anything_is_read_or_written(
-    teacher, argv, message, tmp_path, monkeypatch, capsys
+    teacher, argv, named, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     argv = [str(teacher) if word == "T" else word for word in argv]
@@ -324,6 +330,6 @@ def test_wrong_requests_are_refused_before_anything_is_read_or_written(
     out, errors = capsys.readouterr()
     assert (code, out) == (2, "")
     assert errors.startswith("error: ")
-    assert message in errors
+    assert named in errors
     assert len(errors.splitlines()) <= 2
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The networks that are looked at: read from their files, each with a name that pictures and files call it by."""
+"""Networks to analyse: loaded from checkpoints, each with a unique name for pictures and folders."""
 
 import re
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
 from reporting.records.untrusted_json import BrokenError, read_object
 
-TEACHER = "teacher"  # what pictures call it; no student is called so
+TEACHER = "teacher"  # reserved: no student gets this name
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network and where it is from; `name` is unique within a command and fit for a folder."""
+class NamedNetwork:
+    """A network and its checkpoint; `name` is unique within a command and can be a folder's name."""
 
     name: str
     path: Path
@@ -25,38 +25,40 @@ class Subject:
     network: InferenceNetwork
 
 
-def load_subject(path: Path, entry: DatasetEntry, name: str, arch: str | None, allow_namespace: bool) -> Subject:
-    """Raises RequestError where the file does not hold a network for this data set (`load_network`)."""
+def load_named_network(
+    path: Path, entry: DatasetEntry, name: str, arch: str | None, allow_namespace: bool
+) -> NamedNetwork:
+    """Load a network. Raises RequestError if the file holds no network for this data set (`load_network`)."""
     loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
-    return Subject(name, path, loaded.arch, loaded.sha256, loaded.network)
+    return NamedNetwork(name, path, loaded.arch, loaded.sha256, loaded.network)
 
 
 def load_students(
     paths: Sequence[Path], entry: DatasetEntry, archs: Sequence[str] | None, allow_namespace: bool = False
-) -> list[Subject]:
-    """The students, named by the method of the run they lie in, or else by their files.
+) -> list[NamedNetwork]:
+    """Load the students; each is named by the method of its run, or by its file.
 
     Args:
-        archs: names of their networks where the files do not say: one for all, or one a file.
+        archs: architectures where the files do not say: one for all students, or one for each.
 
     Raises:
-        RequestError: other numbers of names and files, or a file that cannot be used.
+        RequestError: the number of names is wrong, or a file cannot be used.
     """
     archs = list(archs or [None])
     archs = archs * len(paths) if len(archs) == 1 else archs
     if len(archs) != len(paths):
         raise RequestError(
-            f"--model_s names {len(archs)} networks, and there are {len(paths)} students; give one name, or one a file"
+            f"--model_s names {len(archs)} networks for {len(paths)} students; give one name, or one for each student"
         )
     _, *names = unique_names([TEACHER, *map(name_of, paths)])
     return [
-        load_subject(path, entry, name, arch, allow_namespace)
+        load_named_network(path, entry, name, arch, allow_namespace)
         for path, name, arch in zip(paths, names, archs, strict=True)
     ]
 
 
 def name_of(path: Path) -> str:
-    """The method's label in the `config.json` beside a checkpoint ("kd", "crd+kd"); else the file's name."""
+    """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it."""
     try:
         label = read_object(path.parent / "config.json").get("label")
     except BrokenError:
@@ -65,12 +67,12 @@ def name_of(path: Path) -> str:
 
 
 def safe_name(text: str) -> str:
-    """`text` as a part of file names: anything but letters, digits, "+", "-", "." and "_" becomes "_"."""
+    """Make `text` a valid part of file names: all but letters, digits, "+", "-", "." and "_" become "_"."""
     return re.sub(r"[^A-Za-z0-9+._-]", "_", text).lstrip(".") or "_"
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """The same names, a number added to those that are taken, on file systems without capitals too."""
+    """Add a number to names that occur again; case is ignored, as some file systems do."""
     taken: set[str] = set()
     made = []
     for name in names:
