@@ -43,7 +43,7 @@ class Part:
 
     @property
     def is_kl(self) -> bool:
-        """Whether it is the protocol's KL term and nothing else."""
+        """True for the protocol's KL term and nothing else."""
         return self.cls.weights.alpha > 0 and self.cls.weights.beta == 0
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class CombinationSpec:
             )
 
     def __call__(self, pair: Pair, **options: object) -> "Combination":
-        """The combination for a pair; options are named as in `option_names`."""
+        """The combination for a pair; options are named as `options_of` gives them."""
         return Combination(self, pair, options)
 
     @property
