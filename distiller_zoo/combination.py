@@ -6,28 +6,40 @@
 "CRD+KD" with γ = α = 1. A part that is KL alone (`kd`) sets α to 1, or to the number behind its `*`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.errors import RequestError, RunError
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Trainee, Weights
 from distiller_zoo.registry import declared_options
+from distiller_zoo.sums import summed
+from models import Features, Network
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of the methods and what it weighs; None for its published β."""
+    """One of the methods of a combination and its weight.
+
+    Attributes:
+        given: the number behind its `*`; None for the published weight.
+    """
 
     cls: type[Method]
     given: float | None = None
 
     @property
     def beta(self) -> float:
+        """The weight of its own losses."""
         return self.cls.weights.beta if self.given is None else self.given
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the KL term that it asks for: 0 unless it is that term alone."""
+        if not self.is_kl:
+            return 0.0
+        return 1.0 if self.given is None else self.given
 
     @property
     def is_kl(self) -> bool:
@@ -38,145 +50,219 @@ class Part:
         return self.cls.name if self.given is None else f"{self.cls.name}*{self.given:g}"
 
 
-def combine(parts: Sequence[Part]) -> type[Method]:
-    """The class of a combination.
+@dataclass(frozen=True)
+class CombinationSpec:
+    """A combination before it is built: it has the attributes that a method's class declares, and is called like it.
+
+    Attributes:
+        parts: in the order of their names, each method once.
 
     Raises:
-        RequestError: parts that do not go together.
+        RequestError: the parts do not go together.
     """
-    parts = sorted(parts, key=lambda part: part.cls.name)
-    name = "+".join(map(str, parts))
-    _check(parts, name)
-    kl = [part for part in parts if part.is_kl]
-    alpha = max((1.0 if part.given is None else part.given for part in kl), default=0.0)
-    attributes = {
-        "name": name,
-        "parts": tuple(parts),
-        "paper": "; ".join(part.cls.paper for part in parts),
-        "weights": Weights(gamma=max(part.cls.weights.gamma for part in parts), alpha=alpha, beta=1.0),
-        "student_needs": _union(part.cls.reads_of_student() for part in parts),
-        "teacher_needs": _union(part.cls.reads_of_teacher() for part in parts),
-        "min_teachers": max(part.cls.min_teachers for part in parts),
-        "max_teachers": min(part.cls.most_teachers() for part in parts),
-        "views": max(part.cls.views for part in parts),
-        "max_initial_rate": min(filter(None, (part.cls.max_initial_rate for part in parts)), default=None),
-        "initial_trains_student": any(part.cls.initial_trains_student for part in parts),
-    }
-    for flag in ("attaches", "changes_predictions", "needs_training_set_pass", "takes_extra_step"):
-        attributes[flag] = any(getattr(part.cls, flag) for part in parts)
-    return type("Combination", (Combination,), attributes)
+
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        names = [part.cls.name for part in self.parts]
+        for twice in {one for one in names if names.count(one) > 1}:
+            raise RequestError(f"--distill {self.name} names {twice} twice; name it once, with its weight: {twice}*0.5")
+        for part in self.parts:
+            if part.cls.max_teachers == 0:
+                raise RequestError(f"--distill {self.name}: {part.cls.name} learns from no teacher; leave it out")
+        changing = [part.cls.name for part in self.parts if part.cls.changes_predictions]
+        if len(changing) > 1:
+            raise RequestError(
+                f"--distill {self.name}: {' and '.join(changing)} each change the student's predictions; take one"
+            )
+
+    def __call__(self, pair: Pair, **options: object) -> "Combination":
+        """The combination for a pair; options are named as in `option_names`."""
+        return Combination(self, pair, options)
+
+    @property
+    def name(self) -> str:
+        return "+".join(map(str, self.parts))
+
+    @property
+    def weights(self) -> Weights:
+        gamma = max(part.cls.weights.gamma for part in self.parts)
+        return Weights(gamma=gamma, alpha=max(part.alpha for part in self.parts), beta=1.0)
+
+    @property
+    def paper(self) -> str:
+        return "; ".join(part.cls.paper for part in self.parts)
+
+    @property
+    def min_teachers(self) -> int:
+        return max(part.cls.min_teachers for part in self.parts)
+
+    @property
+    def max_teachers(self) -> int:
+        return min(part.cls.most_teachers() for part in self.parts)
+
+    def most_teachers(self) -> int:
+        """The largest number of teachers that it can be given."""
+        return self.max_teachers
+
+    @property
+    def views(self) -> int:
+        return max(part.cls.views for part in self.parts)
+
+    @property
+    def max_initial_rate(self) -> float | None:
+        return min(filter(None, (part.cls.max_initial_rate for part in self.parts)), default=None)
+
+    @property
+    def initial_trains_student(self) -> bool:
+        return any(part.cls.initial_trains_student for part in self.parts)
+
+    @property
+    def attaches(self) -> bool:
+        return any(part.cls.attaches for part in self.parts)
+
+    @property
+    def changes_predictions(self) -> bool:
+        return any(part.cls.changes_predictions for part in self.parts)
+
+    @property
+    def needs_training_set_pass(self) -> bool:
+        return any(part.cls.needs_training_set_pass for part in self.parts)
+
+    @property
+    def takes_extra_step(self) -> bool:
+        return any(part.cls.takes_extra_step for part in self.parts)
+
+    def reads_of_student(self) -> tuple[str, ...]:
+        """Fields of `Features` that any part reads of the student beside the logits, sorted."""
+        return _union(part.cls.reads_of_student() for part in self.parts)
+
+    def reads_of_teacher(self) -> tuple[str, ...]:
+        """Fields of `Features` that any part reads of each teacher beside the logits, sorted."""
+        return _union(part.cls.reads_of_teacher() for part in self.parts)
 
 
-def _check(parts: Sequence[Part], name: str) -> None:
-    names = [part.cls.name for part in parts]
-    for twice in {one for one in names if names.count(one) > 1}:
-        raise RequestError(f"--distill {name} names {twice} twice; name it once, with its weight: {twice}*0.5")
-    for part in parts:
-        if part.cls.max_teachers == 0:
-            raise RequestError(f"--distill {name}: {part.cls.name} has no teacher and goes with nothing; leave it out")
-    answering = [part.cls.name for part in parts if part.cls.changes_predictions]
-    if len(answering) > 1:
-        raise RequestError(f"--distill {name}: {' and '.join(answering)} each have the student answer in their own way")
+def combine(parts: Sequence[Part]) -> CombinationSpec:
+    """The combination of parts in any order; raises RequestError if they do not go together."""
+    return CombinationSpec(tuple(sorted(parts, key=lambda part: part.cls.name)))
 
 
-def _union(needs) -> tuple[str, ...]:
+def _union(needs: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(sorted({name for part in needs for name in part}))
 
 
 class Combination(Method):
-    """Parts that share student, teachers and batches. Built by `combine`."""
+    """Methods that share student, teachers and batches.
 
-    parts: ClassVar[tuple[Part, ...]] = ()
+    Raises:
+        RequestError: a part refuses the pair, or two parts have an initial stage.
+    """
+
     standardises_itself = True  # each part does what it does alone
 
-    def __init__(self, pair: Pair, **options: Any):
+    def __init__(self, spec: CombinationSpec, pair: Pair, options: dict[str, object]):
         super().__init__(pair)
-        self.methods = nn.ModuleList(part.cls(pair, **self._own(part, options)) for part in self.parts)
-        staged = [part.cls.name for part, m in zip(self.parts, self.methods, strict=True) if m.initial_epochs]
+        self.spec = spec
+        self.name, self.weights, self.paper = spec.name, spec.weights, spec.paper
+        self.min_teachers, self.max_teachers, self.views = spec.min_teachers, spec.max_teachers, spec.views
+        self.max_initial_rate, self.initial_trains_student = spec.max_initial_rate, spec.initial_trains_student
+        self.attaches, self.changes_predictions = spec.attaches, spec.changes_predictions
+        self.needs_training_set_pass, self.takes_extra_step = spec.needs_training_set_pass, spec.takes_extra_step
+        built = tuple(part.cls(pair, **_options_of_part(part, options)) for part in spec.parts)
+        self.methods = nn.ModuleList(built)
+        self._built = built  # the same modules: a ModuleList does not know that its entries are methods
+        staged = [method for method in built if method.initial_epochs]
         if len(staged) > 1:
-            raise RequestError(f"{' and '.join(staged)} each begin with a stage of their own; take one of them")
-        self.initial_epochs = max(method.initial_epochs for method in self.methods)
+            names = " and ".join(method.name for method in staged)
+            raise RequestError(f"{names} each begin with an initial stage of their own; take one of them")
+        self.initial_epochs = max(method.initial_epochs for method in built)
+        self._beta_of: dict[str, float] = {}  # of each loss of the last step
 
-    @staticmethod
-    def _own(part: Part, options: dict[str, Any]) -> dict[str, Any]:
-        """A part's options: NAME, or METHOD.NAME where parts have one name with different defaults."""
-        own = {}
-        for name in declared_options(part.cls):
-            key = f"{part.cls.name}.{name}"
-            if key in options or name in options:
-                own[name] = options.get(key, options.get(name))
-        return own
+    def reads_of_student(self) -> tuple[str, ...]:  # type: ignore[override]  # of this combination, not of its class
+        return self.spec.reads_of_student()
 
-    def inspect_networks(self, student, teachers):
-        for method in self.methods:
+    def reads_of_teacher(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.spec.reads_of_teacher()
+
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
+        for method in self._built:
             method.inspect_networks(student, teachers)
 
-    def prepare(self, labels):
-        for method in self.methods:
+    def prepare(self, labels: Tensor) -> None:
+        for method in self._built:
             method.prepare(labels)
 
-    def fit_on_training_set(self, teachers, labels):
-        for method in self.methods:
+    def fit_on_training_set(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
+        for method in self._built:
             if method.needs_training_set_pass:
                 method.fit_on_training_set(teachers, labels)
 
-    def attach(self, features):
-        for method in self.methods:
+    def attach(self, features: Features) -> Features:
+        for method in self._built:
             features = method.attach(features)
         return features
 
-    def predict(self, features):
-        for method in self.methods:
+    def predict(self, features: Features) -> Tensor:
+        for method in self._built:
             if method.changes_predictions:  # one at most
                 return method.predict(features)
         return features.logits
 
-    def predictions_by_head(self, features):
-        return {
-            name: logits for method in self.methods for name, logits in method.predictions_by_head(features).items()
-        }
+    def predictions_by_head(self, features: Features) -> dict[str, Tensor]:
+        return {name: logits for method in self._built for name, logits in method.predictions_by_head(features).items()}
 
-    def losses(self, student, teachers, batch):
-        self._sources, found = {}, {}
-        for part, method in zip(self.parts, self.methods, strict=True):
-            if part.beta and not part.is_kl:
-                own = method.own_losses(*self._seen_by(method, student, teachers, batch))
-                for name in found.keys() & own.keys():
-                    raise RunError(f"{self.name}: two of its methods call a loss {name!r}; rename it in one of them")
-                self._sources |= dict.fromkeys(own, (part, method))
-                found |= own
-        return found
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        for part, method in zip(self.spec.parts, self._built, strict=True):
+            if part.is_kl or not part.beta:
+                continue
+            of_part = method.own_losses(*self._views_of(method, student, teachers, batch))
+            for name in losses.keys() & of_part.keys():
+                raise RunError(f"{self.name}: two of its methods call a loss {name!r}; rename it in one of them")
+            self._beta_of |= dict.fromkeys(of_part, part.beta)
+            losses |= of_part
+        return losses
 
-    def total(self, losses, zero):
-        total = torch.zeros_like(zero)
-        for name, loss in losses.items():
-            total = total + self._sources[name][0].beta * loss
-        return total
+    def total(self, losses: dict[str, Tensor], zero: Tensor) -> Tensor:
+        return summed([zero.new_zeros(()), *(self._beta_of[name] * loss for name, loss in losses.items())])
 
-    def _seen_by(self, method: Method, student, teachers, batch):
-        """A part that wants fewer views sees the first ones only."""
+    def _views_of(
+        self, method: Method, student: Features, teachers: tuple[Features, ...], batch: Batch
+    ) -> tuple[Features, tuple[Features, ...], Batch]:
+        """The inputs of a part's losses: one that wants fewer views gets the first ones only."""
         if method.views == self.views:
             return student, teachers, batch
         rows = len(batch.labels) // self.views * method.views
         return student.first(rows), tuple(teacher.first(rows) for teacher in teachers), batch.first(rows)
 
-    def initial_losses(self, student, teachers, batch):
-        (method,) = (method for method in self.methods if method.initial_epochs)
-        return method.initial_losses(*self._seen_by(method, student, teachers, batch))
+    def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
+        (method,) = (method for method in self._built if method.initial_epochs)
+        student, teachers, batch = self._views_of(method, student, teachers, batch)
+        return method.initial_losses(*method.declared_inputs(student, teachers), batch)
 
-    def end_initial_stage(self):
-        for method in self.methods:
+    def end_initial_stage(self) -> None:
+        for method in self._built:
             if method.initial_epochs:
                 method.end_initial_stage()
 
-    def after_step(self):
-        for method in self.methods:
+    def after_step(self) -> None:
+        for method in self._built:
             method.after_step()
 
-    def extra_step(self, trainee, batch):
-        for method in self.methods:
+    def extra_step(self, trainee: Trainee, batch: Batch) -> None:
+        for method in self._built:
             if method.takes_extra_step:
                 method.extra_step(trainee, batch)
 
-    def extra_metrics(self):
-        return {name: value for method in self.methods for name, value in method.extra_metrics().items()}
+    def extra_metrics(self) -> dict[str, Tensor]:
+        return {name: value for method in self._built for name, value in method.extra_metrics().items()}
+
+
+def _options_of_part(part: Part, options: dict[str, object]) -> dict[str, object]:
+    """A part's options: NAME, or METHOD.NAME if parts have one name with different defaults."""
+    given: dict[str, object] = {}
+    for name in declared_options(part.cls):
+        for key in (name, f"{part.cls.name}.{name}"):
+            if key in options:
+                given[name] = options[key]
+    return given

@@ -12,9 +12,10 @@ learning rate of 0.05, a student learned nothing with it, and learned well with 
 from torch import Tensor
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def transformed_kl_of_each(logits_s: Tensor, logits_t: Tensor, power: float) -> Tensor:
@@ -38,5 +39,5 @@ class TTM(Method):
         check_positive(ttm_l=ttm_l)
         self.power = ttm_l
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return transformed_kl_of_each(student.logits, teacher.logits, self.power).mean()

@@ -92,7 +92,7 @@ class FeatureShapes:
     stages: tuple[tuple[int, int, int], ...]
     preacts: tuple[tuple[int, int, int], ...]
     blocks: tuple[tuple[int, int, int], ...] = ()
-    last_map: tuple[int, int, int] | tuple[()] = ()
+    last_map: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from torch import Tensor
 from common.errors import RunError
 from dataset import Batch
 from distiller_zoo import Method
-from distiller_zoo.kd import kd_loss
+from distiller_zoo.kd import mean_kd_loss
 from distiller_zoo.predictions import with_standardised_logits
-from distiller_zoo.teacher_mixture import mixture
 from engine.protocol.plan import RunPlan
 from engine.training.retrospection import Retrospection
 from models import Features
@@ -60,7 +59,7 @@ def initial_loss(
     Raises:
         RunError: as `training_loss`.
     """
-    losses = method.initial_losses(student, teachers, batch)
+    losses = method.initial_losses(*method.declared_inputs(student, teachers), batch)
     check_own_losses(method, losses)
     return losses, torch.stack(list(losses.values())).sum()
 
@@ -79,7 +78,4 @@ def kl_to_teachers(plan: RunPlan, student: Features, teachers: tuple[Features, .
     if plan.logit_standardization:
         student = with_standardised_logits(student)
         teachers = tuple(map(with_standardised_logits, teachers))
-    if plan.teacher_weighting == "confidence" and len(teachers) > 1:
-        teachers = (mixture(teachers, "confidence"),)
-    divergences = [kd_loss(student.logits, teacher.logits, plan.kd_T) for teacher in teachers]
-    return sum(divergences[1:], start=divergences[0]) / len(divergences)
+    return mean_kd_loss(student, teachers, plan.kd_T, plan.teacher_weighting)

@@ -22,7 +22,7 @@ from common.seeds import make_generator
 from distiller_zoo import Pair, create_method
 from engine.device import processes as parallel
 from engine.device.processes import World, joined_world
-from engine.device.sync_batchnorm import GlobalBatchNorm, synchronise_batch_norm
+from engine.device.sync_batchnorm import SyncBatchNorm, synchronise_batch_norm
 from models import Features, create_model
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -124,7 +124,7 @@ def test_alone_everything_is_handed_back(monkeypatch):
     world.average_gradients(norm.parameters())
     world.broadcast(norm)
     assert torch.equal(norm.weight.grad, before)
-    assert type(synchronise_batch_norm(norm, world)) is nn.BatchNorm2d
+    assert type(synchronise_batch_norm(nn.Sequential(norm), world)[0]) is nn.BatchNorm2d
 
 
 def environment(monkeypatch, **values):
@@ -310,7 +310,7 @@ def normalise_everywhere(world, options, shape, dtype):
     for p in plain.parameters():
         nn.init.normal_(p)
     ours = synchronise_batch_norm(nn.Sequential(deepcopy(plain)), world)[0]
-    assert isinstance(ours, GlobalBatchNorm)
+    assert isinstance(ours, SyncBatchNorm)
     for _ in range(3):  # running statistics move on
         whole = (3 * torch.randn(shape, dtype=dtype) + 2).requires_grad_()
         if len(shape) == 4:
@@ -353,11 +353,11 @@ def check_batch_norm_corners(world):
     # Far from zero the difference of two sums of float32 would leave nothing of the variance.
     whole = 1000 + torch.randn(9, 2, 4, 4)
     exact = nn.BatchNorm2d(2).double()(whole.double())
-    ours = synchronise_batch_norm(nn.BatchNorm2d(2), world)
+    ours = synchronise_batch_norm(nn.Sequential(nn.BatchNorm2d(2)), world)[0]
     torch.testing.assert_close(ours(world.shard(whole)).double(), world.shard(exact), rtol=0, atol=1e-3)
     # Under autocast: bf16 in and out, statistics and parameters in float32.
     low = torch.randn(9, 2, 4, 4).bfloat16().requires_grad_()
-    plain, ours = nn.BatchNorm2d(2), synchronise_batch_norm(nn.BatchNorm2d(2), world)
+    plain, ours = nn.BatchNorm2d(2), synchronise_batch_norm(nn.Sequential(nn.BatchNorm2d(2)), world)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected, piece = plain(low), ours(world.shard(low))
     assert piece.dtype == expected.dtype == torch.bfloat16
@@ -375,8 +375,9 @@ def check_batch_norm_corners(world):
     nested = synchronise_batch_norm(
         nn.Sequential(shared, nn.ModuleDict({"again": shared, "own": nn.BatchNorm2d(3)})), world
     )
-    assert nested[0] is nested[1]["again"] is shared
-    assert all(isinstance(norm, GlobalBatchNorm) for norm in (shared, nested[1]["own"]))
+    assert nested[0] is nested[1]["again"]
+    assert nested[0].weight is shared.weight
+    assert all(isinstance(norm, SyncBatchNorm) for norm in (nested[0], nested[1]["own"]))
 
 
 @sizes
