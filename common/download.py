@@ -10,7 +10,8 @@ import requests
 from tqdm import tqdm
 
 from common.errors import RequestError
-from common.files import digest_of, explained_write_errors, make_folder, only_one_process, sync_folder
+from common.files import digest_of, explained_write_errors, make_folder, sync_folder
+from common.lock import only_one_process
 
 TIMEOUT = (15, 60)  # seconds: to connect, and between two pieces
 ATTEMPTS = 5  # at one address, and only while each attempt brings the file further

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from common.download import download
 from common.errors import RequestError
-from common.files import digest_of, only_one_process
+from common.files import digest_of
+from common.lock import only_one_process
 from dataset.arrays import all_there, read_arrays, write_arrays
 from dataset.registry import Arrays
 

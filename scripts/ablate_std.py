@@ -2,7 +2,6 @@
 """STD with one thing changed at a time: tokens, modules, labels, MINE, teachers; ends in one table."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -13,15 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.command import DONE, at_least, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
-from distiller_zoo import METHODS
 from engine import cli
-from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
+from engine.checkpoints.teachers import load_teachers, teacher_files
 from engine.device.processes import is_distributed
-from engine.protocol.options import default_options
-from engine.protocol.plan import DEFAULT_KD_T, RunPlan
-from engine.protocol.recipes import Recipe
+from engine.protocol.plan import RunPlan, SharedSettings, Trial, make_plan
 from engine.training.run_plans import run_plans
-from engine.training.session import RunSettings
 from models import MODELS
 from reporting.formats.output import check_out, signed, write
 from reporting.tables.ablation import ablation_table
@@ -89,27 +84,6 @@ def chosen_rows(short: bool, teachers: int) -> list[Row]:
     return [row for row in rows if teachers > 1 or row.teachers in ((), (-1,))]
 
 
-def make_plan(
-    row: Row, dataset: str, model: str, taught: Sequence[Teacher], recipe: Recipe, precision: str, trial: int
-) -> RunPlan:
-    """The run of a row; `taught` are its own teachers."""
-    options = default_options(row.method, recipe) | row.options
-    return RunPlan(
-        kind="student",
-        dataset=dataset,
-        model=model,
-        method=row.method,
-        options=options,
-        weights=METHODS[row.method].weights,
-        kd_T=DEFAULT_KD_T,
-        teachers=tuple(teacher.file for teacher in taught),
-        recipe=recipe,
-        precision=precision,
-        trial=trial,
-        seed=trial,
-    )
-
-
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
@@ -125,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         raise RequestError(f"{len(files)} teachers are named; give one, or a small and a large one")
     teachers = load_teachers(files, entry)
     rows = chosen_rows(arguments.rows == "main", len(teachers))
+    shared = SharedSettings("student", entry.name, compute.precision, save_freq=arguments.save_freq)
     made: dict[str, list[RunPlan]] = {row.name: [] for row in rows}
     failed = False
     for trial, chosen in product(
@@ -134,21 +109,15 @@ def main(argv: list[str] | None = None) -> int:
         plans = []
         # The student alone trains along with the first rows that have a teacher.
         for row in (row for row in rows if row.teachers == chosen or (not row.teachers and chosen == (-1,))):
-            own = taught if row.teachers else ()
-            plan = make_plan(row, entry.name, model, own, recipe, compute.precision, trial)
-            plan = replace(plan, save_freq=arguments.save_freq)
+            own = tuple(teacher.file for teacher in taught) if row.teachers else ()
+            settings = replace(shared, teachers=own, given_options=row.options)
+            plan = make_plan(row.method, model, recipe, settings, Trial(trial, trial))
             plans.append(plan)
             made[row.name].append(plan)
         outcome = run_plans(
             plans,
             taught,
-            RunSettings(
-                output=arguments.output,
-                data_folder=arguments.data_folder,
-                compute=compute,
-                overwrite=arguments.overwrite,
-                checkpoint_seconds=arguments.checkpoint_seconds,
-            ),
+            cli.settings_of(arguments, compute),
         )
         failed = failed or bool(outcome.failures)
     text = ablation_table({name: [arguments.output / plan.folder for plan in plans] for name, plans in made.items()})

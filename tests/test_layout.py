@@ -80,6 +80,7 @@ def test_rooms_of_the_engine_import_one_way(room):
         assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
 
 
+@pytest.mark.runs
 def test_tables_of_records_load_no_torch():
     command = "import sys, compare, reporting.tables.published_figures; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT).returncode == 0

@@ -15,7 +15,7 @@ from common.command import guard, make_parser, say
 from common.download import download
 from common.errors import RequestError
 from common.files import write_bytes
-from common.words import counted, did_you_mean
+from common.messages import counted, did_you_mean
 from dataset import DATASETS, DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
@@ -44,7 +44,7 @@ def load_teachers(
     teachers = []
     for path, arch in files:
         loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
-        file = TeacherFile(loaded.arch, path, loaded.sha256, normalisation=loaded.told)
+        file = TeacherFile(loaded.arch, path, loaded.sha256, normalisation_override=loaded.normalisation_override)
         teachers.append(Teacher(file, loaded.network))
     return tuple(teachers)
 

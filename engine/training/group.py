@@ -1,5 +1,6 @@
 """A group: runs that share batches and teachers, and train side by side. One that fails leaves it."""
 
+import gc
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -59,6 +60,7 @@ class Group:
         with suppress(RunError):  # on a full disk the printed line has to do
             run.folder.write_failure(reason.splitlines()[0])
         run.release()
+        gc.collect()  # networks and compiled functions hold each other
         self._progress.error(reason)
 
     def finish_trained(self) -> None:

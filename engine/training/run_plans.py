@@ -63,8 +63,9 @@ def run_plans(
         measured = [measure(teacher, session) for teacher in teachers]
         outcome = Outcome()
         with session.stop.on_signals(), advice_to_continue(settings.overwrite):
-            for runs in groups_of(unfinished, settings.group_size):
-                gc.collect()  # what the group before has released: networks and compiled functions hold each other
+            for number, runs in enumerate(groups_of(unfinished, settings.group_size)):
+                if number:
+                    gc.collect()  # the networks of the group before: they and compiled functions hold each other
                 if session.stop_requested():
                     raise Interrupted
                 train_together(runs, teachers, measured, session, outcome)

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median_high, median_low
 from typing import Any
 
-from common.words import counted
+from common.messages import counted
 from reporting.records.epoch_curves import history_of
 from reporting.records.untrusted_json import (
     LONGEST_TAIL,

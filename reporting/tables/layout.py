@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from common.words import counted
+from common.messages import counted
 from reporting.tables.averages import across_pairs
 from reporting.tables.statistics import BOOTSTRAP_TRIALS, CONFIDENCE, TESTED, TOO_FEW, as_printed
 from reporting.tables.table import GROUP, PAIR, REFERENCE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from common.errors import RequestError
-from common.words import counted
+from common.messages import counted
 from reporting.records.runs import Run
 from reporting.tables.layout import NAMES, Shown, number, signed
 from reporting.tables.table import PAIR

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from common.words import counted
+from common.messages import counted
 from reporting.tables.layout import ALPHA, number, p_value, signed
 from reporting.tables.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, as_printed
 from reporting.tables.table import GROUP, PAIR, compare_rows
