@@ -18,7 +18,7 @@ from distiller_zoo.reviewkd import hierarchical_context_loss
 from distiller_zoo.semckd import calibrated_loss, group_similarities
 from distiller_zoo.srrl import regression_losses
 from engine.checkpoints.inference_network import InferenceNetwork
-from engine.checkpoints.weights import load_network, save_weights
+from engine.checkpoints.weights import TrainedMethod, WeightsHeader, load_network, save_weights
 from models import Features, FeatureShapes, create_model
 from tests import numerics
 from tests.numerics import arrays, every_dtype, naive_common, naive_pool, normal
@@ -491,8 +491,7 @@ def test_simkd_deploys_what_it_trains(student, tmp_path):
     loss.backward()
     assert all(p.grad is None for p in [*network.conv2.parameters(), *network.last_linear.parameters()])
     path, measured = tmp_path / "student.pth", {"top1": 0.0, "top5": 0.0, "loss": 0.0}
-    given = {"arch": student, "entry": DIGITS, "epoch": 1, "measured": measured}
-    save_weights(path, network, **given, method=method, pair=pair, options={})
+    save_weights(path, network, WeightsHeader(student, DIGITS, 1, measured, TrainedMethod(method, pair, {})))
     with torch.no_grad():
         deployed = InferenceNetwork(network, method).eval()(x)
         expected = teacher.fc(method.projector(seen[-1]).mean(dim=(2, 3)))
@@ -524,8 +523,7 @@ def test_a_weights_file_needs_no_teacher(tmp_path):
         method.attach(student.features(torch.randn(8, 3, 8, 8)))  # moves the running statistics
     path = tmp_path / "student.pth"
     measured = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
-    given = {"arch": "resnet8", "entry": DIGITS, "epoch": 1, "measured": measured}
-    save_weights(path, student, **given, method=method, pair=pair, options=options)
+    save_weights(path, student, WeightsHeader("resnet8", DIGITS, 1, measured, TrainedMethod(method, pair, options)))
     x = torch.randn(4, 3, 8, 8)
     expected = InferenceNetwork(student, method).eval()(x)
     assert torch.equal(load_network(path, DIGITS).network(x), expected)
