@@ -57,7 +57,13 @@ def run_plans(
         if not unfinished:
             return Outcome()
         environment = describe_environment(compute.device) | compute.describe()
-        data, held_out = on_device(arrays, plans[0].validation, compute.device)
+        data, held_out = arrays, None
+        if plans[0].validation:
+            data, held_out = hold_out(arrays, plans[0].validation)
+        data = on_device(data, compute.device)
+        if held_out is not None:
+            held_out = held_out._replace(train_images=data.train_images, train_labels=data.train_labels)
+            held_out = on_device(held_out, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, environment, progress)
         teachers = teachers_of(unfinished, teachers)
         measured = [measure(teacher, session) for teacher in teachers]
@@ -112,18 +118,9 @@ def advice_to_continue(overwrite: bool) -> Iterator[None]:
         raise
 
 
-def on_device(arrays: Arrays, held_out: int, device: torch.device) -> tuple[Arrays, Arrays | None]:
-    """Put a data set on the device, where it fits in memory.
-
-    Returns:
-        It without `held_out` training images, and a record whose test set these are; None for 0 images.
-    """
-    if not held_out:
-        return Arrays(*(resident(array, device) for array in arrays)), None
-    rest, validation = hold_out(arrays, held_out)
-    data = Arrays(*(resident(array, device) for array in rest))
-    tested = (resident(array, device) for array in (validation.test_images, validation.test_labels))
-    return data, Arrays(data.train_images, data.train_labels, *tested)
+def on_device(arrays: Arrays, device: torch.device) -> Arrays:
+    """Put a data set on the device, where it fits in memory; what is there already is not copied."""
+    return Arrays(*(resident(array, device) for array in arrays))  # type: ignore[arg-type]  # tensors serve as arrays
 
 
 def groups_of(runs: Sequence[StudentRun], size: int | None) -> list[list[StudentRun]]:
