@@ -191,12 +191,12 @@ def test_two_initial_stages_do_not_go_together(extra_methods, teacher, tmp_path,
 
 
 def test_second_view_is_another_augmentation_of_the_same_images():
-    from dataset import DATASETS, Augmentation, BatchStream, load_arrays
+    from dataset import DATASETS, Augmentation, Batching, BatchStream, load_arrays
 
     data = load_arrays("digits", ".")
     streams = [
-        BatchStream(data.train_images, data.train_labels, DATASETS["digits"], Augmentation(mixup=0.8), 16, 1, True,
-                    "cpu", views=views)
+        BatchStream(data.train_images, data.train_labels, DATASETS["digits"],
+                    Batching(Augmentation(mixup=0.8), 16, 1, True, views=views), "cpu")
         for views in (1, 2)
     ]  # fmt: skip
     one, two = (next(stream.epoch(1)) for stream in streams)

@@ -13,7 +13,7 @@ import torch
 import distiller_zoo
 from common.errors import RequestError
 from common.registry import import_all_modules
-from dataset import DATASETS, BatchStream, load_arrays
+from dataset import DATASETS, Batching, BatchStream, load_arrays
 from distiller_zoo import METHODS, Method, Pair, Weights, create_method, options_of, register_method
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.teachers import Teacher
@@ -94,9 +94,8 @@ def teacher_of(model: str) -> Teacher:
 def stream(batch_size: int) -> BatchStream:
     data = load_arrays("digits", Path())
     augmentation = resolve_recipe("light", MODELS["resnet8"], {}).augmentation
-    return BatchStream(
-        data.train_images, data.train_labels, ENTRY, augmentation, batch_size, 1, False, "cpu", channels_last=True
-    )
+    batching = Batching(augmentation, batch_size, seed=1, drop_last=False, channels_last=True)
+    return BatchStream(data.train_images, data.train_labels, ENTRY, batching, "cpu")
 
 
 def make_plan(method, teachers, student, weights=None, options=None, **given):

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from common.errors import RequestError
-from dataset import DATASETS, Augmentation, Batch, BatchStream
+from dataset import DATASETS, Augmentation, Batch, Batching, BatchStream
 from distiller_zoo import METHODS, Pair, Weights, create_method, options_of
 from distiller_zoo.ctkd import adversary_strength, reversed_gradient
 from distiller_zoo.dist import inter_loss, intra_loss
@@ -673,7 +673,8 @@ def test_main_labels(share, expected):
 def test_main_labels_of_a_stream(mixing):
     """In some batches the image before mixing is the smaller part, and then every label is another's."""
     images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
-    stream = BatchStream(images, np.arange(24) % 10, DATASETS["digits"], Augmentation(**mixing), 6, 1, True, "cpu")
+    batching = Batching(Augmentation(**mixing), 6, 1, True)
+    stream = BatchStream(images, np.arange(24) % 10, DATASETS["digits"], batching, "cpu")
     swapped = 0
     for epoch in range(1, 6):
         for batch in stream.epoch(epoch):
