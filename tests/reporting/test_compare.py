@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reporting.formats.render import FORMATS, Report, latex, markdown, web
 
 import compare
 from common.errors import RequestError
-from reporting.formats.render import FORMATS, Report, latex, markdown, web
 from reporting.records.runs import Run, Skipped, Teacher, read_runs
 from reporting.tables.table import COLUMNS, tabulate
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from reporting.formats.render import latex, markdown
+from reporting.tables.layout import BEST, SECOND, Shown
 
 import compare
 from reporting.formats.latex import ROWS, tex
-from reporting.formats.render import latex, markdown
 from reporting.formats.terminal import terminal
-from reporting.tables.layout import BEST, SECOND, Shown
 from tests.reporting.test_compare import SCRIPT, TEACHER, build, write_run, write_suite
 
 DOCUMENT = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table}\end{document}"

@@ -1,10 +1,10 @@
 """Runs of one name that different code made: rows of their own, and words about it."""
 
 import pytest
+from reporting.formats.render import markdown
 
 import compare
 from reporting.formats.html.verdict import verdicts
-from reporting.formats.render import markdown
 from tests.reporting.test_compare import row_of, write_run
 
 OLD, NEW = ({"distiller_zoo/kd.py": digest, "models/mixer.py": "m"} for digest in ("a", "b"))

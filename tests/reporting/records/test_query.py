@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reporting.formats.render import markdown
 
 import compare
 from common.errors import RequestError
-from reporting.formats.render import markdown
 from reporting.records.query import Condition, values_at
 from tests.reporting.test_compare import TEACHER, row_of, write_run
 

@@ -1,10 +1,10 @@
 """The ablation of STD: its rows are settings that work, its table is right, and the script runs as a user runs it."""
 
 import pytest
+from reporting.formats.output import SIGNED
 
 from distiller_zoo import Pair, create_method
 from models import create_model
-from reporting.formats.output import SIGNED
 from reporting.tables.ablation import ablation_table
 from scripts import ablate_std
 from tests.helpers import folders_of, run_script, save_network

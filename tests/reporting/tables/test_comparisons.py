@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from reporting.tables.layout import arrange, p_value
 
 import compare
 from common.errors import RequestError
@@ -16,7 +17,6 @@ from reporting.formats.html.verdict import verdicts
 from reporting.formats.latex import tex
 from reporting.formats.terminal import terminal
 from reporting.tables.averages import without_holes
-from reporting.tables.layout import arrange, p_value
 from reporting.tables.statistics import average_relative_improvement, gap_recovered
 from tests.reporting.test_compare import TEACHER, build, row_of, run_script, write_run
 

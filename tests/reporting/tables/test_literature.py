@@ -8,9 +8,9 @@ import sys
 from collections import Counter
 
 import pytest
+from reporting.tables.layout import BEST
 
 import compare
-from reporting.tables.layout import BEST
 from reporting.tables.literature import LEGEND, arrange_literature, literature
 from tests.helpers import ROOT
 from tests.reporting.test_compare import write_run

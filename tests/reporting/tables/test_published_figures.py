@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from reporting.formats.render import FORMATS, markdown
 
 import compare
 from distiller_zoo import METHODS
 from engine.protocol.recipes import resolve_recipe
 from models import MODELS
-from reporting.formats.render import FORMATS, markdown
 from reporting.tables import published_figures as published
 from reporting.tables.published_figures import method_key, published_figures, recipe_of
 from tests.reporting.tables.test_literature import stored

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from reporting.formats.render import markdown
+from reporting.tables.layout import BEST, SECOND, arrange, ranked
 from scipy import stats
 
 import compare
 from reporting.formats.html.verdict import verdicts
-from reporting.formats.render import markdown
 from reporting.records.runs import read_runs
-from reporting.tables.layout import BEST, SECOND, arrange, ranked
 from reporting.tables.statistics import NO_SPREAD, SHARED_SEEDS, TESTED, TOO_FEW, holm
 from tests.reporting.test_compare import TEACHER, build, row_of, write_run, write_suite
 
