@@ -22,11 +22,10 @@ from common.errors import RunError
 from dataset import evaluation_batches, load_arrays
 from engine.device.compute import resolve_compute
 from engine.training.evaluation import evaluate
-from reporting.records.epoch_curves import history_of
 from reporting.records.runs import read_runs
 from scripts import analyse
 from tests.helpers import DIGITS, folder_of, read_json, run_script, save_network, train, train_alone
-from tests.reporting.test_compare import write_run
+from tests.reporting.fake_runs import write_run
 
 OF_A_STUDENT = ("correlation", "cka", "confusion", "classes")
 
@@ -275,24 +274,6 @@ def test_runs_in_folders_of_any_name_have_curves(tmp_path):
     write_run(tmp_path, os.fsdecode(b"not-utf8-\xff"), 61.0, method="std")
     (picture,) = curve_pictures(read_runs([tmp_path])[0], "range")[0]
     assert {curve.label: curve.mean[-1] for curve in picture.curves} == {"kd": 60.0, "std": 61.0}
-
-
-def test_a_curve_has_only_what_can_be_an_epoch_and_an_accuracy():
-    good = [(2, 20.0), (1, 10.0), (2, 30.0), (0, 0.0), (3, 100)]
-    bad = [
-        (True, 5.0),
-        (10**30, 50.0),
-        (-4, 50.0),
-        ("5", 50.0),
-        (5, 1e308),
-        (6, -1.0),
-        (7, 101.0),
-        (8, None),
-        (9, True),
-    ]
-    lines = [{"epoch": epoch, "test": {"top1": top1}} for epoch, top1 in good + bad]
-    lines += [{}, {"epoch": 4}, {"epoch": 4, "test": 50.0}, {"test": {"top1": 50.0}}]
-    assert list(history_of(lines).items()) == [(0, 0.0), (1, 10.0), (2, 30.0), (3, 100.0)]
 
 
 # --- wrong requests --------------------------------------------------------------------------------
