@@ -13,11 +13,9 @@ from benchmarking.flags import resolve_pair
 from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Augmentation, DatasetEntry, load_arrays
-from distiller_zoo import method_class
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
-from engine.protocol.options import default_options
-from engine.protocol.plan import DEFAULT_KD_T, RunPlan, TeacherFile
+from engine.protocol.plan import RunPlan, SharedSettings, TeacherFile, Trial, make_plan
 from engine.protocol.recipes import Recipe, resolve_recipe
 from engine.training.student_run import StudentRun
 from models import MODELS, create_model
@@ -109,27 +107,17 @@ def _resolve_recipe(conditions: Conditions, student: str) -> Recipe:
 
 
 def _make_plan(method: str, student: str, file: TeacherFile, recipe: Recipe, conditions: Conditions) -> RunPlan:
-    return RunPlan(
-        kind="student",
-        dataset=conditions.entry.name,
-        model=student,
-        method=method,
-        options=default_options(method, recipe),
-        weights=method_class(method).weights,
-        kd_T=DEFAULT_KD_T,
-        teachers=(file,) if method_class(method).max_teachers > 0 else (),
-        recipe=recipe,
-        precision=conditions.precision,
-        trial=SEED,
-        seed=SEED,
-    )
+    precision = conditions.precision
+    shared = SharedSettings(kind="student", dataset=conditions.entry.name, precision=precision, teachers=(file,))
+    return make_plan(method, student, recipe, shared, Trial(SEED, SEED))
 
 
 def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[TeacherFile, InferenceNetwork]:
     """Make the frozen teacher, from its checkpoint or with random weights and batch-norm statistics fitting them."""
     if path is not None:
         loaded = load_network(path, entry, arch=name)
-        return TeacherFile(loaded.arch, path, loaded.sha256, normalisation=loaded.told), loaded.network
+        file = TeacherFile(loaded.arch, path, loaded.sha256, loaded.normalisation_override)
+        return file, loaded.network
     with isolated_seed(derive_seed(SEED, "teacher")), torch.no_grad():
         network = create_model(name, entry.num_classes, entry.image_size).train()
         for module in network.modules():

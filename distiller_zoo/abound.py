@@ -78,10 +78,10 @@ class ActivationBoundaries(Method):
 
     def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         (teacher,) = teachers
-        maps = list(student.preacts)
+        maps, last_stage = list(student.preacts), student.stages[-1]
         if self.frozen_norm_scale is not None:
             # The network's own norm used the batch's statistics, and moved its running ones; the main stage forgets it.
-            maps[-1] = self.frozen_norm_scale * student.stages[-1]
+            maps[-1] = self.frozen_norm_scale * last_stage
         distances = [
             boundary_loss(connector(maps[i]), teacher.preacts[j])
             for connector, (i, j) in zip(self.connectors, self.pairs, strict=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import RequestError, RunError
-from common.raised import place_raised, words_of
+from common.messages import place_raised, words_of
 from distiller_zoo.combination import CombinationSpec, Part, combine
 from distiller_zoo.method import Method, Pair
 from distiller_zoo.registry import METHODS, declared_options

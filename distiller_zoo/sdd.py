@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.classifier import TeacherClassifier
@@ -26,10 +27,10 @@ from distiller_zoo.registry import register_method
 from models import Features, Network
 
 
-def region_logits(last_map: Tensor, classifier: nn.Module, scales: Sequence[int]) -> Tensor:
-    """R×B×K logits of the regions of a B×D×H×W map, by a linear layer from D to K."""
+def region_logits(last_map: Tensor, weight: Tensor, bias: Tensor | None, scales: Sequence[int]) -> Tensor:
+    """R×B×K logits of the regions of a B×D×H×W map, for a classifier of weight K×D and bias K."""
     regions = torch.cat([average_pool(last_map, (scale, scale)).flatten(2) for scale in scales], dim=2)
-    return classifier(regions.permute(2, 0, 1))
+    return F.linear(regions.permute(2, 0, 1), weight, bias)
 
 
 def region_weights(logits_t: Tensor, labels: Tensor, complementary: float) -> Tensor:
@@ -88,10 +89,9 @@ class SDD(Method):
     def regions(self, student: Features, teacher: Features) -> tuple[Tensor, Tensor]:
         """R×B×K logits of the regions, of student and teacher."""
         (network,) = self._student
-        return (
-            region_logits(student.last_map, network.last_linear, self.scales),
-            region_logits(teacher.last_map, self.classifier_t, self.scales),
-        )
+        c_s, c_t = network.last_linear, self.classifier_t
+        logits_s = region_logits(student.last_map, c_s.weight, c_s.bias, self.scales)
+        return logits_s, region_logits(teacher.last_map, c_t.weight, c_t.bias, self.scales)
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         logits_s, logits_t = self.regions(student, teacher)

@@ -14,7 +14,7 @@ STAGES = ((1, 8, 1, 1), (6, 12, 2, 1), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project without activation. B×in×H×W to B×out×H/stride×W/stride."""
+    """Expand, convolve each channel, project without activation."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int):
         super().__init__()
@@ -28,6 +28,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×in×H×W to B×out×H/stride×W/stride."""
         return x + self.conv(x) if self.has_shortcut else self.conv(x)
 
 

@@ -13,12 +13,12 @@ class PublishedTeacher:
     """One published checkpoint of a CIFAR-100 network.
 
     Attributes:
-        file: where it lies below `<output>/models`.
+        file: path below `<output>/models`.
         top1: published test accuracy in per cent.
-        url: where it is fetched from.
+        url: address of the file.
         sha256_prefix: start of the file's SHA-256, where its publisher gives one.
         mean, std: the normalisation it was trained with, where it is not RepDistiller's.
-        archive: a tar file that holds it too, as `member`; tried first.
+        archive: address of a tar file that holds it too, as `member`; tried first.
     """
 
     model: str

@@ -14,10 +14,7 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolution and a shortcut.
-
-    B×in×H×W to B×(4·width)×H/stride×W/stride, before the last ReLU.
-    """
+    """1×1, 3×3 and 1×1 convolution and a shortcut, without the last ReLU."""
 
     def __init__(self, in_channels: int, width: int, stride: int):
         super().__init__()
@@ -28,13 +25,14 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×in×H×W to B×(4·width)×H/stride×W/stride."""
         hidden = F.relu(self.bn1(self.conv1(x)))
         hidden = F.relu(self.bn2(self.conv2(hidden)))
         return self.bn3(self.conv3(hidden)) + self.shortcut(x)

@@ -25,6 +25,11 @@ class VGG(Network):
     """
 
     classifier_name = "classifier"
+    block0: nn.Sequential
+    block1: nn.Sequential
+    block2: nn.Sequential
+    block3: nn.Sequential
+    block4: nn.Sequential
 
     def __init__(self, convolutions: tuple[int, int, int, int, int], num_classes: int, image_size: int):
         if image_size < MIN_IMAGE_SIZE:
@@ -41,8 +46,7 @@ class VGG(Network):
         nn.init.zeros_(self.classifier.bias)
 
     def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
-        blocks = (self.get_submodule(f"block{number}") for number in (1, 2, 3, 4))
-        return batch_norms(*(list(block.children())[-1] for block in blocks))
+        return batch_norms(*(block[-1] for block in (self.block1, self.block2, self.block3, self.block4)))
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.block0(x))
@@ -66,7 +70,7 @@ class VGG(Network):
 
 
 def _block(in_channels: int, width: int, count: int) -> nn.Sequential:
-    layers = []
+    layers: list[nn.Module] = []
     for _ in range(count):
         layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
         in_channels = width

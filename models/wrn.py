@@ -12,7 +12,7 @@ from models.resnet import global_average, init_convolutions
 
 
 class PreactBlock(nn.Module):
-    """BN-ReLU-conv twice and a shortcut. B×in×H×W to (B×out×H/stride×W/stride, B×in×H×W output of the first BN)."""
+    """BN-ReLU-conv twice and a shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -25,6 +25,7 @@ class PreactBlock(nn.Module):
             self.convShortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """B×in×H×W to B×out×H/stride×W/stride, and the output of the first BN, B×in×H×W."""
         normalised = self.bn1(x)
         active = F.relu(normalised)
         residual = self.conv2(F.relu(self.bn2(self.conv1(active))))
@@ -33,7 +34,7 @@ class PreactBlock(nn.Module):
 
 
 class PreactStage(nn.Module):
-    """Blocks of one resolution; returns the last block's output and the first block's normalised input."""
+    """Blocks of one resolution."""
 
     def __init__(self, in_channels: int, out_channels: int, count: int, stride: int):
         super().__init__()
@@ -41,6 +42,7 @@ class PreactStage(nn.Module):
         self.layer = nn.Sequential(PreactBlock(in_channels, out_channels, stride), *rest)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """B×in×H×W to the output B×out×H/stride×W/stride, and the first block's normalised input B×in×H×W."""
         first, *rest = self.layer
         x, normalised_input = first(x)
         for block in rest:

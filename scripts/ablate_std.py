@@ -2,7 +2,6 @@
 """Trains STD with one thing changed at a time (tokens, modules, labels, MINE, teachers) and prints one table."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -13,15 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.command import DONE, at_least, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
-from distiller_zoo import METHODS
 from engine import cli
-from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
-from engine.device.processes import several_processes
-from engine.protocol.options import default_options
-from engine.protocol.plan import DEFAULT_KD_T, RunPlan
-from engine.protocol.recipes import Recipe
+from engine.checkpoints.teachers import load_teachers, teacher_files
+from engine.device.processes import is_distributed
+from engine.protocol.plan import RunPlan, SharedSettings, Trial, make_plan
 from engine.training.run_plans import run_plans
-from engine.training.session import RunSettings
 from models import MODELS
 from reporting.formats.report_file import check_out, write_report
 from reporting.tables.ablation import ablation_table
@@ -60,18 +55,8 @@ ROWS = (
     Row("STD, two blocks, MINE", "std", {**BOTH, "std_mine": True}),
     Row("STD ← small teacher", "std", teachers=(0,)),
     Row("STD, last block ← both teachers", "std", BOTH_TEACHERS, (0, 1)),
-    Row(
-        "STD ← both teachers, equal weights",
-        "std",
-        {**BOTH_TEACHERS, "std_reweighting": "uniform"},
-        (0, 1),
-    ),
-    Row(
-        "STD ← both teachers, weights by entropy",
-        "std",
-        {**BOTH_TEACHERS, "std_reweighting": "entropy"},
-        (0, 1),
-    ),
+    Row("STD ← both teachers, equal weights", "std", {**BOTH_TEACHERS, "std_reweighting": "uniform"}, (0, 1)),
+    Row("STD ← both teachers, weights by entropy", "std", {**BOTH_TEACHERS, "std_reweighting": "entropy"}, (0, 1)),
     Row("STD, intermediate ← small, last ← large", "std", BOTH, (0, 1)),
     Row("STD, intermediate ← large, last ← small", "std", BOTH, (1, 0)),
 )
@@ -106,34 +91,13 @@ def chosen_rows(short: bool, teachers: int) -> list[Row]:
     return [row for row in rows if teachers > 1 or row.teachers in ((), (-1,))]
 
 
-def make_plan(
-    row: Row, dataset: str, model: str, taught: Sequence[Teacher], recipe: Recipe, precision: str, trial: int
-) -> RunPlan:
-    """The run of a row; `taught` are its own teachers."""
-    options = default_options(row.method, recipe) | row.options
-    return RunPlan(
-        kind="student",
-        dataset=dataset,
-        model=model,
-        method=row.method,
-        options=options,
-        weights=METHODS[row.method].weights,
-        kd_T=DEFAULT_KD_T,
-        teachers=tuple(teacher.file for teacher in taught),
-        recipe=recipe,
-        precision=precision,
-        trial=trial,
-        seed=trial,
-    )
-
-
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.out is not None:
         # --overwrite trains all runs again, which no one wants for the sake of a table.
         check_out(arguments.out, "choose another name or remove the file")
-    if several_processes():
+    if is_distributed():
         raise RequestError("this script trains in one process; start it with python, not torchrun")
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
     recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]
@@ -145,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     teachers = load_teachers(files, entry)
     rows = chosen_rows(arguments.rows == "main", len(teachers))
+    shared = SharedSettings("student", entry.name, compute.precision, save_freq=arguments.save_freq)
     made: dict[str, list[RunPlan]] = {row.name: [] for row in rows}
     failed = False
     for trial, chosen in product(
@@ -154,21 +119,15 @@ def main(argv: list[str] | None = None) -> int:
         plans = []
         # The student alone shares the data of the first rows that have a teacher.
         for row in (row for row in rows if row.teachers == chosen or (not row.teachers and chosen == (-1,))):
-            own = taught if row.teachers else ()
-            plan = make_plan(row, entry.name, model, own, recipe, compute.precision, trial)
-            plan = replace(plan, save_freq=arguments.save_freq)
+            own = tuple(teacher.file for teacher in taught) if row.teachers else ()
+            settings = replace(shared, teachers=own, given_options=row.options)
+            plan = make_plan(row.method, model, recipe, settings, Trial(trial, trial))
             plans.append(plan)
             made[row.name].append(plan)
         outcome = run_plans(
             plans,
             taught,
-            RunSettings(
-                output=arguments.output,
-                data_folder=arguments.data_folder,
-                compute=compute,
-                overwrite=arguments.overwrite,
-                checkpoint_seconds=arguments.checkpoint_seconds,
-            ),
+            cli.settings_of(arguments, compute),
         )
         failed = failed or bool(outcome.failures)
     text = ablation_table({name: [arguments.output / plan.folder for plan in plans] for name, plans in made.items()})

@@ -30,14 +30,14 @@ class LoadedNetwork:
 
     Attributes:
         sha256: of the file.
-        told: mean and standard deviation that the file does not say, where timm:NAME.TAG gave it others than the data
-            set's. One file is then two teachers.
+        normalisation_override: mean and standard deviation, if timm:NAME.TAG gives others than the data set's and the
+            file has none. One file is then two teachers.
     """
 
     arch: str
     network: InferenceNetwork
     sha256: str
-    told: Normalisation | None = None
+    normalisation_override: Normalisation | None = None
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def load_network(
     known, usual = _normalisation(content, digest), (entry.mean, entry.std)
     constants = known or published_normalisation(given) or usual
     renormalise = None if constants == usual else Renormalise(entry, *constants)
-    told = constants if known is None and constants != usual else None
+    override = constants if known is None and constants != usual else None
     return LoadedNetwork(
-        arch, InferenceNetwork(network, method, renormalise).eval().requires_grad_(False), digest, told
+        arch, InferenceNetwork(network, method, renormalise).eval().requires_grad_(False), digest, override
     )
 
 

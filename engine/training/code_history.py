@@ -2,28 +2,28 @@
 
 from typing import Any
 
-from engine.records.code_version import Sources
+from engine.protocol.plan import Code
 
-CodeHistory = list[Sources] | None
+CodeHistory = list[Code] | None
 
 
-def extended(history: CodeHistory, code: Sources) -> CodeHistory:
+def extended(history: CodeHistory, code: Code) -> CodeHistory:
     """The history after a training step by `code`."""
     return history if history is None or history[-1:] == [code] else [*history, code]
 
 
-def last_code(history: CodeHistory) -> Sources | None:
+def last_code(history: CodeHistory) -> Code | None:
     """The code that took the run's last step; None before the first one, and where it is unknown."""
     return history[-1] if history else None
 
 
-def config_entries(history: CodeHistory, code: Sources, resumed: bool) -> dict[str, Any]:
+def config_entries(history: CodeHistory, code: Code, resumed: bool) -> dict[str, Any]:
     """What config.json says of the code from here on: `code` trains the run, after what `history` has.
 
     Args:
         resumed: whether the run goes on from a checkpoint; then an empty history means that its code is unknown.
     """
     if resumed and not history:
-        return {"sources": None, "earlier_sources": []}
+        return {"code": None, "earlier_code": []}
     before = history or []
-    return {"sources": code, "earlier_sources": before[:-1] if before[-1:] == [code] else before}
+    return {"code": code, "earlier_code": before[:-1] if before[-1:] == [code] else before}

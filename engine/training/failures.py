@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from common.errors import RequestError, RunError
+from common.errors import RequestError, RunError, UndeclaredFieldError
 from common.files import write_text
-from common.raised import words_of
-from engine.device.processes import World
+from common.messages import words_of
+from engine.device.world import World
 from engine.training.student_run import StudentRun
 
 TRACEBACK = "error.txt"
@@ -24,24 +24,25 @@ class Outcome:
 
 
 def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
-    """Why a run has failed, in one or two lines; the traceback of an unforeseen exception goes to `TRACEBACK`.
+    """Why a run has failed, in one or two lines; the traceback of a mistake in its code goes to `TRACEBACK`.
 
     Returns:
         None if the exception is no failure of this run alone: other processes wait for this one amid the step.
     """
-    label = run.plan.label
-    if isinstance(error, RunError):
+    label, mistake = run.plan.label, isinstance(error, UndeclaredFieldError)
+    if isinstance(error, RunError) and not mistake:
         return str(error)
     if isinstance(error, RequestError):
         return f"{label}: {error}"
     if isinstance(error, RuntimeError) and "deterministic" in str(error):
         return f"{label}: {str(error).splitlines()[0].split(', but')[0]}; leave out this method or --deterministic"
-    if world.size > 1:
+    if world.size > 1 and not mistake:
         return None
     path = run.folder.path / TRACEBACK
-    with suppress(RunError):  # on a full disk the line alone has to do
-        write_text(path, "".join(traceback.format_exception(error)))
-    what = words_of(error)
+    if world.is_main:
+        with suppress(RunError):  # on a full disk the line alone has to do
+            write_text(path, "".join(traceback.format_exception(error)))
+    what = str(error) if mistake else words_of(error)
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
     epoch, step = run.position

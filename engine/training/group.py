@@ -1,11 +1,12 @@
 """A group: runs that share batches and teachers, and train side by side. One that fails leaves it."""
 
+import gc
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from common.errors import Interrupted, RunError
-from engine.device.processes import World
+from engine.device.world import World
 from engine.records.progress import Progress
 from engine.training.epoch_end import finish_run
 from engine.training.failures import Outcome, reason_of
@@ -45,7 +46,7 @@ class Group:
             Exception: one of `fatal`, or one after which the others cannot go on either (`reason_of`).
         """
         try:
-            with self._world.together():
+            with self._world.shared_errors():
                 yield
         except Exception as error:
             self.active.remove(run)  # its state may be that of half a step, which must not be saved
@@ -59,6 +60,7 @@ class Group:
         with suppress(RunError):  # on a full disk the printed line has to do
             run.folder.write_failure(reason.splitlines()[0])
         run.release()
+        gc.collect()  # networks and compiled functions hold each other
         self._progress.error(reason)
 
     def finish_trained(self) -> None:

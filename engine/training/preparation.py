@@ -7,9 +7,10 @@ from common.errors import RequestError
 from dataset import BatchStream, DatasetEntry
 from engine.checkpoints.teachers import Teacher
 from engine.checkpoints.weights import Backbone
-from engine.protocol.plan import RunPlan
+from engine.protocol.plan import Code, RunPlan
 from engine.protocol.recipes import Recipe
-from engine.records.code_version import Sources, changed_files
+from engine.protocol.run_config import run_config
+from engine.records.code_version import changed_files
 from engine.records.progress import Progress
 from engine.training import code_history
 from engine.training.failures import forget_failure
@@ -36,7 +37,7 @@ def build_runs(
         networks = tuple(teacher.network.network for teacher in teachers) if plan.teachers else ()
         weights = backbone if plan.backbone else None
         try:
-            runs.append(StudentRun(plan, entry, networks, settings.output, weights, writes=world.main))
+            runs.append(StudentRun(plan, entry, networks, settings.output, weights, writes=world.is_main))
         except RequestError as refusal:
             if not settings.skip_refused:
                 raise
@@ -75,18 +76,18 @@ def open_folders(
     Raises:
         RequestError: a folder cannot be written or is in use, or no checkpoint of a run is good.
     """
-    with settings.compute.world.together():
+    with settings.compute.world.shared_errors():
         for run in runs:
             if settings.overwrite or not run.folder.is_finished():
                 locks.enter_context(run.folder.opened())
     finished, unfinished = [], []
-    with settings.compute.world.together():
+    with settings.compute.world.shared_errors():
         for run in runs:
             # Checked again under the lock: its holder may have finished the run meanwhile.
             if not settings.overwrite and run.folder.is_finished():
                 run.folder.discard_leftovers()
                 progress.line(f"already finished: {run.plan.label} in {run.folder.path} (--overwrite starts anew)")
-                if changes := code_changes(run, run.folder.sources()):
+                if changes := code_changes(run, run.folder.code()):
                     progress.warning(f"{changes}; its result is of the former code, --overwrite repeats it")
                 finished.append(run)
                 continue
@@ -106,7 +107,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
         run.folder.clear()  # not before all else is known to be right
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
-    config = run.plan.config(measured, session.environment) | {"data_sha256": session.data_digest}
+    config = run_config(run.plan, measured, session.environment) | {"data_sha256": session.data_digest}
     run.folder.write_config(config | code_history.config_entries(run.code_history, run.code, run.resumed))
 
 
@@ -119,7 +120,7 @@ def announce(run: StudentRun, progress: Progress) -> None:
         progress.warning(f"{changes}; it goes on with the new code, and tables tell it apart")
 
 
-def code_changes(run: StudentRun, before: Sources | None) -> str:
+def code_changes(run: StudentRun, before: Code | None) -> str:
     """Name the files that differ from the code that made a run; "" if none does or that code is unknown."""
     files = changed_files(before, run.code) if before else []
     return f"{run.plan.label}: {', '.join(files)} changed since {run.folder.path} was made" if files else ""

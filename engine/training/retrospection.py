@@ -7,28 +7,12 @@ In each k-th epoch every sample's softened prediction q = softmax(z/τ) is kept;
 so the labels lose weight with each refresh, down to 1 − rate at the end. In the first k epochs it is CE alone.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dataset import Batch
-
-
-@dataclass(frozen=True)
-class RetrospectionPlan:
-    """Settings of the base loss above: k, rate and τ.
-
-    Attributes:
-        k: epochs from one refresh of the kept predictions to the next.
-        rate: weight that the labels lose by the end.
-        temperature: τ.
-    """
-
-    k: int = 5
-    rate: float = 0.9
-    temperature: float = 5.0
+from engine.protocol.retrospection import RetrospectionPlan
 
 
 class Retrospection(nn.Module):

@@ -19,10 +19,9 @@ from engine.device.compute import Compute
 from engine.device.sync_batchnorm import synchronise_batch_norm
 from engine.device.timer import Span, moment
 from engine.protocol.plan import RunPlan
-from engine.records.code_version import sources_of
+from engine.records.code_version import code_of
 from engine.records.history import History
-from engine.records.run_folder import ReadOnlyRunFolder, RunFolder
-from engine.records.saved_state import SavedState, read_saved_state
+from engine.records.run_folder import RunFolder, SavedState
 from engine.training import code_history
 from engine.training.loss import initial_loss, training_loss
 from engine.training.optimizer import learning_rate, make_optimizer
@@ -82,7 +81,7 @@ class StudentRun:
     ):
         self.plan = plan
         networks = (plan.model, *(teacher.model for teacher in plan.teachers))
-        self.code = sources_of(plan.method, networks) | (plan.backbone.sources if plan.backbone else {})
+        self.code = code_of(plan.method, networks) | (plan.backbone.code if plan.backbone else {})
         self.code_history: code_history.CodeHistory = []
         with isolated_seed(derive_seed(plan.seed, "student")):
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
@@ -102,8 +101,8 @@ class StudentRun:
         if plan.retrospection is not None:
             sizes = (entry.train_size, entry.num_classes)
             self.retrospection = Retrospection(plan.retrospection, plan.recipe.epochs, *sizes)
-        self.folder = (RunFolder if writes else ReadOnlyRunFolder)(output / plan.folder, plan.model)
-        self.history = History(self.folder, writes)
+        self.folder = RunFolder(output / plan.folder, plan.model, writes)
+        self.history = History(self.folder)
         self.position: tuple[int, int] = (1 - self.method.initial_epochs, 0)
         self.meters = RunningMeans()
         self.compute = Compute(torch.device("cpu"), plan.precision)
@@ -125,7 +124,7 @@ class StudentRun:
         Raises:
             RequestError: there are checkpoints and none is good, or it is of another run.
         """
-        self._saved = read_saved_state(self.folder, self.plan.run_id)
+        self._saved = self.folder.read_saved_state(self.plan.run_id)
         return list(self._saved.problems)
 
     def check_data(self, data_digest: str) -> None:
@@ -218,7 +217,7 @@ class StudentRun:
                 "optimizer": self.optimizer.state_dict(),
                 "retrospection": None if self.retrospection is None else self.retrospection.state_dict(),
                 "meters": vars(self.meters) if self.meters.images else None,
-                "trained_by": self.code_history,
+                "code": self.code_history,
                 "history": self.history.epochs,
                 "initial_history": self.history.initial,
             }
@@ -227,7 +226,7 @@ class StudentRun:
     def _load(self, state: dict[str, Any]) -> None:
         epoch, step = state["position"]
         self.position = epoch, step
-        self.code_history = state.get("trained_by")
+        self.code_history = state.get("code")
         self.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
         if self.method.initial_epochs and not self.initial:
@@ -257,7 +256,6 @@ class StudentRun:
         began, world, (epoch, step) = moment(self.compute.device), self.compute.world, self.position
         self.code_history = code_history.extended(self.code_history, self.code)
         self._set_learning_rate()
-        teachers = tuple(teacher.only(self.method.reads_of_teacher()) for teacher in teachers)
         if self.initial:
             student = self._features(batch) if self.method.initial_trains_student else None
             self._seed("loss")

@@ -53,4 +53,4 @@ def _show(run: StudentRun, teachers: tuple[Features, ...], labels: Tensor, numbe
     """Show a method batch `number` of the training set."""
     torch.manual_seed(derive_seed(run.plan.seed, "survey", number))
     needs = run.method.reads_of_teacher()
-    run.method.fit_on_training_set(tuple(features.only(needs) for features in teachers), labels)
+    run.method.fit_on_training_set(tuple(features.guarded(needs) for features in teachers), labels)

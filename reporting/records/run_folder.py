@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median_high, median_low
 from typing import Any
 
-from common.words import counted
+from common.messages import counted
 from reporting.records.run import CONFIG, METRICS, RESULT, Accuracy, Costs, Run, Skipped, Teacher, history_of
 from reporting.records.untrusted_json import (
     LONGEST_TAIL,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from common.words import counted
+from common.messages import counted
 from reporting.tables.columns import REFERENCE
 from reporting.tables.numbers import ALPHA, interval, number, p_value, signed, spread
 from reporting.tables.statistics import CONFIDENCE, TESTED, TOO_FEW, as_printed

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from common.words import counted
+from common.messages import counted
 from reporting.tables.columns import PAIR
 from reporting.tables.numbers import number, signed
 from reporting.tables.text_table import TextTable

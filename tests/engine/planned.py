@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.protocol.identity import protocol_id
 from models import MODELS
 from models.timm_models import published_normalisation
 from tests.helpers import ROOT
@@ -55,10 +56,10 @@ def _named_teachers(home):
     def load(files, entry, *others):
         teachers = []
         for path, name in files:
-            told = published_normalisation(name)
-            told = None if told == (entry.mean, entry.std) else told
+            override = published_normalisation(name)
+            override = None if override == (entry.mean, entry.std) else override
             digest = sha256(str(path).encode()).hexdigest()
-            file = getattr(home, TEACHER_FILE)(MODELS.canonical(name), path, digest, normalisation=told)
+            file = getattr(home, TEACHER_FILE)(MODELS.canonical(name), path, digest, normalisation_override=override)
             teachers.append(getattr(home, TEACHER)(file, None))
         return tuple(teachers)
 
@@ -67,7 +68,7 @@ def _named_teachers(home):
 
 def described(plan):
     """What identifies a run: its folder, its hash, the hash of what it is compared under, its name in tables."""
-    return [plan.folder.as_posix(), plan.run_id, plan.protocol_id, plan.label]
+    return [plan.folder.as_posix(), plan.run_id, protocol_id(plan), plan.label]
 
 
 def make_place(folder):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from common.words import counted
+from common.messages import counted
 from reporting.tables.columns import GROUP, PAIR
 from reporting.tables.comparisons import compare_rows
 from reporting.tables.numbers import ALPHA, number, p_value, signed

@@ -15,33 +15,14 @@ import sys
 import tempfile
 import threading
 import traceback
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import torch
 
 import train_student
-from dataset import Arrays, load_arrays
-from dataset.registry import register_dataset
-from tests.helpers import DIGITS, ROOT, environment, save_network, train
-
-# So few images that a run takes a fraction of a second; two steps an epoch.
-TRAIN_SIZE, TEST_SIZE = 126, 60
-FEW = ("--dataset", "few", "--recipe", "repdistiller", "--epochs", "2", "--batch_size", "63")
-FEW += ("--device", "cpu", "--precision", "fp32")
-
-
-def few_digits(folder=None):
-    arrays = load_arrays("digits", ".")
-    sizes = (TRAIN_SIZE, TRAIN_SIZE, TEST_SIZE, TEST_SIZE)
-    return Arrays(*(array[:size] for array, size in zip(arrays, sizes, strict=True)))
-
-
-def register_few():
-    sizes = {"train_size": TRAIN_SIZE, "test_size": TEST_SIZE}
-    register_dataset(replace(DIGITS, name="few", summary="a few digits", load=few_digits, **sizes))
-
+from tests.engine.training.few import TWO_STEPS, register_few, train_few
+from tests.helpers import ROOT, environment, save_network
 
 # --- the process that forks --------------------------------------------------------------------------
 
@@ -162,7 +143,7 @@ def serve():
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as place:
         save_network(f"{place}/teacher.pth")
-        train("none", "crd", output=place, teacher=f"{place}/teacher.pth", small=FEW)
+        train_few("none", "crd", output=place, teacher=f"{place}/teacher.pth", small=TWO_STEPS)
     assert threading.active_count() == 1  # forks are safe
     print("ready", file=answers)
     for line in sys.stdin:

@@ -16,8 +16,9 @@ import pytest
 
 import compare
 from distiller_zoo import METHODS
-from tests.engine.records.test_run_folder import events_of
-from tests.engine.training.crash_run import FEW, the_server
+from tests.engine.records.events import events_of
+from tests.engine.training.crash_run import the_server
+from tests.engine.training.few import TWO_STEPS
 from tests.helpers import (
     ROOT,
     arguments,
@@ -28,6 +29,8 @@ from tests.helpers import (
     read_json,
     train,
 )
+
+pytestmark = pytest.mark.runs
 
 # They differ by nature.
 NOT_COMPARED = ("seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib", "paths")
@@ -69,9 +72,9 @@ def server():
 
 
 def group(output, teacher):
-    """Runs of a few steps that save at each: a plain one, one with a memory, one whose method has an initial stage."""
-    methods, extra = ("none", "crd", "factor"), ["--lwr", "1", "--checkpoint_seconds", "0"]
-    return arguments(*methods, output=output, teacher=teacher, small=FEW, extra=extra)
+    """Runs of a few steps that save at each: one with a memory, one whose method has an initial stage."""
+    methods, extra = ("crd", "factor"), ["--lwr", "1", "--checkpoint_seconds", "0"]
+    return arguments(*methods, output=output, teacher=teacher, small=TWO_STEPS, extra=extra)
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +286,7 @@ def kill_at_random(kills, killers, capsys):
         )
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(teacher, tmp_path, capsys):
     draw = random.Random(SEED)
     kill_at_random(3, [Killer(("none", "kd", "crd"), "resnet8", tmp_path, teacher, draw)], capsys)
