@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.errors import RequestError
 from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, option_texts, options_of
 from distiller_zoo.published_settings import published_pairs
-from engine.device.memory import count_parameters
 from models import FeatureShapes, Network, create_model
+from models.network import count_parameters
 
 # RepDistiller's thirteen, and three with an MLP or DeiT as the student.
 PAIRS = (

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataset import DATASETS, Batch, BatchStream, load_arrays
+from dataset import DATASETS, Batch, Batching, BatchStream, load_arrays
 from distiller_zoo import Weights, method_class, options_of
 from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
@@ -42,7 +42,8 @@ def digits(batch_size: int) -> BatchStream:
     """Training batches of the digits."""
     data, augmentation = load_arrays(DIGITS.name, Path()), resolve_recipe("light", MODELS["resnet8"], {}).augmentation
     images, labels = data.train_images, data.train_labels
-    return BatchStream(images, labels, DIGITS, augmentation, batch_size, 1, False, "cpu", channels_last=True)
+    batching = Batching(augmentation, batch_size, seed=1, drop_last=False, channels_last=True)
+    return BatchStream(images, labels, DIGITS, batching, "cpu")
 
 
 def batch_of_digits(size: int, views: int = 1, step: int = 0) -> Batch:
