@@ -11,6 +11,7 @@ from distiller_zoo import Weights, method_class, options_of
 from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
+from engine.training.running_means import RunningMeans
 from engine.training.student_run import StudentRun
 from models import MODELS, Features, Network, create_model
 
@@ -115,8 +116,8 @@ class OneRun:
     def begin_main_stage(self) -> None:
         """Go on to the first epoch of the main stage, where the run is in an initial one."""
         if self.run.initial:
-            self.run.position, self.run.meters = (1, 0), None
-            self.run._begin_main_stage()
+            self.run.position, self.run.meters = (1, 0), RunningMeans()
+            self.run.begin_main_stage()
 
     def means(self) -> dict[str, float]:
         """What was recorded of the steps so far."""

@@ -12,7 +12,6 @@ from common.errors import RequestError, RunError
 from distiller_zoo import METHODS, SimpleBatch, distillation_loss, initial_stage_loss, method_class, method_for
 from distiller_zoo.kd import kd_loss
 from models import create_model
-from models.vit import VisionTransformer
 from tests.helpers import ROOT
 
 IMAGE_SIZE, CLASSES, BATCH, SAMPLES = 8, 5, 4, 12
@@ -37,12 +36,9 @@ def all_labels():
 def networks_for(name):
     """A small pair that the method accepts."""
     torch.manual_seed(0)
-    if name == "deit":
-        student = VisionTransformer(
-            width=8, depth=2, heads=2, patch=4, distilled=True, num_classes=CLASSES, image_size=IMAGE_SIZE
-        )
-    else:
-        student = create_model("mixer_pico" if name == "std" else "resnet8", CLASSES, IMAGE_SIZE)
+    student = create_model(
+        {"std": "mixer_pico", "deit": "deit_pico_distilled"}.get(name, "resnet8"), CLASSES, IMAGE_SIZE
+    )
     teacher = create_model("resnet8" if name == "kdsvd" else "resnet14", CLASSES, IMAGE_SIZE)
     return student, teacher.eval()
 
