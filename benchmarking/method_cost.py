@@ -10,8 +10,8 @@ from benchmarking.rounds import Step
 from common.seeds import derive_seed, isolated_seed
 from dataset import Batch
 from distiller_zoo import Method, Pair, create_method, method_class
-from engine.device.memory import count_parameters
 from models import Features, create_model
+from models.network import count_parameters
 
 CLASSES, PIXELS, IMAGES = 100, 32, 50_000  # CIFAR-100
 EPOCH = 1000  # past every warm-up

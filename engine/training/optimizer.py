@@ -1,7 +1,7 @@
 """Optimizers and learning rates from a recipe; the rate is a function of the position alone, so it needs no state."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import nn
@@ -46,5 +46,6 @@ def _decaying(module: nn.Module) -> set[nn.Parameter]:
     A bare parameter of two or four dimensions counts as such a weight: CycleFC and VkD's projection have some.
     """
     weights = {part.weight for part in module.modules() if isinstance(part, LAYERS)}
-    spared = getattr(module, "no_weight_decay", tuple)()
+    listed: Callable[[], Collection[str]] = getattr(module, "no_weight_decay", tuple)
+    spared = listed()
     return {p for name, p in module.named_parameters() if (p in weights or p.ndim in (2, 4)) and name not in spared}

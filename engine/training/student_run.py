@@ -256,7 +256,6 @@ class StudentRun:
         began, world, (epoch, step) = moment(self.compute.device), self.compute.world, self.position
         self.code_history = code_history.extended(self.code_history, self.code)
         self._set_learning_rate()
-        teachers = tuple(teacher.guarded(self.method.reads_of_teacher()) for teacher in teachers)
         if self.initial:
             student = self._features(batch) if self.method.initial_trains_student else None
             self._seed("loss")
@@ -299,12 +298,12 @@ class StudentRun:
         torch.manual_seed(derive_seed(self.plan.seed, purpose, *self.position) + rank)
 
     def _features(self, batch: Batch) -> Features:
-        """The student's features of a batch, with their gradients; a field that the method did not declare raises."""
+        """The student's features of a batch, with their gradients."""
         world = self.compute.world
         self._seed("forward", world.rank)
         with self.compute.autocast():
             features = self._forward(world.shard(batch.images))
-        return world.gather_features(features, len(batch.labels)).guarded(self.method.reads_of_student())
+        return world.gather_features(features, len(batch.labels))
 
     def _extra_step(self, batch: Batch) -> None:
         """Hand the student to a method that updates it by a rule of its own."""

@@ -12,7 +12,7 @@ import torch
 from benchmarking.candidates import make_teacher
 from benchmarking.plain_loop import PlainInput, PlainLoop, accuracies
 from benchmarking.suite import suite_step
-from dataset import BatchStream, load_arrays
+from dataset import Batching, BatchStream, load_arrays
 from dataset.augment import normalise
 from distiller_zoo import METHODS, options_of
 from engine.device.compute import Compute
@@ -96,9 +96,8 @@ def test_three_steps_of_the_plain_loop_are_three_steps_of_the_suite(tmp_path, me
     """The same batches lead both to the same weights: neither does less work."""
     data = load_arrays("digits", Path())
     member, teacher = make_member(method, tmp_path, **values)
-    stream = BatchStream(
-        data.train_images, data.train_labels, DIGITS, member.plan.recipe.augmentation, 32, 1, True, CPU
-    )
+    batching = Batching(member.plan.recipe.augmentation, 32, 1, True)
+    stream = BatchStream(data.train_images, data.train_labels, DIGITS, batching, CPU)
     batches = list(itertools.islice(stream.epoch(1), 3))
     start = {key: value.clone() for key, value in member.student.state_dict().items()}
     plain = PlainLoop(

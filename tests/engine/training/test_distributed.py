@@ -180,6 +180,7 @@ def test_stopped_and_continued_by_another_number_of_processes(teacher, tmp_path)
     assert read_json(folder / "result.json")["epochs"] == 20
 
 
+@pytest.mark.slow
 def test_an_error_of_one_ends_all(tmp_path):
     """Only the first process looks whether it can write; the others must not wait for it."""
     blocked = tmp_path / "file"
