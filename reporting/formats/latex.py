@@ -71,7 +71,7 @@ def _escape_letter(letter: str) -> str:
 
 def _tabular(table: TextTable) -> str:
     cells = table.styled(escape, {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"})
-    cells.columns = [_head(name) for name in table.cells]
+    cells.columns = [_head(name) for name in table.names]
     body = cells.to_latex(index=False, escape=False, column_format="".join(table.alignment("l", "r")))
     return f"{{\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\noindent\n{FIT}{body}}}}}\\par\\medskip"
 

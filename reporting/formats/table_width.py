@@ -17,12 +17,12 @@ def fit(table: TextTable, width: int) -> tuple[TextTable, list[str]]:
     Args:
         width: of the page, in characters.
     """
-    names, hidden = list(table.cells), []
+    names, hidden = table.names, []
     for name in table.optional:
         if name in names and needed_width(table.cells[names], width) > width:
             names.remove(name)
             hidden.append(name)
-    return table.with_columns([list(table.cells).index(name) for name in names]), hidden
+    return table.with_columns([table.names.index(name) for name in names]), hidden
 
 
 def split_columns(table: TextTable, width: int) -> Iterator[TextTable]:
@@ -48,7 +48,7 @@ def needed_width(cells: pd.DataFrame, width: int) -> int:
 
     A first column of long names counts as half of `width`, for names can be folded.
     """
-    first, *others = (max(map(len, [*head_lines(name), *cells[name]])) + GAP for name in cells)
+    first, *others = (max(map(len, [*head_lines(str(name)), *cells[name]])) + GAP for name in cells)
     return min(first, width // 2) + sum(others)
 
 

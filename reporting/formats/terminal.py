@@ -63,7 +63,7 @@ def _rich_table(table: TextTable) -> "RichTable":
 
     gap = GAP - 1  # 1 is the box's
     printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0), show_edge=False)
-    for name in table.cells:
+    for name in table.names:
         words = name in WORDS
         # Names may differ in their ends only, so a long one goes on below; a number keeps its line.
         printed.add_column(

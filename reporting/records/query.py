@@ -2,7 +2,7 @@
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from reporting.records.config_fields import check_key, is_value, path_of, value_
 from reporting.records.run import Run
 from reporting.records.selection import Entry
 
-# Labels of rows that others are compared with. They stand in every group whose field they do not have, or whose field
+# Labels of rows that others are compared with. They are in every group whose field they do not have, or whose field
 # is one that methods are varied by.
 REFERENCES = ("none", "kd")
 OF_METHODS = (
@@ -44,7 +44,7 @@ class Condition:
     def __str__(self) -> str:
         return f"{self.key}={self.text}"
 
-    def holds(self, config: dict[str, Any]) -> bool:
+    def holds(self, config: Mapping[str, Any]) -> bool:
         """Returns whether a run with this config meets the condition."""
         wanted = {self.text, *self.text.split(",")}
         return any(is_value(value, text) for value in values_at(config, self.key) for text in wanted)
@@ -92,8 +92,8 @@ def unmet_values(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[s
 def group_entries(entries: Sequence[Entry], key: str) -> list[Entry]:
     """Returns the entries with `group` set to the value of a field.
 
-    A reference stands once in every group where it has no such field, and where the field is one of OF_METHODS: a sweep
-    over the weight of a method is compared with the one kd that there is.
+    A reference is in every group if it has no such field, or if the field is one of OF_METHODS: a sweep over the weight
+    of a method is compared with the one kd that there is.
 
     Raises:
         RequestError: no run has such a field.

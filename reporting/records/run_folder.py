@@ -172,7 +172,7 @@ def _missing_epochs(folder: Path, history: Mapping[int, float], epochs: int) -> 
 
 
 def _finished_at(result: dict[str, Any], file: Path) -> float:
-    """Returns the end on record, in seconds since 1970; older records have none, and their file's time stands in."""
+    """Returns the end on record, in seconds since 1970; for older records the time of the file."""
     try:
         moment = datetime.fromisoformat(result["finished"])
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).timestamp()

@@ -86,6 +86,8 @@ def _best_by_validation(run: Run) -> tuple[Accuracy | None, str]:
 
 
 def _accuracy(line: Mapping[str, Any], part: str) -> Accuracy | None:
-    value = line.get(part)
-    top1 = percentage_or_none(value.get("top1")) if isinstance(value, dict) else None
-    return None if top1 is None else Accuracy(top1, percentage_or_none(value.get("top5")))
+    measured = line.get(part)
+    if not isinstance(measured, dict):
+        return None
+    top1 = percentage_or_none(measured.get("top1"))
+    return None if top1 is None else Accuracy(top1, percentage_or_none(measured.get("top5")))

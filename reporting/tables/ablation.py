@@ -22,7 +22,8 @@ def ablation_table(settings: Mapping[str, Sequence[Path]]) -> str:
     Args:
         settings: the folders of each setting's trials, by its name.
     """
-    rows, reference = [], None
+    rows: list[dict[str, str]] = []
+    reference = None
     for name, folders in settings.items():
         finished = [run for run in read_folders(folders)[0] if not run.former_code]
         last = pd.Series([run.last.top1 for run in finished], dtype=float)

@@ -43,4 +43,5 @@ def _ari(common: pd.DataFrame, alone: pd.DataFrame, method: str) -> float:
     """
     if method == REFERENCE or REFERENCE not in common.index or alone.empty or alone.isna().any(axis=None):
         return np.nan
-    return average_relative_improvement(common.loc[method], common.loc[REFERENCE], alone.iloc[0])
+    figures = (rows.to_numpy() for rows in (common.loc[method], common.loc[REFERENCE], alone.iloc[0]))
+    return average_relative_improvement(*figures)

@@ -62,7 +62,8 @@ def literature_table(rows: pd.DataFrame) -> TextTable:
     over_kd = gains["gain_over_kd", "mean"].drop(REFERENCES)
     names = [*REFERENCES, *over_kd.sort_values(ascending=False, kind="stable").index]
     figures, gains = figures.loc[names, pairs], gains.loc[names]
-    cells, marks = pd.DataFrame({"method": names, "epoch": epochs[names].to_numpy()}), {}
+    cells = pd.DataFrame({"method": names, "epoch": epochs[names].to_numpy()})
+    marks: dict[tuple[int, int], str] = {}
     for position, pair in enumerate(pairs, 2):
         cells[" → ".join(pair)] = figures[pair].map(number).to_numpy()
         best = rank_marks(figures[pair].where(~figures.index.isin(REFERENCES)))

@@ -1,6 +1,7 @@
 """Tables of one teacher → student pair: accuracies, differences to kd with their tests, and costs."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from reporting.tables.columns import REFERENCE
 from reporting.tables.numbers import ALPHA, interval, number, p_value, signed, spread
 from reporting.tables.statistics import CONFIDENCE, TESTED, TOO_FEW, as_printed
 from reporting.tables.text_table import BEST, TextTable, rank_marks, without_empty_columns
-from reporting.tables.wording import NAMES, figure_words, pair_title
+from reporting.tables.wording import NAMES, FigureWords, figure_words, pair_title
 
 SIGNIFICANT = " †"
 LONGEST_NAME = 50  # letters of a method's name in a sentence, which cannot be folded as a cell can
@@ -35,18 +36,7 @@ def accuracy_table(heading: str, pair: pd.DataFrame, top: int | None) -> TextTab
         top: how many methods to show; None for all.
     """
     words = figure_words(pair)
-    rows = [
-        {
-            "method": NAMES.get(row.role, row.method),
-            words.column: spread(row.top1_mean, row.top1_std, row.n),
-            words.beside: number(getattr(row, words.beside_column)) if row.role != "teacher" else "",
-            "top-5": number(row.top5_mean),
-            "gain": signed(row.gain) + (SIGNIFICANT if row.gain_p_holm < ALPHA else ""),
-            AGAINST: signed(row.gain_over_kd) + (SIGNIFICANT if row.kd_p_holm < ALPHA else ""),
-            "gap %": number(row.gap_recovered, 1),
-        }
-        for row in pair.itertuples()
-    ]
+    rows = [_accuracy_cells(row, words) for row in pair.itertuples()]
     marks = {}
     for row, mark in rank_marks(pair.top1_mean.where(pair.role.isin(["student", "method"]))).items():
         marks[row, 1] = mark
@@ -66,17 +56,8 @@ def accuracy_table(heading: str, pair: pd.DataFrame, top: int | None) -> TextTab
 
 def difference_table(heading: str, pair: pd.DataFrame) -> TextTable:
     """Returns differences to kd with intervals and p-values; methods with too few trials are named in the note."""
-    rows = [
-        {
-            "method": row.method,
-            "difference": signed(row.gain_over_kd),
-            f"{CONFIDENCE:.0%} interval": interval(row.kd_low, row.kd_high),
-            "p (Welch)": p_value(row.kd_p) if row.kd_test == TESTED else row.kd_test,
-            "p (Holm)": p_value(row.kd_p_holm),
-            "bootstrap": interval(row.kd_bootstrap_low, row.kd_bootstrap_high),
-        }
-        for row in pair[pair.kd_test.notna() & (pair.kd_test != TOO_FEW)].itertuples()
-    ]
+    compared = pair[pair.kd_test.notna() & (pair.kd_test != TOO_FEW)]
+    rows = [_difference_cells(row) for row in compared.itertuples()]
     untested = [_short(name) for name in pair.method[pair.kd_test == TOO_FEW]]
     note = f"{', '.join(untested)}: {TOO_FEW} for a test (it takes 2 trials of both)." if untested else ""
     title = f"{pair_title(pair.teacher.iloc[0], pair.student.iloc[0])}: difference to {REFERENCE}"
@@ -88,29 +69,54 @@ def cost_table(heading: str, pair: pd.DataFrame) -> TextTable | None:
     measured = pair[(pair.role != "teacher") & pair[["seconds_per_epoch", "peak_memory_mib"]].notna().any(axis=1)]
     if measured.empty:
         return None
-    rows = [
-        {
-            "method": NAMES.get(row.role, row.method),
-            "s/epoch": number(row.seconds_per_epoch, 1 if row.seconds_per_epoch >= 10 else 2),
-            "initial s": number(row.initial_seconds, 0),
-            "images/s": number(row.images_per_second, 0),
-            "peak MiB": number(row.peak_memory_mib, 0),
-            "extra parameters": "" if pd.isna(row.method_parameters) else f"{row.method_parameters:,}",
-        }
-        for row in measured.itertuples()
-    ]
+    rows = [_cost_cells(row) for row in measured.itertuples()]
     hardware = "; ".join(sorted(set(filter(None, measured.hardware))))
     title = f"{pair_title(pair.teacher.iloc[0], pair.student.iloc[0])}: cost"
     note = f"Measured on {hardware}." if hardware else ""
     return TextTable(heading, title, without_empty_columns(pd.DataFrame(rows)), note=note)
 
 
+def _accuracy_cells(row: Any, words: FigureWords) -> dict[str, str]:
+    return {
+        "method": NAMES.get(row.role, row.method),
+        words.column: spread(row.top1_mean, row.top1_std, row.n),
+        words.beside: number(getattr(row, words.beside_column)) if row.role != "teacher" else "",
+        "top-5": number(row.top5_mean),
+        "gain": signed(row.gain) + (SIGNIFICANT if row.gain_p_holm < ALPHA else ""),
+        AGAINST: signed(row.gain_over_kd) + (SIGNIFICANT if row.kd_p_holm < ALPHA else ""),
+        "gap %": number(row.gap_recovered, 1),
+    }
+
+
+def _difference_cells(row: Any) -> dict[str, str]:
+    return {
+        "method": row.method,
+        "difference": signed(row.gain_over_kd),
+        f"{CONFIDENCE:.0%} interval": interval(row.kd_low, row.kd_high),
+        "p (Welch)": p_value(row.kd_p) if row.kd_test == TESTED else row.kd_test,
+        "p (Holm)": p_value(row.kd_p_holm),
+        "bootstrap": interval(row.kd_bootstrap_low, row.kd_bootstrap_high),
+    }
+
+
+def _cost_cells(row: Any) -> dict[str, str]:
+    return {
+        "method": NAMES.get(row.role, row.method),
+        "s/epoch": number(row.seconds_per_epoch, 1 if row.seconds_per_epoch >= 10 else 2),
+        "initial s": number(row.initial_seconds, 0),
+        "images/s": number(row.images_per_second, 0),
+        "peak MiB": number(row.peak_memory_mib, 0),
+        "extra parameters": "" if pd.isna(row.method_parameters) else f"{row.method_parameters:,}",
+    }
+
+
 def _initial_stages(pair: pd.DataFrame) -> Iterator[str]:
     """Notes on methods that trained for longer than the heading says."""
     staged = pair[pair.initial_epochs > 0]
-    for epochs, methods in staged.groupby("initial_epochs"):
+    for _, methods in staged.groupby("initial_epochs"):
+        epochs = int(methods.initial_epochs.iloc[0])
         subject = f"{', '.join(sorted(methods.method))} {'train' if len(methods) > 1 else 'trains'}"
-        yield f"{subject} {counted(int(epochs), 'epoch')} more than the heading says, an initial stage."
+        yield f"{subject} {counted(epochs, 'epoch')} more than the heading says, an initial stage."
 
 
 def _missing_references(pair: pd.DataFrame) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Published figures beside what was measured here, with a mark wherever the two are not on equal terms."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def compare_with_published(table: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd
     by_path = {run.path: run for run in runs}
     rows, notes = [], []
     for names, pair in table[table.role.isin([*NAMES, "method"])].groupby(PAIR, sort=False):
-        dataset, (teacher, student) = names[0], names[-2:]
+        dataset, teacher, student = map(str, (names[0], *names[-2:]))
         known = published_figures(dataset)
         known = known[(known.teacher == teacher) & (known.student == student)]
         if known.empty:
@@ -65,7 +65,9 @@ def compare_with_published(table: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd
     return pd.DataFrame(rows, columns=COLUMNS).astype({"sources": "Int64", "published_epochs": "Int64"}), notes
 
 
-def _compared_row(row: Mapping[str, Any], run: Run, known: pd.DataFrame, taught: Sequence[float]) -> dict[str, Any]:
+def _compared_row(
+    row: Mapping[Hashable, Any], run: Run, known: pd.DataFrame, taught: Sequence[float]
+) -> dict[str, Any]:
     """Returns a row of the tidy table with the published figure that fits best.
 
     Args:
@@ -87,7 +89,7 @@ def _compared_row(row: Mapping[str, Any], run: Run, known: pd.DataFrame, taught:
 
 
 def _beside(
-    entry: Mapping[str, Any], known: pd.DataFrame, row: Mapping[str, Any], run: Run, taught: Sequence[float]
+    entry: Mapping[Hashable, Any], known: pd.DataFrame, row: Mapping[Hashable, Any], run: Run, taught: Sequence[float]
 ) -> dict[str, Any]:
     """Returns one published figure and what is not equal between it and ours; see `_compared_row`."""
     differs = []

@@ -31,35 +31,38 @@ def published_tables(compared: pd.DataFrame) -> Iterator[TextTable]:
         first = pair.iloc[0]
         heading = f"{data_title(place)}: published figures beside {first.protocol} [{protocol_id}]"
         sources = [source for source in dict.fromkeys(pair.source) if isinstance(source, str)]
-        cells = [
-            {
-                "method": row.method,
-                "published": _figure(row.published, row.published_std),
-                "ours (n)": f"{_figure(row.ours, row.ours_std)} ({row.n})",
-                "difference": signed(row.difference),
-                "terms": _terms(row),
-                "differs": row.differs if isinstance(row.differs, str) else "",
-                "source": str(sources.index(row.source) + 1) if row.source in sources else "",
-            }
-            for row in pair.itertuples()
-        ]
-        title = f"{pair_title(teacher, student)}: ours {counted(first.our_epochs, 'epoch')}, {first.our_selection}"
+        cells = [_cells(row, sources) for row in pair.itertuples()]
+        ours = f"{counted(first.our_epochs, 'epoch')}, {first.our_selection}"
+        title = f"{pair_title(str(teacher), str(student))}: ours {ours}"
         yield TextTable(heading, title, pd.DataFrame(cells), optional=("source",), note=_about_sources(pair, sources))
+
+
+def _cells(row: Any, sources: list[str]) -> dict[str, str]:
+    return {
+        "method": row.method,
+        "published": _figure(row.published, row.published_std),
+        "ours (n)": f"{_figure(row.ours, row.ours_std)} ({row.n})",
+        "difference": signed(row.difference),
+        "terms": _terms(row),
+        "differs": row.differs if isinstance(row.differs, str) else "",
+        "source": str(sources.index(row.source) + 1) if row.source in sources else "",
+    }
 
 
 def _about_sources(pair: pd.DataFrame, sources: list[str]) -> str:
     """Returns the sources by number, where they disagree, and settings of their own."""
     note = "Sources: " + "; ".join(f"{i} {source}" for i, source in enumerate(sources, 1)) + "."
+    rows: list[Any] = list(pair.itertuples())
     disagree = [
         f"{row.method} {number(row.lowest)} to {number(row.highest)} ({row.sources})"
-        for row in pair.itertuples()
+        for row in rows
         if isinstance(row.source, str) and row.lowest < row.highest
     ]
     if disagree:
         note += f" Sources disagree on {', '.join(disagree)}."
-    known = pair[pair.source.isin(sources) & (pair.setting != "")]
-    if not known.empty:
-        note += f" Settings: {'; '.join(f'{row.method}: {row.setting}' for row in known.itertuples())}."
+    settings = [f"{row.method}: {row.setting}" for row in rows if row.source in sources and row.setting != ""]
+    if settings:
+        note += f" Settings: {'; '.join(settings)}."
     return note
 
 

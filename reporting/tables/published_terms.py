@@ -2,7 +2,7 @@
 
 import ast
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def recipe_of(run: Run) -> str:
     return f"changed {name}" if run.recipe_changes or other_batch else name
 
 
-def unequal_run(run: Run, selection: str, entry: Mapping[str, Any]) -> list[str]:
+def unequal_run(run: Run, selection: str, entry: Mapping[Hashable, Any]) -> list[str]:
     """Returns which terms of training differ between a run and a published figure, with "?" where its are not known.
 
     Args:
@@ -46,7 +46,7 @@ def unequal_run(run: Run, selection: str, entry: Mapping[str, Any]) -> list[str]
     return marks
 
 
-def unequal_teacher(taught: Sequence[float], entry: Mapping[str, Any], known: pd.DataFrame) -> list[str]:
+def unequal_teacher(taught: Sequence[float], entry: Mapping[Hashable, Any], known: pd.DataFrame) -> list[str]:
     """Returns ["teacher"] where its accuracy differs, with "?" where one of the two is not known.
 
     Args:
@@ -60,7 +60,7 @@ def unequal_teacher(taught: Sequence[float], entry: Mapping[str, Any], known: pd
     return ["teacher"] * bool(abs(theirs.top1.iloc[0] - taught[0]) > TEACHER_TOLERANCE)
 
 
-def unequal_settings(run: Run, entry: Mapping[str, Any]) -> list[str]:
+def unequal_settings(run: Run, entry: Mapping[Hashable, Any]) -> list[str]:
     """Returns ["settings"] where the method's weights and options are not those of the figure, with "?" if not known.
 
     The figure's are those of its own `setting`, those published for the pair, or the method's defaults.

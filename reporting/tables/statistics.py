@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -92,7 +92,7 @@ def holm(p_values: Sequence[float], comparisons: int = 0) -> np.ndarray:
     return corrected
 
 
-def as_printed(figures: np.ndarray | pd.Series) -> np.ndarray:
+def as_printed(figures: ArrayLike) -> np.ndarray:
     """Returns the figures to the two decimals that tables show; NumPy's own rounding differs from that of texts."""
     return np.vectorize(lambda figure: round(float(figure), 2), otypes=[float])(figures)
 
@@ -114,9 +114,7 @@ def average_ranks(figures: np.ndarray) -> np.ndarray:
     return stats.rankdata(-as_printed(figures), axis=0).mean(axis=1)
 
 
-def average_relative_improvement(
-    method: Sequence[float], reference: Sequence[float], student: Sequence[float]
-) -> float:
+def average_relative_improvement(method: ArrayLike, reference: ArrayLike, student: ArrayLike) -> float:
     """Returns the average relative improvement (ARI), in per cent, over pairs i.
 
     Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021:
@@ -125,7 +123,7 @@ def average_relative_improvement(
 
     NaN where the reference gains nothing, as printed, over the student on some pair: the quotient says nothing there.
     """
-    method, reference, student = (np.asarray(values, dtype=float) for values in (method, reference, student))
-    if not len(method) or not (as_printed(reference) > as_printed(student)).all():
+    method_i, reference_i, student_i = (np.asarray(values, dtype=float) for values in (method, reference, student))
+    if not len(method_i) or not (as_printed(reference_i) > as_printed(student_i)).all():
         return np.nan
-    return float(100 * np.mean((method - reference) / (reference - student)))
+    return float(100 * np.mean((method_i - reference_i) / (reference_i - student_i)))

@@ -28,7 +28,7 @@ def summary_table(heading: str, rows: pd.DataFrame, top: int | None) -> TextTabl
     skip = len(whole) - len(figures)
     of_students = np.arange(len(whole)) >= len(above[0])  # all rows below the teachers'
     cells = pd.DataFrame({"method": whole.index})
-    marks = {}
+    marks: dict[tuple[int, int], str] = {}
     for position, pair in enumerate(pairs, 1):
         cells[" → ".join(filter(None, pair))] = whole[pair].map(number).to_numpy()
         marks |= {(row, position): mark for row, mark in rank_marks(whole[pair].where(of_students)).items()}
@@ -47,8 +47,8 @@ def _by_rank(methods: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns mean figures, methods × pairs, and the methods' averages, both with the best average rank first."""
     figures = across_pairs(methods)
     averages = methods.groupby("method")[["average_rank", "ari", "common_pairs"]].first()
-    order = averages.assign(pairs=-figures.count(axis=1), mean=-figures.mean(axis=1))
-    order = order.sort_values(["average_rank", "pairs", "mean"]).index
+    keys = averages.assign(pairs=-figures.count(axis=1), mean=-figures.mean(axis=1))
+    order = keys.sort_values(["average_rank", "pairs", "mean"]).index
     return figures.loc[order], averages.loc[order]
 
 

@@ -32,6 +32,11 @@ class TextTable:
     optional: tuple[str, ...] = ()
     note: str = ""
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return list(map(str, self.cells))
+
     def with_rows(self, rows: Sequence[int]) -> "TextTable":
         """Returns the table with the rows at these positions, and the marks that they have in this one."""
         place = {row: new for new, row in enumerate(rows)}
@@ -61,13 +66,13 @@ class TextTable:
         # Markdown prints nothing in bold that is empty or begins with a space.
         cells = self.cells.map(lambda text: escape(text.strip())).rename(columns=escape)
         for (row, column), mark in self.marks.items():
-            text = cells.iat[row, column]
+            text = str(cells.iat[row, column])
             cells.iat[row, column] = text and styles[mark].format(text)
         return cells
 
     def alignment(self, left: str, right: str) -> list[str]:
         """Returns `left` for each column of words and `right` for each column of numbers."""
-        return [left if name in WORDS else right for name in self.cells]
+        return [left if name in WORDS else right for name in self.names]
 
 
 def rank_marks(figures: pd.Series) -> dict[int, str]:
@@ -77,7 +82,7 @@ def rank_marks(figures: pd.Series) -> dict[int, str]:
     """
     shown = as_printed(figures)
     levels = np.unique(shown[~np.isnan(shown)])[::-1]
-    marks = {}
+    marks: dict[int, str] = {}
     if np.count_nonzero(~np.isnan(shown)) >= 2:
         marks |= {int(row): BEST for row in np.flatnonzero(shown == levels[0])}
     if np.count_nonzero(~np.isnan(shown)) >= 3 and len(levels) > 1:

@@ -108,6 +108,7 @@ class Scale:
         return round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self) -> tuple[Tick, ...]:
+        """Returns the round values within the scale, at most MOST_TICKS or two more."""
         decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
         numbers = range(math.ceil(self.low / self.step - 1e-9), math.floor(self.high / self.step + 1e-9) + 1)
         return tuple(Tick(self(n * self.step), f"{n * self.step:,.{decimals}f}") for n in numbers)

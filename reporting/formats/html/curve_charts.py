@@ -82,7 +82,7 @@ def _place(row: pd.Series) -> str:
 def _labels(rows: pd.DataFrame) -> np.ndarray:
     """Returns the names of rows in a chart."""
     texts = {"network": "{0.student} {0.method}", "probe": "{0.student}, {0.method}", "student": NAMES["student"]}
-    names = [texts.get(row.role, "{0.method}").format(row).strip() for row in rows.itertuples()]
+    names = [texts.get(str(row.role), "{0.method}").format(row).strip() for row in rows.itertuples()]
     return np.array(names, dtype=object)
 
 
@@ -123,9 +123,9 @@ def _scatter(identity: str, where: tuple[str, str], rows: pd.DataFrame, column: 
     x, y = horizontal(costs, margin=0.12), vertical(figures)
     points = [(x(cost), y(figure), label) for cost, figure, label in zip(costs, figures, labels, strict=True)]
     dots = []
-    for (at_x, at_y, label), place, cost, figure in zip(points, place_names(points), costs, figures, strict=True):
+    for (at_x, at_y, label), of_name, cost, figure in zip(points, place_names(points), costs, figures, strict=True):
         tooltip = f"{label}: {number(figure)} % at {number(cost, 2 if cost < 10 else 0)} {name}"
-        x_label, y_label, anchor = place or (None, 0.0, "start")
+        x_label, y_label, anchor = of_name or (None, 0.0, "start")
         dots.append(Dot(label, styles[label] % COLOURS, at_x, at_y, x_label, y_label, anchor, tooltip))
     description = f"Test accuracy against {name}. {'; '.join(dot.tooltip for dot in dots)}."
     note = HIDDEN_NAMES if any(dot.x_label is None for dot in dots) else ""

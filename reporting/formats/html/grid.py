@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -40,7 +41,7 @@ class Grid:
 
 def grid_of_texts(table: TextTable) -> Grid:
     """Returns the grid of a table of texts, where those of a column of numbers begin with their figure."""
-    columns = tuple((name, name not in WORDS) for name in table.cells)
+    columns = tuple((name, name not in WORDS) for name in table.names)
     rows = [
         tuple(
             Cell(text, number_key(text) if numeric else "", table.marks.get((row, column), ""))
@@ -52,7 +53,7 @@ def grid_of_texts(table: TextTable) -> Grid:
 
 
 def grid_of_values(
-    caption: str, columns: Mapping[str, str | None], rows: Iterable[Sequence[object]], note: str = ""
+    caption: str, columns: Mapping[str, str | None], rows: Iterable[Sequence[Any]], note: str = ""
 ) -> Grid:
     """Returns the grid of a table of values.
 
@@ -73,7 +74,7 @@ def number_key(text: str) -> str:
     return repr(float(digits.replace(",", "")) - (JUST_BELOW if below else 0))
 
 
-def _cell(value: object, form: str | None) -> Cell:
+def _cell(value: Any, form: str | None) -> Cell:
     if isinstance(value, Cell):
         return value
     if pd.isna(value):
