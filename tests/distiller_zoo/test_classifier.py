@@ -9,7 +9,6 @@ from tests import naive
 from tests.distiller_zoo.cases import CNN, MLP, Head
 from tests.numerics import arrays, assert_near, normal
 
-
 SIZES = CNN.embedding, CNN.num_classes
 
 

@@ -7,7 +7,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from distiller_zoo import Pair, create_method, options_of
-from distiller_zoo.std_layout import module_blocks
 from engine.protocol.presets import preset_names
 from models import FeatureShapes, create_model
 from reporting.tables.ablation import ablation_table
