@@ -33,5 +33,7 @@ class Attention(Method):
     needs = ("stages",)
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
-        pairs = pair_stages(len(student.stages), len(teacher.stages))
-        return summed(attention_loss(student.stages[i], teacher.stages[j]) for i, j in pairs)
+        losses = []
+        for i, j in pair_stages(len(student.stages), len(teacher.stages)):
+            losses.append(attention_loss(student.stages[i], teacher.stages[j]))
+        return summed(losses)

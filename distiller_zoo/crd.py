@@ -21,7 +21,6 @@ from common.errors import RequestError
 from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
-from distiller_zoo.sums import summed
 from models import Features
 
 EPS = 1e-7
@@ -181,12 +180,12 @@ class CRD(Method):
         candidates, drawn = self.sampler.negatives(batch.labels, generator)
         positive = self.sampler.positives(batch.labels, generator) if self.relax else batch.index
         sides = ((v_s, self.memory_t), (v_t, self.memory_s))
-        losses = []
+        loss = v_s.new_zeros(())
         for anchor, memory in sides:
             p, q = memory.scores(anchor, positive, candidates, drawn, self.temperature)
-            losses.append(nce_loss(p, q, drawn, self.sampler.k, self.num_samples))
+            loss = loss + nce_loss(p, q, drawn, self.sampler.k, self.num_samples)
         self._latest = (batch.index, v_s.detach(), v_t.detach())
-        return summed(losses)
+        return loss
 
     def after_step(self) -> None:
         # Not within the loss: the backward pass still needs the memories as they were.

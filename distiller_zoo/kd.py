@@ -8,7 +8,6 @@ from torch import Tensor
 
 from distiller_zoo.method import Batch, Method, Weights
 from distiller_zoo.registry import register_method
-from distiller_zoo.sums import summed
 from distiller_zoo.teacher_mixture import MANY, Weighting, mixture
 from models import Features
 
@@ -30,7 +29,10 @@ def mean_kd_loss(
     """
     if weighting == "confidence" and len(teachers) > 1:
         teachers = (mixture(teachers, weighting),)
-    return summed(kd_loss(student.logits, teacher.logits, temperature) for teacher in teachers) / len(teachers)
+    total = student.logits.new_zeros(())
+    for teacher in teachers:
+        total = total + kd_loss(student.logits, teacher.logits, temperature)
+    return total / len(teachers)
 
 
 @register_method("kd")

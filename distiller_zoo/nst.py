@@ -42,5 +42,7 @@ class NST(Method):
     needs = ("stages",)
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
-        pairs = pair_stages(len(student.stages), len(teacher.stages))
-        return summed(nst_loss(student.stages[i], teacher.stages[j]) for i, j in pairs)
+        losses = []
+        for i, j in pair_stages(len(student.stages), len(teacher.stages)):
+            losses.append(nst_loss(student.stages[i], teacher.stages[j]))
+        return summed(losses)

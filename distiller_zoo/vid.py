@@ -69,5 +69,7 @@ class VID(Method):
         )
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
-        pairs = zip(self.regressors, self.pairs, strict=True)
-        return summed(regressor(student.stages[i], teacher.stages[j]) for regressor, (i, j) in pairs)
+        losses = []
+        for regressor, (i, j) in zip(self.regressors, self.pairs, strict=True):
+            losses.append(regressor(student.stages[i], teacher.stages[j]))
+        return summed(losses)

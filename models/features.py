@@ -49,14 +49,14 @@ class Features:
         Args:
             copy: make new tensors even of what is float32 already.
         """
-        kept = {f.name: getattr(self, f.name) if _keeps(names, f.name) else LEFT_OUT for f in fields(self)}
+        names = {"logits", *names}
+        kept = {name: getattr(self, name) if name in names else LEFT_OUT for name in UNDECLARED}
         return Features(**kept).map(lambda tensor: tensor.to(torch.float32, copy=copy))
 
     def guarded(self, names: Collection[str]) -> "Features":
         """Logits and the named fields as they are; any use of another field raises `UndeclaredFieldError`."""
-        return Features(
-            **{f.name: getattr(self, f.name) if _keeps(names, f.name) else UNDECLARED[f.name] for f in fields(self)}
-        )
+        names = {"logits", *names}
+        return Features(**{name: getattr(self, name) if name in names else other for name, other in UNDECLARED.items()})
 
     def first(self, rows: int) -> "Features":
         """Features of the first `rows` images of the batch."""
@@ -64,7 +64,7 @@ class Features:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
         """Apply `function` to every tensor of the record; fields without tensors stay as they are."""
-        return Features(**{f.name: _map(function, getattr(self, f.name)) for f in fields(self)})
+        return Features(**{name: _map(function, getattr(self, name)) for name in UNDECLARED})
 
     def shapes(self) -> "FeatureShapes":
         """Shapes of all fields without the batch dimension."""
@@ -119,6 +119,7 @@ class Undeclared:
             found._refuse()
 
 
+# In place of each field, by its name.
 UNDECLARED: dict[str, Any] = {field.name: Undeclared(field.name) for field in fields(Features)}
 
 
@@ -127,10 +128,6 @@ def _undeclared_in(value: object) -> list[Undeclared]:
         return [value]
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return [found for part in parts for found in _undeclared_in(part)]
-
-
-def _keeps(names: Collection[str], name: str) -> bool:
-    return name in names or name == "logits"
 
 
 def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:

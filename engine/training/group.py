@@ -25,7 +25,7 @@ class Group:
 
     def __init__(self, runs: Sequence[StudentRun], outcome: Outcome, world: World, progress: Progress):
         self.active, self.outcome = list(runs), outcome
-        self._world, self._progress = world, progress
+        self.world, self._progress = world, progress
 
     def at(self, epoch: int, step: int) -> list[StudentRun]:
         """The active runs whose next step is this one."""
@@ -46,11 +46,11 @@ class Group:
             Exception: one of `fatal`, or one after which the others cannot go on either (`reason_of`).
         """
         try:
-            with self._world.shared_errors():
+            with self.world.shared_errors():
                 yield
         except Exception as error:
             self.active.remove(run)  # its state may be that of half a step, which must not be saved
-            reason = None if isinstance(error, fatal) else reason_of(run, error, self._world)
+            reason = None if isinstance(error, fatal) else reason_of(run, error, self.world)
             if reason is None:
                 raise
             _forget_frames(error)

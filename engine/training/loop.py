@@ -77,7 +77,7 @@ def save_where_due(runs: Sequence[StudentRun], group: Group, session: Session, t
         Interrupted: a stop was requested; the runs are saved.
     """
     # With no run left there is nothing to interrupt: results and failures are in the outcome.
-    if not group.active or not session.compute.world.any(session.stop.requested or timer.due):
+    if not group.active or not group.world.any(session.stop.requested or timer.due):
         return
     for run in runs:
         with group.isolated(run):

@@ -83,6 +83,7 @@ class StudentRun:
         networks = (plan.model, *(teacher.model for teacher in plan.teachers))
         self.code = code_of(plan.method, networks) | (plan.backbone.code if plan.backbone else {})
         self.code_history: code_history.CodeHistory = []
+        self._code_history_of_step = code_history.extended([], self.code)  # what it becomes with the next step
         with isolated_seed(derive_seed(plan.seed, "student")):
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
         if backbone is not None:
@@ -227,6 +228,7 @@ class StudentRun:
         epoch, step = state["position"]
         self.position = epoch, step
         self.code_history = state.get("code")
+        self._code_history_of_step = code_history.extended(self.code_history, self.code)
         self.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
         if self.method.initial_epochs and not self.initial:
@@ -254,7 +256,7 @@ class StudentRun:
             RunError: a loss is not finite.
         """
         began, world, (epoch, step) = moment(self.compute.device), self.compute.world, self.position
-        self.code_history = code_history.extended(self.code_history, self.code)
+        self.code_history = self._code_history_of_step
         self._set_learning_rate()
         if self.initial:
             student = self._features(batch) if self.method.initial_trains_student else None
