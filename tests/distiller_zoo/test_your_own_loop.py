@@ -15,6 +15,7 @@ from models import create_model
 from tests.helpers import ROOT
 
 IMAGE_SIZE, CLASSES, BATCH, SAMPLES = 8, 5, 4, 12
+STUDENTS = {"std": "mixer_pico", "deit": "deit_pico_distilled"}  # of the others: resnet8
 PAGE = (ROOT / "docs" / "your_own_loop.md").read_text()
 LOOP, OWN_NETWORKS, LOOK = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
@@ -36,9 +37,7 @@ def all_labels():
 def networks_for(name):
     """A small pair that the method accepts."""
     torch.manual_seed(0)
-    student = create_model(
-        {"std": "mixer_pico", "deit": "deit_pico_distilled"}.get(name, "resnet8"), CLASSES, IMAGE_SIZE
-    )
+    student = create_model(STUDENTS.get(name, "resnet8"), CLASSES, IMAGE_SIZE)
     teacher = create_model("resnet8" if name == "kdsvd" else "resnet14", CLASSES, IMAGE_SIZE)
     return student, teacher.eval()
 
