@@ -28,11 +28,10 @@ KINDS = {
 
 
 @cache
-def teacher_of(model: str, dataset: str = DIGITS.name) -> Network:
+def teacher_of(model: str) -> Network:
     """An untrained network; its features are asked for, not its knowledge."""
     torch.manual_seed(0)
-    entry = DATASETS[dataset]
-    network = create_model(model, entry.num_classes, entry.image_size).eval()
+    network = create_model(model, DIGITS.num_classes, DIGITS.image_size).eval()
     torch.nn.init.normal_(network.last_linear.weight)  # those of some networks start at zero
     return network
 
