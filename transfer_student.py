@@ -14,7 +14,7 @@ from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.checkpoints.weights import read_backbone
+from engine.checkpoints.frozen_backbone import read_backbone
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.records.backbone import backbone_file
 from engine.training.run_plans import run_plans

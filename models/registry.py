@@ -68,12 +68,11 @@ class ModelRegistry(Registry[ModelEntry]):
         prefix, _, rest = name.partition(":")
         return self._libraries[prefix].entry(rest)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         try:
-            self.canonical(name)
+            return isinstance(name, str) and bool(self.canonical(name))
         except RequestError:
             return False
-        return True
 
 
 DEFAULT_STUDENT = "mixer_s4"

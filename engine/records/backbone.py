@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from engine.checkpoints.weights import Backbone
+from engine.checkpoints.frozen_backbone import Backbone
 from engine.protocol.plan import BackboneFile, Code
 from engine.records.run_folder import RunFolder
 

@@ -16,7 +16,7 @@ from common.errors import RequestError
 from common.files import write_json, write_text
 from common.lock import LOCK, sole_user_of
 from engine.checkpoints.read_checkpoint import read_checkpoint
-from engine.checkpoints.weights import save_weights, write_torch
+from engine.checkpoints.weights import WeightsHeader, save_weights, write_torch
 from engine.protocol.plan import Code
 from models import Network
 from models.registry import file_name_of
@@ -194,9 +194,9 @@ class RunFolder:
             # Messages may contain undecodable path bytes.
             self._write(write_json, self.failure, {"reason": reason.encode(errors="backslashreplace").decode()})
 
-    def write_weights(self, path: Path, network: Network, **description: Any) -> None:
+    def write_weights(self, path: Path, network: Network, header: WeightsHeader) -> None:
         """Write a network's weights to one of the paths here (see `save_weights`)."""
-        self._write(save_weights, path, network, **description)
+        self._write(save_weights, path, network, header)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write the checkpoint; the previous one is kept, in case a disk damages this one."""

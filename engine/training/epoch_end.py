@@ -6,6 +6,7 @@ from typing import Any
 
 from dataset import DATASETS
 from engine.checkpoints.inference_network import InferenceNetwork
+from engine.checkpoints.weights import TrainedMethod, WeightsHeader
 from engine.device.memory import peak_memory_mib
 from engine.records.history import Record
 from engine.training.evaluation import evaluate, evaluate_by_head
@@ -88,17 +89,9 @@ def _accuracy_and_loss(result: dict[str, Any]) -> dict[str, float]:
 def save_weights(run: StudentRun, path: Path) -> None:
     """Write the deployed student of the last epoch; raises RunError if that fails."""
     record = run.history.epochs[-1]
-    run.folder.write_weights(
-        path,
-        run.student,
-        arch=run.plan.model,
-        entry=DATASETS[run.plan.dataset],
-        epoch=record["epoch"],
-        measured=record["test"],
-        method=run.method,
-        pair=run.pair,
-        options=run.plan.options,
-    )
+    trained = TrainedMethod(run.method, run.pair, run.plan.options)
+    header = WeightsHeader(run.plan.model, DATASETS[run.plan.dataset], record["epoch"], record["test"], trained)
+    run.folder.write_weights(path, run.student, header)
 
 
 def finish_run(run: StudentRun) -> dict[str, Any]:

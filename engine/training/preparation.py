@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 from common.errors import RequestError
 from dataset import BatchStream, DatasetEntry
+from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
-from engine.checkpoints.weights import Backbone
 from engine.protocol.plan import Code, RunPlan
 from engine.protocol.recipes import Recipe
 from engine.protocol.run_config import run_config

@@ -10,8 +10,8 @@ import torch
 from common.errors import Interrupted, RequestError, RunError
 from dataset import DATASETS, Arrays, Batching, BatchStream, digest, hold_out, load_arrays, without_held_out
 from dataset.to_device import DeviceArrays, resident, resident_arrays
+from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
-from engine.checkpoints.weights import Backbone
 from engine.device.memory import reset_peak_memory
 from engine.device.processes import process_group
 from engine.protocol.plan import RunPlan

@@ -14,7 +14,7 @@ from common.seeds import derive_seed, isolated_seed
 from dataset import Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method, mistakes_as_run_errors
 from distiller_zoo.method import Trainee
-from engine.checkpoints.weights import Backbone, load_backbone
+from engine.checkpoints.frozen_backbone import Backbone, load_backbone
 from engine.device.compute import Compute
 from engine.device.sync_batchnorm import synchronise_batch_norm
 from engine.device.timer import Span, moment

@@ -13,7 +13,7 @@ import evaluate
 import transfer_student
 from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Augmentation, Batching, BatchStream, evaluation_batches, load_arrays
-from engine.checkpoints.weights import load_backbone, read_backbone
+from engine.checkpoints.frozen_backbone import load_backbone, read_backbone
 from engine.protocol.recipes import RECIPES, resolve_recipe
 from models import MODELS, create_model
 from reporting.records.runs import read_runs

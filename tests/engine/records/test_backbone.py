@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoints.weights import Backbone
+from engine.checkpoints.frozen_backbone import Backbone
 from engine.records.backbone import backbone_file, code_behind, trained_by
 
 CODE = {"distiller_zoo/kd.py": "0123"}

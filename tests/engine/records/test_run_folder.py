@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from common.errors import RequestError
 from dataset import load_arrays
+from engine.checkpoints.weights import WeightsHeader
 from engine.records.run_folder import RunFolder
 from engine.training import student_run
 from engine.training.epoch_end import finish_epoch
@@ -197,7 +198,7 @@ def write_everything(run):
     run.write_failure("it failed")
     run.save_checkpoint({"run_id": "a", "step": 1})
     run.save_checkpoint({"run_id": "a", "step": 2})
-    run.write_weights(run.last, create_model("resnet8", 10, 8), arch="resnet8", entry=DIGITS, epoch=1, measured={})
+    run.write_weights(run.last, create_model("resnet8", 10, 8), WeightsHeader("resnet8", DIGITS, 1, {}))
     run.write_result({"epochs": 2})
 
 
