@@ -13,6 +13,7 @@ from benchmarking.flags import resolve_pair
 from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Augmentation, DatasetEntry, load_arrays
+from distiller_zoo import Method
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
 from engine.protocol.plan import RunPlan, SharedSettings, TeacherFile, Trial, make_plan
@@ -81,7 +82,10 @@ def make_candidates(pair: str, path: Path | None, methods: Iterable[str], condit
 
     def make_run(method: str) -> StudentRun:
         plan = _make_plan(method, student_name, file, recipe, conditions)
-        return StudentRun(plan, conditions.entry, (teacher.network,) if plan.teachers else (), NOWHERE)
+        run = StudentRun(plan, conditions.entry, (teacher.network,) if plan.teachers else (), NOWHERE)
+        if run.method.needs_training_set_pass:
+            fit_on_random_images(run.method, teacher, conditions.entry)
+        return run
 
     runs, left_out = {}, {}
     for method in methods:
@@ -110,6 +114,15 @@ def _make_plan(method: str, student: str, file: TeacherFile, recipe: Recipe, con
     precision = conditions.precision
     shared = SharedSettings(kind="student", dataset=conditions.entry.name, precision=precision, teachers=(file,))
     return make_plan(method, student, recipe, shared, Trial(SEED, SEED))
+
+
+@torch.no_grad()
+def fit_on_random_images(method: Method, teacher: InferenceNetwork, entry: DatasetEntry) -> None:
+    """Show a method random images of each class in place of the training set; no time of a step depends on them."""
+    with isolated_seed(derive_seed(SEED, "training set")):
+        images = torch.randn(entry.num_classes, 3, entry.image_size, entry.image_size)
+    features = teacher.features(images).guarded(method.reads_of_teacher())
+    method.fit_on_training_set((features,), torch.arange(entry.num_classes))
 
 
 def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[TeacherFile, InferenceNetwork]:

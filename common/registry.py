@@ -91,7 +91,7 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         return self._entries[self.canonical(name)]
 
-    def __contains__(self, name: object) -> bool:
+    def __contains__(self, name: str) -> bool:
         return name in self._entries or name in self._aliases
 
     def __iter__(self) -> Iterator[str]:

@@ -86,8 +86,8 @@ class STD(Method):
         std_reweighting: what teachers' weights follow (see `reweighted`).
         std_predict: the heads that the student predicts with: the mean of the logits of the class head and the
             distillation heads (their mean, if there are several), either, or their mixture by confidence.
-        std_mine: keep the two tokens from saying the same (see mine.py): θ ascends and the student descends the
-            bound on their mutual information, each by plain gradient steps of its own, beside the optimizer's.
+        std_mine: keep the two tokens from saying the same (distiller_zoo/mine.py): θ ascends and the student descends
+            the bound on their mutual information, each by plain gradient steps of its own, beside the optimizer's.
         std_mine_every: every so many steps of an epoch; 0: once an epoch.
         std_mine_samples: images of the batch that the bound is of; 0: all.
         std_mine_pairs: how images are paired for the marginal (see `marginal_order`).

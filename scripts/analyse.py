@@ -23,7 +23,6 @@ from common.files import make_folder, write_json
 from dataset import DATASETS, DatasetEntry, load_arrays
 from engine import cli
 from engine.device.compute import Compute, resolve_compute
-from reporting.records.code_versions import apart_by_code
 from reporting.records.runs import read_runs
 
 SHOWN = {"top1": "top-1", "agreement": "agreement", "kl_nats": "KL (nats)"}
@@ -89,7 +88,7 @@ def find_curves(roots: list[Path], band: str) -> list[CurvePicture]:
         if not root.is_dir():
             raise RequestError(f"--runs {root} is not a folder; give one that contains runs, such as save")
     runs, skipped = read_runs(roots)
-    found, notes = curve_pictures(apart_by_code(runs), band)
+    found, notes = curve_pictures(runs, band)
     for remark in [*map(str, skipped), *notes]:
         print(remark, file=sys.stderr)
     if not found:

@@ -19,7 +19,7 @@ def with_paper_weights(plans: Sequence[RunPlan], given: Collection[str]) -> list
     """
     dataset = plans[0].dataset
     if dataset != DATASET:
-        say(f"--paper_weights: papers give them for {DATASET}; on {dataset} nothing changes")
+        say(f"--paper_weights: papers give them for {DATASET}; on {dataset} nothing is changed")
         return list(plans)
     changed: list[RunPlan] = []
     lines: list[str] = []

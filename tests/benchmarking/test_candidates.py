@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from benchmarking.candidates import make_data, make_teacher
+from benchmarking.candidates import Conditions, make_candidates, make_data, make_teacher
 from dataset import DATASETS, load_arrays
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
@@ -40,3 +40,11 @@ def test_a_random_teachers_features_have_the_size_of_a_trained_ones():
     (features,) = teach(torch.randn(32, 3, 8, 8))
     for stage in features.stages:
         assert 0.1 < stage.std() < 10
+
+
+def test_a_method_that_sees_the_training_set_first_can_step():
+    pair = make_candidates("resnet8:resnet8", None, ["nd"], Conditions(DIGITS, "repdistiller", 32, "fp32"))
+    method = pair.runs["nd"].method
+    features = pair.teacher.features(torch.randn(4, 3, 8, 8))
+    assert method.loss_inputs(features, (features,))
+    assert method.centres.any(dim=1).all()

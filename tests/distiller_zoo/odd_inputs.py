@@ -113,10 +113,10 @@ def assert_method_stays_finite(
     """
     student, teacher = (features(of, seed, dtype=torch.float32) for seed, of in enumerate((of_s, of_t), start=1))
     for kind, change in (kinds or ODD).items():
+        method, rows = create().float(), len(change(student.logits))
+        method.inspect_networks(*_heads(of_s, of_t))
         for odd_s, odd_t in ((change, None), (None, change), (change, change)):
-            method = create().float()
-            method.inspect_networks(*_heads(method, of_s, of_t))
-            rows = len(change(student.logits))
+            method.zero_grad()
             s, leaves = _leaves(_changed(student.first(rows), odd_s))
             losses = method.losses(method.attach(s), (_changed(teacher.first(rows), odd_t),), batch_of(rows))
             assert all(loss.isfinite() and loss.shape == () for loss in losses.values()), (kind, losses)
@@ -128,7 +128,7 @@ def assert_method_stays_finite(
             method.after_step()
 
 
-def _heads(method: Method, of_s: FeatureShapes, of_t: FeatureShapes) -> tuple[Head, tuple[Head, ...]]:
+def _heads(of_s: FeatureShapes, of_t: FeatureShapes) -> tuple[Head, tuple[Head, ...]]:
     student, teacher = (Head(of.embedding, of.num_classes, dtype=torch.float32) for of in (of_s, of_t))
     return student, (teacher,)
 

@@ -11,6 +11,7 @@ from distiller_zoo import Weights, method_class, options_of
 from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
+from engine.training.running_means import RunningMeans
 from engine.training.student_run import StudentRun
 from models import MODELS, Features, Network, create_model
 
@@ -27,11 +28,10 @@ KINDS = {
 
 
 @cache
-def teacher_of(model: str, dataset: str = DIGITS.name) -> Network:
+def teacher_of(model: str) -> Network:
     """An untrained network; its features are asked for, not its knowledge."""
     torch.manual_seed(0)
-    entry = DATASETS[dataset]
-    network = create_model(model, entry.num_classes, entry.image_size).eval()
+    network = create_model(model, DIGITS.num_classes, DIGITS.image_size).eval()
     torch.nn.init.normal_(network.last_linear.weight)  # those of some networks start at zero
     return network
 
@@ -115,8 +115,8 @@ class OneRun:
     def begin_main_stage(self) -> None:
         """Go on to the first epoch of the main stage, where the run is in an initial one."""
         if self.run.initial:
-            self.run.position, self.run.meters = (1, 0), None
-            self.run._begin_main_stage()
+            self.run.position, self.run.meters = (1, 0), RunningMeans()
+            self.run.begin_main_stage()
 
     def means(self) -> dict[str, float]:
         """What was recorded of the steps so far."""

@@ -152,6 +152,7 @@ def buffers(method):
     return {f"buffers/{name}": buffer for name, buffer in method.named_buffers()}
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize("name", gold.TRAJECTORIES)
 def test_ten_steps(name):
     golden = gold.GoldenFile(name)

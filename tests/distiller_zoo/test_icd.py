@@ -39,7 +39,7 @@ def test_formula(batch, dtype):
     assert_near(invariance_loss(scores), naive_invariance(*arrays(scores)))
 
 
-@pytest.mark.parametrize("loss", [contrastive_loss, invariance_loss])
+@pytest.mark.parametrize("loss", [info_nce, invariance_loss])
 def test_gradient(loss):
     assert_gradient(loss, normal(4, 4))
 

@@ -19,7 +19,7 @@ import distiller_zoo
 from common.errors import RequestError
 from common.registry import import_all_modules
 from distiller_zoo import METHODS, Method, Pair, Weights, create_method, options_of
-from models import Features, create_model
+from models import Features
 from tests import golden_cases as gold
 from tests.distiller_zoo.one_step import (
     DIGITS,
@@ -50,8 +50,7 @@ def accepted_kinds(name):
 
 def refusal_of(name, teacher, student):
     """Why a method does not take a pair; None if it does."""
-    count = METHODS[name].min_teachers
-    networks = create_model(student, DIGITS.num_classes, DIGITS.image_size), (teacher_of(teacher),) * count
+    networks = teacher_of(student), (teacher_of(teacher),) * METHODS[name].min_teachers
     try:
         method = create_method(name, pair_of(networks))
         method.inspect_networks(*networks)
@@ -60,6 +59,7 @@ def refusal_of(name, teacher, student):
     return None
 
 
+@cache
 def pair_of(networks):
     student, teachers = networks
     return Pair(student.feature_shapes(), tuple(t.feature_shapes() for t in teachers), DIGITS.train_size)
@@ -147,8 +147,7 @@ def test_a_batch_of_two(name, tmp_path):
 
 
 def has_batch_norm(name):
-    networks = student, _ = create_model("mixer_pico", 10, 8), (teacher_of("resnet8"),) * METHODS[name].min_teachers
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in student.modules())
+    networks = teacher_of("mixer_pico"), (teacher_of("resnet8"),) * METHODS[name].min_teachers
     method = create_method(name, pair_of(networks))
     return any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in method.modules())
 
@@ -189,7 +188,7 @@ def read_by(name, options):
     """Fields of student and of teacher that a method's losses read; None if it refuses the options."""
     teacher, student = first_pair(name)
     cls, count = METHODS[name], METHODS[name].min_teachers
-    networks = create_model(student, DIGITS.num_classes, DIGITS.image_size), (teacher_of(teacher),) * count
+    networks = teacher_of(student), (teacher_of(teacher),) * count
     batch = batch_of_digits(6, cls.views)
     try:
         method = create_method(name, pair_of(networks), options)
@@ -246,13 +245,13 @@ def test_names_its_paper_and_annotates_its_options(name):
 @every_method
 def test_takes_several_teachers_if_it_says_so(name):
     """At most as many as it says; one that takes two may want an option for it, which it names."""
-    shapes = [teacher_of(model).feature_shapes() for model in first_pair(name)]
+    teacher, student = (teacher_of(model).feature_shapes() for model in first_pair(name))
     most = METHODS[name].most_teachers()
     with pytest.raises(RequestError, match=name):
-        create_method(name, Pair(shapes[1], (shapes[0],) * (most + 1), 50))
+        create_method(name, Pair(student, (teacher,) * (most + 1), 50))
     if most >= 2:
         with contextlib.suppress(RequestError):
-            create_method(name, Pair(shapes[1], (shapes[0],) * 2, 50))
+            create_method(name, Pair(student, (teacher,) * 2, 50))
 
 
 # --- a new method is one file ---------------------------------------------------------------------

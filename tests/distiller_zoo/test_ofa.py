@@ -33,6 +33,9 @@ LABELS = torch.tensor([0, 3, 2])
 FORMS = {"code": False, "paper": True}
 
 
+TARGET = {False: target_of_code, True: target_of_paper}
+
+
 def naive_ofa(logits_s, logits_t, labels, gamma=1.0, temperature=1.0, as_in_paper=False):
     total = []
     for row_s, row_t, label in zip(logits_s, logits_t, labels.tolist(), strict=True):
@@ -53,17 +56,15 @@ def naive_ofa(logits_s, logits_t, labels, gamma=1.0, temperature=1.0, as_in_pape
 def test_formula(shape, gamma, temperature, as_in_paper, dtype):
     logits, labels = logits_pair(shape, dtype), labels_for(shape)
     expected = naive_ofa(*arrays(*logits), labels, gamma, temperature, as_in_paper)
-    assert_near(
-        ofa_loss(*logits, labels, gamma, temperature, target_of_paper if as_in_paper else target_of_code), expected
-    )
+    assert_near(ofa_loss(*logits, labels, gamma, temperature, TARGET[as_in_paper]), expected)
 
 
 @pytest.mark.parametrize("as_in_paper", FORMS.values(), ids=FORMS)
 def test_gradient_and_odd_logits(as_in_paper):
     s, t = logits_pair()
-    assert_gradient(lambda s: ofa_loss(s, t, LABELS, 1.4, 2.0, as_in_paper), s)
+    assert_gradient(lambda s: ofa_loss(s, t, LABELS, 1.4, 2.0, TARGET[as_in_paper]), s)
     for gamma in (1.0, 1.5):
-        assert_finite_for_odd_logits(lambda s, t: ofa_loss(s, t, LABELS, gamma, 1.0, as_in_paper))  # noqa: B023
+        assert_finite_for_odd_logits(lambda s, t: ofa_loss(s, t, LABELS, gamma, 1.0, TARGET[as_in_paper]))  # noqa: B023
 
 
 def test_gamma_of_one_asks_for_no_label():

@@ -48,7 +48,7 @@ def test_margins_of_constant_channels_are_finite():
 
 
 @pytest.mark.parametrize("model", ["resnet8", "resnet8x4", "wrn_16_1", "vgg8", "MobileNetV2", "ResNet50"])
-def test_last_norms_end_the_stages(model):
+def test_stage_norms_end_the_stages(model):
     """What their bias gains, the preacts of their stage gain, each at every position."""
     torch.manual_seed(0)
     network = create_model(model, 10, 8).double().eval()

@@ -66,13 +66,6 @@ def test_warm_up():
     assert [warm_up(1, 0), warm_up(1, 1)] == [1, 1]
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 8, 8), (2, 3, 7, 5), (1, 2, 1, 1), (2, 5, 2, 6)])
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_pool_to_grid(shape, size):
-    maps = normal(*shape)
-    assert_near(average_pool(maps, (size, size)), naive.pool(*arrays(maps), size, size))
-
-
 def test_classifier_of():
     network = create_model("resnet8", 10, 8)
     assert classifier_of(network, 64, "sdd") is network.fc

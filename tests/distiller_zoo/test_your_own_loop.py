@@ -12,10 +12,10 @@ from common.errors import RequestError, RunError
 from distiller_zoo import METHODS, SimpleBatch, distillation_loss, initial_stage_loss, method_class, method_for
 from distiller_zoo.kd import kd_loss
 from models import create_model
-from models.vit import VisionTransformer
 from tests.helpers import ROOT
 
 IMAGE_SIZE, CLASSES, BATCH, SAMPLES = 8, 5, 4, 12
+STUDENTS = {"std": "mixer_pico", "deit": "deit_pico_distilled"}  # of the others: resnet8
 PAGE = (ROOT / "docs" / "your_own_loop.md").read_text()
 LOOP, OWN_NETWORKS, LOOK = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
@@ -37,12 +37,7 @@ def all_labels():
 def networks_for(name):
     """A small pair that the method accepts."""
     torch.manual_seed(0)
-    if name == "deit":
-        student = VisionTransformer(
-            width=8, depth=2, heads=2, patch=4, distilled=True, num_classes=CLASSES, image_size=IMAGE_SIZE
-        )
-    else:
-        student = create_model("mixer_pico" if name == "std" else "resnet8", CLASSES, IMAGE_SIZE)
+    student = create_model(STUDENTS.get(name, "resnet8"), CLASSES, IMAGE_SIZE)
     teacher = create_model("resnet8" if name == "kdsvd" else "resnet14", CLASSES, IMAGE_SIZE)
     return student, teacher.eval()
 

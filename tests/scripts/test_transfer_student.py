@@ -17,7 +17,6 @@ from engine.checkpoints.frozen_backbone import load_backbone, read_backbone
 from engine.protocol.recipes import RECIPES, resolve_recipe
 from models import MODELS, create_model
 from reporting.records.runs import read_runs
-from reporting.tables.table import tabulate
 from tests.helpers import (
     DIGITS,
     assert_same,
@@ -32,6 +31,7 @@ from tests.helpers import (
     train,
     train_alone,
 )
+from tests.reporting.fake_runs import tabulated
 
 pytestmark = pytest.mark.runs
 PLAIN = ("--no-crop", "--no-flip")
@@ -338,7 +338,7 @@ def probes(probed, tmp_path):
 
 def test_compare_shows_means_and_gains(probes):
     runs, skipped = read_runs([probes])
-    table, notes = tabulate(runs)
+    table, notes = tabulated(runs)
     assert (skipped, notes) == ([], [])
     assert list(table.role) == ["probe", "probe"]
     assert list(table.method) == ["kd", "none"]
@@ -368,7 +368,7 @@ def test_compare_prints_a_table_of_their_own(probes, trained, capsys):
 
 def test_the_same_backbone_twice_with_one_seed_is_one_trial(probes):
     copy_of(probes / "kd1", probes / "other", 90.0, 1, "kd", "k1")
-    table, notes = tabulate(read_runs([probes])[0])
+    table, notes = tabulated(read_runs([probes])[0])
     assert table.n[0] == 3
     assert len(notes) == 1
     assert all(word in notes[0] for word in ("resnet8", "kd", "digits", "trial 1", "seed 1"))
@@ -380,7 +380,7 @@ def test_a_probe_is_no_baseline_of_a_student(probes):
     shutil.copytree(probes / "kd1", probes / "student")
     config |= {"kind": "student", "run_id": "s", "backbone": None}
     (probes / "student" / "config.json").write_text(json.dumps(config))
-    table, _ = tabulate(read_runs([probes])[0])
+    table, _ = tabulated(read_runs([probes])[0])
     gains = {(row.role, row.method): row.gain for row in table.itertuples()}
     assert gains.keys() == {("student", "none"), ("probe", "kd"), ("probe", "none")}
     assert gains["probe", "kd"] == pytest.approx(5)

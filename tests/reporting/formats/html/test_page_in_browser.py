@@ -8,15 +8,19 @@ import pytest
 
 import compare
 from tests.helpers import ROOT
-from tests.reporting.formats.test_html import HOSTILE, write_analysis
-from tests.reporting.test_compare import write_run, write_suite
+from tests.reporting.fake_runs import write_run, write_suite
+from tests.reporting.formats.html.analysis_files import write_analysis
+from tests.reporting.formats.html.pages import HOSTILE
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="`pip install -r requirements-dev.txt` brings selenium")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="no browser here; on Debian: apt-get install chromium chromium-driver"
-)
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.skipif(
+        not (BROWSER and DRIVER), reason="no browser here; on Debian: apt-get install chromium chromium-driver"
+    ),
+]
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
