@@ -204,7 +204,7 @@ def test_checkpoints_with_the_authors_offsets_load(tmp_path):
     loaded = load_network(tmp_path / "theirs.pth", DIGITS, arch="cyclemlp_nano").network
     assert torch.equal(loaded(images(2, 8)), network(images(2, 8)))
     torch.save(state | {"head.scale": torch.ones(1)}, tmp_path / "other.pth")
-    with pytest.raises(RequestError, match=r"has, unlike it, head\.scale \(1 such"):
+    with pytest.raises(RequestError, match=r"head\.scale"):
         load_network(tmp_path / "other.pth", DIGITS, arch="cyclemlp_nano")
 
 

@@ -63,7 +63,9 @@ def test_the_network_of_distillable_vit():
 @pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.family == "vit"])
 def test_registration(name):
     assert MODELS[name].recipe == "deit"
-    assert (create_model(name, 10, 32).head_dist is not None) == (name.endswith("distilled") or "distillable" in name)
+    with torch.device("meta"):
+        network = create_model(name, 10, 32)
+    assert (network.head_dist is not None) == (name.endswith("distilled") or "distillable" in name)
 
 
 # --- what it computes ------------------------------------------------------------------------------
@@ -173,7 +175,7 @@ def test_feature_shapes(distilled):
 
 @pytest.mark.parametrize(("name", "size"), [("deit_tiny", 40), ("vit_nano", 30), ("deit_pico_distilled", 9)])
 def test_an_image_that_patches_do_not_fill_is_refused(name, size):
-    with pytest.raises(RequestError, match=f"cannot cut images of {size}×{size}"):
+    with pytest.raises(RequestError, match=f"{size}×{size}"):
         create_model(name, image_size=size)
 
 

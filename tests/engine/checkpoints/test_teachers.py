@@ -45,14 +45,14 @@ def test_a_short_run_never_stands_in_for_the_real_one(tmp_path, models, no_netwo
         with pytest.raises(RequestError) as refusal:
             default_teacher("cifar100", model, tmp_path)
         first, second = str(refusal.value).splitlines()
-        assert f"resnet56, 1 epoch, Acc@1 3.04 ({smoke})" in first
-        assert f"resnet56, 240 epochs, Acc@1 72.50 ({real})" in first
-        assert second == "name the one with --path_t FILE"
+        for named in (str(smoke), "1 epoch", "3.04", str(real), "240 epochs", "72.50"):
+            assert named in first
+        assert "--path_t" in second
 
 
 def test_of_several_networks_none_is_taken_unless_it_is_named(tmp_path, models):
     weights = {model: trained(models, model, model=model, dataset="digits") for model in ("resnet20", "resnet8")}
-    with pytest.raises(RequestError, match=r"^several teachers for digits .*: resnet20, .*; resnet8, "):
+    with pytest.raises(RequestError, match=r"digits.*resnet20.*resnet8"):
         default_teacher("digits", None, tmp_path)
     for model in weights:
         assert default_teacher("digits", model, tmp_path) == weights[model]
@@ -62,7 +62,9 @@ def test_of_several_networks_none_is_taken_unless_it_is_named(tmp_path, models):
 def test_of_several_trials_the_first_is_taken(tmp_path, models, capsys):
     weights = [trained(models, name, trial=trial) for name, trial in (("c", 10), ("b", 2), ("a", 3))]
     assert default_teacher("cifar100", None, tmp_path) == weights[1]
-    assert capsys.readouterr().out == "teacher resnet56: trial 2 of 3; --path_t takes another\n"
+    (line,) = capsys.readouterr().out.splitlines()
+    for named in ("resnet56", "trial 2", "--path_t"):
+        assert named in line
 
 
 def test_the_published_file_comes_first_and_the_other_is_named(tmp_path, models, capsys):
@@ -73,19 +75,19 @@ def test_the_published_file_comes_first_and_the_other_is_named(tmp_path, models,
     published.touch()
     assert default_teacher("cifar100", "resnet56", tmp_path) == published
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("teacher resnet56: the published file; --path_t takes one trained here: resnet56, 240 ")
-    assert str(own) in line
+    for named in ("resnet56", "--path_t", "240 epochs", str(own)):
+        assert named in line
 
 
 def test_cifar100_has_a_default_network(tmp_path, models, no_network):
     """One of another network that was trained here is not taken for it."""
     trained(models, "other", model="resnet20")
-    with pytest.raises(RequestError, match="there is no teacher resnet56 for cifar100"):
+    with pytest.raises(RequestError, match=r"resnet56.*cifar100"):
         default_teacher("cifar100", None, tmp_path)
 
 
 def test_an_unknown_network_is_named(tmp_path):
-    with pytest.raises(RequestError, match="unknown model 'resnet57'"):
+    with pytest.raises(RequestError, match="resnet57"):
         default_teacher("cifar100", "resnet57", tmp_path)
 
 
@@ -97,9 +99,11 @@ def test_records_that_are_damaged_are_passed_over(tmp_path, models):
     (models / "good" / "result.json").unlink()
     (found,) = teacher_runs("cifar100", "resnet56", models)
     assert (found.weights, found.top1) == (weights, None)
-    assert str(found) == f"resnet56, 240 epochs, accuracy unknown ({weights})"
+    for named in ("resnet56", "240 epochs", str(weights)):
+        assert named in str(found)
 
 
+@pytest.mark.runs
 def test_as_a_user_meets_it(tmp_path, capsys):
     """Two real teachers of different lengths: refused before anything else; with one of them: taken and printed."""
     output = tmp_path / "save"
@@ -107,7 +111,7 @@ def test_as_a_user_meets_it(tmp_path, capsys):
     first = folder_of(output)
     capsys.readouterr()
     assert train("kd", output=output, extra=ONE_EPOCH) == 0
-    assert f"teacher resnet8 ({first / 'resnet8_last.pth'}): Acc@1 " in capsys.readouterr().out
+    assert str(first / "resnet8_last.pth") in capsys.readouterr().out
     config = read_json(folder_of(output, "kd") / "config.json")
     assert config["teachers"][0]["path"] == str(first / "resnet8_last.pth")
     assert train_alone(output, "--epochs", "2", "--batch_size", "433") == 0
@@ -116,5 +120,5 @@ def test_as_a_user_meets_it(tmp_path, capsys):
     out, errors = capsys.readouterr()
     assert out == ""
     assert len(errors.splitlines()) == 2
-    assert "resnet8, 1 epoch, Acc@1 " in errors
-    assert "resnet8, 2 epochs, Acc@1 " in errors
+    assert "1 epoch" in errors
+    assert "2 epochs" in errors

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,10 @@ class TinyTeacher(torch.nn.Module):
         return Features(self.linear(images.flatten(1)), embedding=images.flatten(1), stages=(images, 2 * images))
 
 
-def test_compiled_teacher_shows_the_same_features(compiles):
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_teacher_shows_the_same_features(backend, compiles, monkeypatch):
+    """By default without machine code, whose compilation takes half a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     network, images = TinyTeacher(), torch.randn(4, 3, 2, 2)
     seen = [
         teacher_pass([network], {"stages"}, resolve_compute("cpu", "fp32", choice))(images)[0]
@@ -100,7 +104,7 @@ def test_compiled_students_learn_the_same(method, compiles, teacher, tmp_path):
 
 def test_cuda_graphs_need_cuda(tmp_path, capsys):
     assert train("none", output=tmp_path, extra=["--compile", "graphs"]) == 2
-    assert "this is a CPU" in capsys.readouterr().err
+    assert "--compile graphs" in capsys.readouterr().err
 
 
 def test_compilation_that_does_not_work_is_said_before_anything_else(tmp_path, capsys, monkeypatch):
@@ -109,19 +113,24 @@ def test_compilation_that_does_not_work_is_said_before_anything_else(tmp_path, c
 
     monkeypatch.setattr(torch, "compile", broken)
     assert train("none", output=tmp_path, extra=["--compile", "on"]) == 2
-    assert capsys.readouterr().err == "error: --compile on does not work here: no C++ compiler; choose off\n"
+    (line,) = capsys.readouterr().err.splitlines()
+    for named in ("--compile on", "no C++ compiler", "off"):
+        assert named in line
     assert not folders_of(tmp_path)
 
 
+@pytest.mark.runs
 def test_deterministic_is_recorded_and_changes_nothing_on_the_cpu(teacher, tmp_path):
     for name, extra in (("plain", []), ("deterministic", ["--deterministic"])):
-        assert train("crd", output=tmp_path / name, teacher=teacher, extra=extra) == 0
+        argv = [*extra, "--epochs", "1", "--batch_size", "260"]
+        assert train("crd", output=tmp_path / name, teacher=teacher, extra=argv) == 0
         folder = folder_of(tmp_path / name)
         assert read_json(folder / "config.json")["environment"]["deterministic"] == bool(extra)
     assert torch.are_deterministic_algorithms_enabled()
     assert_same(outcome_of(folder), outcome_of(folder_of(tmp_path / "plain")))
 
 
+@pytest.mark.runs
 def test_a_method_without_deterministic_form_is_named(teacher, tmp_path, capsys):
     class Scattering(Method):
         def loss(self, student, teacher, batch):
@@ -130,20 +139,21 @@ def test_a_method_without_deterministic_form_is_named(teacher, tmp_path, capsys)
                 "'torch.use_deterministic_algorithms(True)'. You can turn it off."
             )
 
-    register_method("scattering")(Scattering)
-    try:
-        assert train("scattering", "kd", output=tmp_path, teacher=teacher, extra=["--deterministic"]) == 1
-    finally:
-        del METHODS._entries["scattering"]
+    extra = ["--deterministic", "--epochs", "1", "--batch_size", "433"]
+    with METHODS.temporarily():
+        register_method("scattering")(Scattering)
+        assert train("scattering", "kd", output=tmp_path, teacher=teacher, extra=extra) == 1
     errors = capsys.readouterr().err
-    assert errors.startswith("error: scattering: scatter_cuda does not have a deterministic implementation; leave out")
-    assert len(errors.splitlines()) == 1
+    (line,) = errors.splitlines()
+    for named in ("scattering", "scatter_cuda", "--deterministic"):
+        assert named in line
     assert (folder_of(tmp_path, "kd") / "result.json").exists()
 
 
 # --- several students and weights --------------------------------------------------------------------
 
 
+@pytest.mark.runs
 def test_several_students_and_weights_share_what_they_can(teacher, tmp_path, monkeypatch):
     """CNN and MLP train by recipes of their own, so by batches of their own; the rest shares."""
     streams = []
@@ -153,19 +163,21 @@ def test_several_students_and_weights_share_what_they_can(teacher, tmp_path, mon
     monkeypatch.setattr(
         run, "make_stream", lambda member, *rest: streams.append(member.plan.model) or original(member, *rest)
     )
-    short = ["--dataset", "digits", "--device", "cpu", "--epochs", "1", "--batch_size", "260", "--path_t", str(teacher)]
+    short = ["--dataset", "digits", "--device", "cpu", "--epochs", "1", "--batch_size", "433", "--path_t", str(teacher)]
     both = ["--distill", "none", "kd", "--model_s", "resnet8", "mixer_pico", "-a", "0.5", "0.9"]
     assert train_student.main([*short, *both, "--output", str(tmp_path / "together")]) == 0
     assert streams == ["resnet8", "mixer_pico"]
     together = {folder.name: folder for folder in folders_of(tmp_path / "together")}
     assert len(together) == 6  # of each student: none, and kd with two weights
-    for model, method, alpha in (("resnet8", "kd", "0.9"), ("mixer_pico", "kd", "0.5"), ("mixer_pico", "none", "0.5")):
+    for model, method, alpha in (("resnet8", "kd", "0.9"), ("mixer_pico", "none", "0.5")):
         alone = ["--distill", method, "--model_s", model, "-a", alpha, "--output", str(tmp_path / model / method)]
         assert train_student.main([*short, *alone]) == 0
         folder = folder_of(tmp_path / model / method)
         assert_same(outcome_of(together[folder.name]), outcome_of(folder))
 
 
+@pytest.mark.runs
 def test_one_run_for_equal_weights(teacher, tmp_path):
-    assert train("kd", output=tmp_path, teacher=teacher, extra=["-a", "0.9", "0.9", "-r", "0.1"]) == 0
+    extra = ["-a", "0.9", "0.9", "-r", "0.1", "--epochs", "1", "--batch_size", "433"]
+    assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 0
     assert len(folders_of(tmp_path)) == 1
