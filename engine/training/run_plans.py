@@ -57,28 +57,29 @@ def run_plans(
         if not unfinished:
             return Outcome()
         environment = describe_environment(compute.device) | compute.describe()
-        data, held_out = arrays, None
-        if plans[0].validation:
-            data, held_out = hold_out(arrays, plans[0].validation)
-        data = on_device(data, compute.device)
-        if held_out is not None:
-            held_out = held_out._replace(train_images=data.train_images, train_labels=data.train_labels)
-            held_out = on_device(held_out, compute.device)
+        data, held_out = split_on_device(arrays, plans[0].validation, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, environment, progress)
-        teachers = teachers_of(unfinished, teachers)
-        measured = [measure(teacher, session) for teacher in teachers]
-        outcome = Outcome()
-        with session.stop.on_signals(), advice_to_continue(settings.overwrite):
-            for number, runs in enumerate(groups_of(unfinished, settings.group_size)):
-                if number:
-                    gc.collect()  # the networks of the group before: they and compiled functions hold each other
-                if session.stop_requested():
-                    raise Interrupted
-                train_together(runs, teachers, measured, session, outcome)
-            if session.stop_requested() and not outcome.failures:
-                # All is done, but a script around this command must not go on to its next one.
-                raise Interrupted("all runs of this command are finished")
-        return outcome
+        return train_groups(unfinished, teachers_of(unfinished, teachers), session)
+
+
+def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], session: Session) -> Outcome:
+    """Train runs group by group; their folders are open.
+
+    Raises:
+        Interrupted: as `run_plans`.
+    """
+    outcome, measured = Outcome(), [measure(teacher, session) for teacher in teachers]
+    with session.stop.on_signals(), advice_to_continue(session.settings.overwrite):
+        for number, group in enumerate(groups_of(runs, session.settings.group_size)):
+            if number:
+                gc.collect()  # the networks of the group before: they and compiled functions hold each other
+            if session.stop_requested():
+                raise Interrupted
+            train_together(group, teachers, measured, session, outcome)
+        if session.stop_requested() and not outcome.failures:
+            # All is done, but a script around this command must not go on to its next one.
+            raise Interrupted("all runs of this command are finished")
+    return outcome
 
 
 def train_together(
@@ -118,8 +119,22 @@ def advice_to_continue(overwrite: bool) -> Iterator[None]:
         raise
 
 
+def split_on_device(arrays: Arrays, held_out: int, device: torch.device) -> tuple[Arrays, Arrays | None]:
+    """Put a data set on the device, where it fits in memory.
+
+    Returns:
+        It without `held_out` training images, and a record whose test set these are; None for 0 images.
+    """
+    if not held_out:
+        return on_device(arrays, device), None
+    rest, validation = hold_out(arrays, held_out)
+    data = on_device(rest, device)
+    validation = validation._replace(train_images=data.train_images, train_labels=data.train_labels)
+    return data, on_device(validation, device)
+
+
 def on_device(arrays: Arrays, device: torch.device) -> Arrays:
-    """Put a data set on the device, where it fits in memory; what is there already is not copied."""
+    """Copy what is not on the device yet."""
     return Arrays(*(resident(array, device) for array in arrays))  # type: ignore[arg-type]  # tensors serve as arrays
 
 

@@ -46,10 +46,8 @@ from tests.helpers import (
     outcome_of,
     read_json,
     read_metrics,
-    run_script,
     save_network,
     stop_at_step,
-    train,
 )
 
 pytestmark = pytest.mark.runs
@@ -319,21 +317,21 @@ def test_a_checkpoint_cannot_run_code(make, unfinished, teacher, alone, tmp_path
 
 
 def test_a_second_process_is_refused_and_disturbs_nothing(server, tmp_path, monkeypatch, capsys):
-    """Once as a user starts it, and once with --overwrite, which must not remove a thing."""
-    assert train("none", output=tmp_path / "alone", extra=EVERY_STEP) == 0
+    """Once the same command, and once with --overwrite, which must not remove a thing."""
+    assert train_few("none", output=tmp_path / "alone", extra=EVERY_STEP) == 0
     output, seen = tmp_path / "shared", []
 
     def second():
         folder = folder_of(output)
         before = state_of(folder)
-        argv = arguments("none", output=output, extra=EVERY_STEP)
-        done = run_script("train_student.py", *argv, cwd=ROOT)
-        ((code, _),) = server.run([*argv, "--overwrite"])
-        seen.extend([(done.returncode, done.stdout + done.stderr), (code, server.words())])
+        argv = arguments("none", output=output, small=SMALL, extra=EVERY_STEP)
+        for command in (argv, [*argv, "--overwrite"]):
+            ((code, _),) = server.run(command)
+            seen.append((code, server.words()))
         assert state_of(folder) == before
 
     at_step(monkeypatch, 2, 3, second)
-    assert train("none", output=output, extra=EVERY_STEP) == 0
+    assert train_few("none", output=output, extra=EVERY_STEP) == 0
     folder = folder_of(output)
     assert len(seen) == 2
     for code, words in seen:
