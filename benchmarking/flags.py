@@ -10,7 +10,7 @@ import torch
 from benchmarking.rounds import DEFAULTS, Settings
 from common.errors import RequestError
 from distiller_zoo import METHODS, canonical_method
-from engine.device.processes import several_processes
+from engine.device.processes import is_distributed
 from models import MODELS
 
 
@@ -25,7 +25,7 @@ def add_timing_arguments(parser: ArgumentParser) -> None:
 
 def check_timing(arguments: Namespace) -> None:
     """Check these flags and set the number of threads. Raises RequestError, also under torchrun."""
-    if several_processes():
+    if is_distributed():
         raise RequestError("a benchmark measures one process, and torchrun started several; start it with python")
     for name in ("steps", "rounds", "warmup", "threads"):
         check_count(name, getattr(arguments, name), least=1)

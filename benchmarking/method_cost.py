@@ -10,8 +10,8 @@ from benchmarking.rounds import Step
 from common.seeds import derive_seed, isolated_seed
 from dataset import Batch
 from distiller_zoo import Method, Pair, create_method, method_class
-from engine.device.memory import count_parameters
 from models import Features, create_model
+from models.network import count_parameters
 
 CLASSES, PIXELS, IMAGES = 100, 32, 50_000  # CIFAR-100
 EPOCH = 1000  # past every warm-up
@@ -61,17 +61,17 @@ class MethodCost:
         self.student, self.teachers = _leaves(seen[0], True), (_leaves(seen[1], False),) if taught else ()
         self.networks = (pair.student, pair.teacher)  # some methods read them at each step
         self.batch = pair.batch.first(rows)
+        if self.method.needs_training_set_pass:
+            with torch.no_grad():
+                self.method.fit_on_training_set(self.teachers, self.batch.labels)
 
     def step(self, initial: bool = False) -> None:
         """Heads, losses, their gradients, and the update after the optimizer's step."""
-        student = self.student
-        if not initial:
-            attached = self.method.attach(student)
-            reads = self.method.reads_of_student()
-            losses = self.method.own_losses(attached.only(reads), self._taught(), self.batch)
+        if initial:
+            student = self.student if self.method.initial_trains_student else None
+            losses = self.method.initial_losses(*self.method.declared_inputs(student, self.teachers), self.batch)
         else:
-            seen = student.only(self.method.reads_of_student()) if self.method.initial_trains_student else None
-            losses = self.method.initial_losses(seen, self._taught(), self.batch)
+            losses = self.method.own_losses(self.method.attach(self.student), self.teachers, self.batch)
         if losses:
             total = torch.stack(list(losses.values())).sum()
             if total.requires_grad:
@@ -86,9 +86,6 @@ class MethodCost:
     def steps(self) -> dict[str, Step]:
         """Step of each of the method's stages, by name."""
         return {"main": self.step} | ({"initial": self.initial_step} if self.method.initial_epochs else {})
-
-    def _taught(self) -> tuple[Features, ...]:
-        return tuple(teacher.only(self.method.reads_of_teacher()) for teacher in self.teachers)
 
     def _forget_gradients(self) -> None:
         for tensor in _tensors(self.student):

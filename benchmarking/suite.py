@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarking.candidates import SEED, Candidates
 from benchmarking.rounds import Step
-from dataset import Batch, BatchStream, DatasetEntry
+from dataset import Batch, Batching, BatchStream, DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
 from engine.training.student_run import StudentRun
@@ -25,10 +25,8 @@ class Suite:
         self.pair, self.compute = pair, compute
         compute.place(pair.teacher)
         augmentation, batch_size = pair.recipe.augmentation, pair.recipe.batch_size
-        self.stream = BatchStream(
-            images, labels, entry, augmentation, batch_size, SEED, drop_last=True, device=compute.device,
-            channels_last=True,
-        )  # fmt: skip
+        batching = Batching(augmentation, batch_size, SEED, drop_last=True, channels_last=True)
+        self.stream = BatchStream(images, labels, entry, batching, compute.device)
         self.batches = endless_batches(self.stream)
 
     @property

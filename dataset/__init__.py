@@ -3,7 +3,7 @@
 from dataset.augment import Augmentation
 from dataset.held_out import hold_out, without_held_out
 from dataset.registry import DATASETS, Arrays, DatasetEntry, digest, load_arrays
-from dataset.stream import Batch, BatchStream, evaluation_batches
+from dataset.stream import Batch, Batching, BatchStream, evaluation_batches
 
 DATASETS.add_package(__name__, __path__)
 
@@ -13,6 +13,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "BatchStream",
+    "Batching",
     "DatasetEntry",
     "digest",
     "evaluation_batches",

@@ -1,6 +1,6 @@
 """CAT-KD: Class Attention Transfer Based Knowledge Distillation (Guo et al., CVPR 2023, arXiv:2304.12777).
 
-The class activation map of class k is the last map weighted by the classifier's row k: where k is seen. The maps of
+The class activation map of class k is the last map weighted by the classifier's row k: it shows where k is. The maps of
 all classes, pooled to r×r cells, are what the student learns:
 
     A_k = pool_r( Σ_d W_k,d·f_d ),    L = mean over samples, classes and cells of (A_t − A_s)²
@@ -42,7 +42,7 @@ def class_attention_loss(maps_s: Tensor, maps_t: Tensor, normalise: bool) -> Ten
 
 @register_method("catkd")
 class CATKD(Method):
-    """Class activation maps.
+    """Match the class activation maps.
 
     Options:
         catkd_size: r, cells along each side.

@@ -13,7 +13,7 @@ class TeacherClassifier(nn.Module):
     Args:
         width: D, of the teacher's embedding.
         num_classes: K.
-        saved: whether the buffers are saved with the method, so that they are there without the teacher.
+        saved: whether the buffers are saved with the method, so that it can be deployed without the teacher.
     """
 
     weight: Tensor  # K×D

@@ -43,7 +43,7 @@ class Part:
 
     @property
     def is_kl(self) -> bool:
-        """Whether it is the protocol's KL term and nothing else."""
+        """True for the protocol's KL term and nothing else."""
         return self.cls.weights.alpha > 0 and self.cls.weights.beta == 0
 
     def __str__(self) -> str:
@@ -52,99 +52,87 @@ class Part:
 
 @dataclass(frozen=True)
 class CombinationSpec:
-    """A combination before it is built: it has the attributes that a method's class declares, and is called like it.
+    """A combination before it is built: it declares what the class of a method declares, and is called like it.
 
     Attributes:
         parts: in the order of their names, each method once.
-
-    Raises:
-        RequestError: the parts do not go together.
+        student_needs, teacher_needs: fields that any part reads, sorted.
+        others: as in `Method`.
     """
 
     parts: tuple[Part, ...]
-
-    def __post_init__(self) -> None:
-        names = [part.cls.name for part in self.parts]
-        for twice in {one for one in names if names.count(one) > 1}:
-            raise RequestError(f"--distill {self.name} names {twice} twice; name it once, with its weight: {twice}*0.5")
-        for part in self.parts:
-            if part.cls.max_teachers == 0:
-                raise RequestError(f"--distill {self.name}: {part.cls.name} learns from no teacher; leave it out")
-        changing = [part.cls.name for part in self.parts if part.cls.changes_predictions]
-        if len(changing) > 1:
-            raise RequestError(
-                f"--distill {self.name}: {' and '.join(changing)} each change the student's predictions; take one"
-            )
+    name: str
+    paper: str
+    weights: Weights
+    student_needs: tuple[str, ...]
+    teacher_needs: tuple[str, ...]
+    min_teachers: int
+    max_teachers: int
+    views: int
+    max_initial_rate: float | None
+    initial_trains_student: bool
+    attaches: bool
+    changes_predictions: bool
+    needs_training_set_pass: bool
+    takes_extra_step: bool
 
     def __call__(self, pair: Pair, **options: object) -> "Combination":
-        """The combination for a pair; options are named as in `option_names`."""
+        """The combination for a pair; options are named as `options_of` gives them."""
         return Combination(self, pair, options)
-
-    @property
-    def name(self) -> str:
-        return "+".join(map(str, self.parts))
-
-    @property
-    def weights(self) -> Weights:
-        gamma = max(part.cls.weights.gamma for part in self.parts)
-        return Weights(gamma=gamma, alpha=max(part.alpha for part in self.parts), beta=1.0)
-
-    @property
-    def paper(self) -> str:
-        return "; ".join(part.cls.paper for part in self.parts)
-
-    @property
-    def min_teachers(self) -> int:
-        return max(part.cls.min_teachers for part in self.parts)
-
-    @property
-    def max_teachers(self) -> int:
-        return min(part.cls.most_teachers() for part in self.parts)
 
     def most_teachers(self) -> int:
         """The largest number of teachers that it can be given."""
         return self.max_teachers
 
-    @property
-    def views(self) -> int:
-        return max(part.cls.views for part in self.parts)
-
-    @property
-    def max_initial_rate(self) -> float | None:
-        return min(filter(None, (part.cls.max_initial_rate for part in self.parts)), default=None)
-
-    @property
-    def initial_trains_student(self) -> bool:
-        return any(part.cls.initial_trains_student for part in self.parts)
-
-    @property
-    def attaches(self) -> bool:
-        return any(part.cls.attaches for part in self.parts)
-
-    @property
-    def changes_predictions(self) -> bool:
-        return any(part.cls.changes_predictions for part in self.parts)
-
-    @property
-    def needs_training_set_pass(self) -> bool:
-        return any(part.cls.needs_training_set_pass for part in self.parts)
-
-    @property
-    def takes_extra_step(self) -> bool:
-        return any(part.cls.takes_extra_step for part in self.parts)
-
     def reads_of_student(self) -> tuple[str, ...]:
         """Fields of `Features` that any part reads of the student beside the logits, sorted."""
-        return _union(part.cls.reads_of_student() for part in self.parts)
+        return self.student_needs
 
     def reads_of_teacher(self) -> tuple[str, ...]:
         """Fields of `Features` that any part reads of each teacher beside the logits, sorted."""
-        return _union(part.cls.reads_of_teacher() for part in self.parts)
+        return self.teacher_needs
 
 
 def combine(parts: Sequence[Part]) -> CombinationSpec:
-    """The combination of parts in any order; raises RequestError if they do not go together."""
-    return CombinationSpec(tuple(sorted(parts, key=lambda part: part.cls.name)))
+    """The combination of parts in any order.
+
+    Raises:
+        RequestError: the parts do not go together.
+    """
+    parts = tuple(sorted(parts, key=lambda part: part.cls.name))
+    name, methods = "+".join(map(str, parts)), [part.cls for part in parts]
+    _check(methods, name)
+    return CombinationSpec(
+        parts=parts,
+        name=name,
+        paper="; ".join(method.paper for method in methods),
+        weights=Weights(max(method.weights.gamma for method in methods), max(part.alpha for part in parts), 1.0),
+        student_needs=_union(method.reads_of_student() for method in methods),
+        teacher_needs=_union(method.reads_of_teacher() for method in methods),
+        min_teachers=max(method.min_teachers for method in methods),
+        max_teachers=min(method.most_teachers() for method in methods),
+        views=max(method.views for method in methods),
+        max_initial_rate=min(filter(None, (method.max_initial_rate for method in methods)), default=None),
+        initial_trains_student=any(method.initial_trains_student for method in methods),
+        attaches=any(method.attaches for method in methods),
+        changes_predictions=any(method.changes_predictions for method in methods),
+        needs_training_set_pass=any(method.needs_training_set_pass for method in methods),
+        takes_extra_step=any(method.takes_extra_step for method in methods),
+    )
+
+
+def _check(methods: list[type[Method]], name: str) -> None:
+    names = [method.name for method in methods]
+    for twice in {one for one in names if names.count(one) > 1}:
+        raise RequestError(f"--distill {name} names {twice} twice; name it once, with its weight: {twice}*0.5")
+    for method in methods:
+        if method.max_teachers == 0:
+            raise RequestError(f"--distill {name}: {method.name} learns from no teacher; leave it out")
+    changing = [method.name for method in methods if method.changes_predictions]
+    if len(changing) > 1:
+        raise RequestError(
+            f"--distill {name}: {' and '.join(changing)} each change the student's predictions; take one of them"
+        )
 
 
 def _union(needs: Iterable[Iterable[str]]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 Sablayrolles, Jégou, ICML 2021, arXiv:2012.12877).
 
 A distillation token goes through the blocks beside the class token and has a head of its own (models/vit.py). The class
-head learns the label, the distillation head the teacher; the deployed student answers with the mean of both logits:
+head learns the label, the distillation head the teacher; the deployed student predicts by the mean of both logits:
 
     hard    L = ½·CE(z, y) + ½·CE(z_dist, argmax z_t)
     soft    L = (1−λ)·CE(z, y) + λ·T²·KL( softmax(z_t/T) ‖ softmax(z_dist/T) )

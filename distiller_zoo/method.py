@@ -70,7 +70,7 @@ class Pair:
 
 
 class Batch(Protocol):
-    """What a method may read of a training batch of B images (see `dataset.stream.Batch`)."""
+    """The fields of a training batch of B images that a method may read (see `dataset.stream.Batch`)."""
 
     @property
     def images(self) -> Tensor:

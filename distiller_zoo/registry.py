@@ -92,7 +92,7 @@ def _check_hooks(cls: type[Method]) -> None:
 
 
 def _has(cls: type[Method], hook: str) -> bool:
-    """Whether the class defines a hook of its own."""
+    """True if the class defines the hook itself."""
     return getattr(cls, hook) is not getattr(Method, hook)
 
 

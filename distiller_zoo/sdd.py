@@ -89,13 +89,9 @@ class SDD(Method):
     def regions(self, student: Features, teacher: Features) -> tuple[Tensor, Tensor]:
         """R×B×K logits of the regions, of student and teacher."""
         (network,) = self._student
-        classifiers = network.last_linear, self.classifier_t
-        maps = student.last_map, teacher.last_map
-        logits_s, logits_t = (
-            region_logits(last_map, layer.weight, layer.bias, self.scales)
-            for last_map, layer in zip(maps, classifiers, strict=True)
-        )
-        return logits_s, logits_t
+        c_s, c_t = network.last_linear, self.classifier_t
+        logits_s = region_logits(student.last_map, c_s.weight, c_s.bias, self.scales)
+        return logits_s, region_logits(teacher.last_map, c_t.weight, c_t.bias, self.scales)
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         logits_s, logits_t = self.regions(student, teacher)

@@ -8,7 +8,7 @@ Every stage of the student learns from all stages of the teacher, each sample wi
 
 P_st is 1×1, 3×3 and 1×1 convolutions; the larger map is pooled to the smaller. The MLPs read rows of similarities, so
 their width is the batch size, and the published code skips smaller batches. Here a batch is read in groups of that
-size, the last filled up with zeros: for full batches of 64 that is the published loss. KL stands beside it (α = 1).
+size, the last filled up with zeros: for full batches of 64 that is the published loss. KL is added to it (α = 1).
 
 The published β = 400 was for wide teachers (resnet32x4 and others). With resnet56, whose activations are larger, it
 diverges at a learning rate of 0.05; `-b 100` does not.

@@ -24,7 +24,7 @@ def similarity_loss(f_s: Tensor, f_t: Tensor) -> Tensor:
 
 @register_method("similarity", aliases=("sp",))
 class Similarity(Method):
-    """Similarity of the samples of a batch as seen by the last stage."""
+    """Match the similarities of the samples of a batch in the last stage."""
 
     paper = "Tung & Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019"
     weights = Weights(gamma=1, alpha=0, beta=3000)

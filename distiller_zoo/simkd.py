@@ -1,6 +1,6 @@
 """SimKD: Knowledge Distillation with the Reused Teacher Classifier (Chen et al., CVPR 2022, arXiv:2203.14001).
 
-A projector P brings the student's last map to the teacher's; the teacher's classifier then answers for the student:
+A projector P brings the student's last map to the teacher's; the teacher's classifier then predicts for the student:
 
     L = mean( (P(f_s) − f_t)² ),    logits = c_t( mean_hw P(f_s) )
 
@@ -27,7 +27,7 @@ from models import Features, Network
 
 @register_method("simkd")
 class SimKD(Method):
-    """Match the map behind the embedding, and answer through the teacher's classifier.
+    """Match the map behind the embedding, and predict by the teacher's classifier.
 
     Options:
         simkd_factor: r, by which the projector is narrower than the teacher.

@@ -69,13 +69,13 @@ def std_loss(losses_of_heads: list[Tensor], weights: Tensor) -> Tensor:
 
 @register_method("std")
 class STD(Method):
-    """Tokens beside the last block, or beside any blocks.
+    """Teach heads on tokens beside the last block, or beside any blocks.
 
     With several teachers and as many modules, the first teacher belongs to the first module and so on up
     (small teacher first is the paper's best setting). With one teacher, every module learns from it.
 
     Options:
-        std_modules: where modules stand (see `module_blocks`).
+        std_modules: the blocks that modules read (see `module_blocks`).
         std_teachers: `each` module learns from its own teacher, or from `all`, with a pair of tokens for every one.
         std_heads: heads and losses at `each` module, or at the `last` one, which then goes on from the tokens below.
         std_propagate: modules start from the tokens of the one before in place of their own.

@@ -1,4 +1,4 @@
-"""Where STD's modules stand, and which teachers each learns from (see std.py)."""
+"""The places of STD's modules, and the teachers that each learns from (see std.py)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +48,7 @@ def module_places(pair: Pair, modules: str, teaching: Teaching, heads: Heads) ->
 
 
 def module_blocks(text: str, depth: int) -> list[int]:
-    """The blocks that modules stand behind, as indices from 0, in order.
+    """The blocks whose outputs modules read, as indices from 0, in order.
 
     Args:
         text: `last`, `last+intermediate` (two thirds of the way up: block ⌊2·depth/3⌋), or numbers of blocks

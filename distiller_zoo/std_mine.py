@@ -67,7 +67,7 @@ class TokenInformation(nn.Module):
         self.register_buffer("bound", torch.zeros(()))
 
     def due(self, step: int) -> bool:
-        """Whether to take the step after step `step` (from 0) of an epoch."""
+        """True if the step follows step `step` (from 0) of an epoch."""
         return step % self.settings.every == 0 if self.settings.every else step == 0
 
     def value(self, tokens: Sequence[Tensor], generator: torch.Generator) -> Tensor:

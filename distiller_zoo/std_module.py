@@ -51,7 +51,7 @@ class ModuleForm:
         kinds: which tokens there are. With "none" the heads read the mean of the patches.
         pairs: M, how many tokens of each kind.
         layers: how many perceptrons refine a token, one after the other.
-        own_tokens: whether it starts from tokens of its own, or from those that `forward` is given.
+        own_tokens: whether it starts from its own tokens, or from those that `forward` is given.
         heads: whether it has heads, or hands its tokens on alone.
     """
 

@@ -37,7 +37,7 @@ def bridge_loss(f_s: Tensor, f_t: Tensor, cosine: bool) -> Tensor:
 
 @register_method("token_bridge")
 class TokenBridge(Method):
-    """Each stage's tokens, projected linearly to the teacher's map at the same depth.
+    """Match each stage's tokens, projected linearly, with the teacher's map at the same depth.
 
     Options:
         bridge_distance: compares directions ("cosine") or values ("mse").

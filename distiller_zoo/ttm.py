@@ -1,6 +1,6 @@
 """TTM: KD Based on Transformed Teacher Matching (Zheng, Yang, ICLR 2024, arXiv:2402.11148).
 
-A temperature on the teacher's side alone, seen as a power γ = 1/T of its probabilities; none on the student's:
+A temperature on the teacher's side alone, as a power γ = 1/T of its probabilities; none on the student's:
 
     q = p_t^γ / Σ_k p_t,k^γ,    L = mean KL( q ‖ softmax(z_s) )
 

@@ -12,6 +12,11 @@ def batch_norms(*layers: object) -> tuple[nn.BatchNorm2d, ...]:
     return tuple(layer for layer in layers if isinstance(layer, nn.BatchNorm2d))
 
 
+def count_parameters(module: nn.Module) -> int:
+    """Number of scalars in all parameters of a module, trained or frozen."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 class Network(nn.Module):
     """A classifier of B×3×H×W images that can show its inner features.
 

@@ -14,7 +14,7 @@ from common.errors import RequestError
 from dataset import DATASETS
 from engine import cli
 from engine.checkpoints.teachers import load_teachers, teacher_files
-from engine.device.processes import several_processes
+from engine.device.processes import is_distributed
 from engine.protocol.plan import RunPlan, SharedSettings, Trial, make_plan
 from engine.training.run_plans import run_plans
 from models import MODELS
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.out is not None:
         check_out(arguments.out)
-    if several_processes():
+    if is_distributed():
         raise RequestError("this trains one group after the other in one process; start it with python, not torchrun")
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
     recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]

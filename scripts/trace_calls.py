@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -129,6 +130,13 @@ def _describe_steps(trace: Trace) -> list[str]:
     return [f"  in a steady step ({what}): {files:.1f} files, {functions:.1f} functions, {calls:.1f} calls"]
 
 
+def calls_of_a_step(trace: Trace) -> list[str]:
+    """Calls of each function in a step amid the epoch, by file."""
+    middle = len(trace.steps) // 2
+    counts = Counter(trace.calls[trace.steps[middle] : trace.steps[middle + 1]])
+    return [f"    {count:4} {file} {qualified}" for (file, qualified, _), count in sorted(counts.items())]
+
+
 def _counted(files: set[str], calls: list[Function]) -> str:
     called_in = {file for file, *_ in calls}
     return f"{len(files)} files ({len(called_in)} with a function that was called), {len(set(calls))} functions"
@@ -168,6 +176,7 @@ def parse() -> argparse.Namespace:
         default=FORMULAS,
         help=f"functions with losses' formulas (default {' '.join(FORMULAS)})",
     )
+    parser.add_argument("--calls", action="store_true", help="also list the calls of a step")
     return parser.parse_args()
 
 
@@ -182,7 +191,10 @@ def main() -> None:
             (teacher,) = folder.glob("teachers/*/*/*_last.pth")
         words = [*METHODS.split(), *SMALL.split(), "--path_t", str(teacher.resolve()), "--output", "save"]
         print(f"{TRAINING}.py {METHODS} ...")
-        print(*describe_run(in_new_process(root, folder, TRAINING, words, *names)), sep="\n")
+        trace = in_new_process(root, folder, TRAINING, words, *names)
+        print(*describe_run(trace), sep="\n")
+        if arguments.calls:
+            print("  calls in a step:", *calls_of_a_step(trace), sep="\n")
         print(f"{TABLES}.py save")
         trace = in_new_process(root, folder, TABLES, ["save"], *names)
         print(f"  from the command to its end: {_counted(trace.files, trace.calls)}")

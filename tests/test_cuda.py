@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from common.errors import RequestError
-from dataset import DATASETS, BatchStream, load_arrays
+from dataset import DATASETS, Batching, BatchStream, load_arrays
 from distiller_zoo import METHODS, options_of
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute, resolve_compute
@@ -61,10 +61,8 @@ class Steps:
                 continue
         compute.place(self.teacher)
         recipe = self.member.plan.recipe
-        self.stream = BatchStream(
-            data().train_images, data().train_labels, ENTRY, recipe.augmentation, 64, 1, True, compute.device,
-            channels_last=True,
-        )  # fmt: skip
+        batching = Batching(recipe.augmentation, 64, seed=1, drop_last=True, channels_last=True)
+        self.stream = BatchStream(data().train_images, data().train_labels, ENTRY, batching, compute.device)
         self.member.start(compute, self.stream.labels, self.stream.steps_per_epoch)
         if self.member.method.needs_training_set_pass:
             batch = next(iter(self.stream.epoch(1)))

@@ -189,7 +189,7 @@ def fetch(teacher: PublishedTeacher, output: Path) -> Path:
         except RequestError as error:
             print(f"{error}".splitlines()[0], file=sys.stderr)
     if not path.is_file():
-        download([teacher.url], path, sha256_prefix=teacher.sha256_prefix, mend=mend)
+        download([teacher.url], path, sha256_prefix=teacher.sha256_prefix, advice=mend)
         _check_fetched(teacher, path)
     return path
 
@@ -207,7 +207,7 @@ def _fetch_from_archive(teacher: PublishedTeacher, output: Path, mend: str) -> N
     """Take every teacher of the archive that is not there yet, so that it is downloaded once; say which don't load."""
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "teachers.tar"
-        download([teacher.archive], archive, mend=mend)
+        download([teacher.archive], archive, advice=mend)
         try:
             with tarfile.open(archive) as tar:
                 for other in PUBLISHED:

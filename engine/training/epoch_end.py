@@ -6,12 +6,13 @@ from typing import Any
 
 from dataset import DATASETS
 from engine.checkpoints.inference_network import InferenceNetwork
-from engine.device.memory import count_parameters, peak_memory_mib
+from engine.device.memory import peak_memory_mib
 from engine.records.history import Record
 from engine.training.evaluation import evaluate, evaluate_by_head
 from engine.training.running_means import RunningMeans
 from engine.training.session import Session
 from engine.training.student_run import StudentRun
+from models.network import count_parameters
 
 
 def finish_epoch(run: StudentRun, session: Session) -> None:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dataset import Arrays, DatasetEntry, evaluation_batches
+from dataset import DatasetEntry, evaluation_batches
+from dataset.to_device import DeviceArrays
 from engine.device.compute import Compute
 
 # Batches hold so many images, and of large images as many pixels as this many of 96×96 have.
@@ -18,7 +19,7 @@ def batch_size_for(image_size: int) -> int:
     return max(1, int(BATCH_SIZE * min(1.0, (FULL_SIZE / image_size) ** 2)))
 
 
-def evaluate(forward: Callable[[Tensor], Tensor], data: Arrays, entry: DatasetEntry, compute: Compute) -> dict:
+def evaluate(forward: Callable[[Tensor], Tensor], data: DeviceArrays, entry: DatasetEntry, compute: Compute) -> dict:
     """Test a network that is in evaluation mode. Of W processes each takes every W-th batch.
 
     Args:
@@ -32,7 +33,7 @@ def evaluate(forward: Callable[[Tensor], Tensor], data: Arrays, entry: DatasetEn
 
 @torch.no_grad()
 def evaluate_by_head(
-    forward: Callable[[Tensor], Mapping[str, Tensor]], data: Arrays, entry: DatasetEntry, compute: Compute
+    forward: Callable[[Tensor], Mapping[str, Tensor]], data: DeviceArrays, entry: DatasetEntry, compute: Compute
 ) -> dict[str, dict]:
     """Test each of several heads that one forward pass gives: B×K logits by name.
 

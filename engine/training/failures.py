@@ -9,7 +9,7 @@ import torch
 from common.errors import RequestError, RunError, UndeclaredFieldError
 from common.files import write_text
 from common.messages import words_of
-from engine.device.processes import World
+from engine.device.world import World
 from engine.training.student_run import StudentRun
 
 TRACEBACK = "error.txt"
@@ -39,7 +39,7 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     if world.size > 1 and not mistake:
         return None
     path = run.folder.path / TRACEBACK
-    if world.main:
+    if world.is_main:
         with suppress(RunError):  # on a full disk the line alone has to do
             write_text(path, "".join(traceback.format_exception(error)))
     what = str(error) if mistake else words_of(error)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from common.errors import Interrupted, RunError
-from engine.device.processes import World
+from engine.device.world import World
 from engine.records.progress import Progress
 from engine.training.epoch_end import finish_run
 from engine.training.failures import Outcome, reason_of
@@ -46,7 +46,7 @@ class Group:
             Exception: one of `fatal`, or one after which the others cannot go on either (`reason_of`).
         """
         try:
-            with self._world.together():
+            with self._world.shared_errors():
                 yield
         except Exception as error:
             self.active.remove(run)  # its state may be that of half a step, which must not be saved

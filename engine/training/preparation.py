@@ -37,7 +37,7 @@ def build_runs(
         networks = tuple(teacher.network.network for teacher in teachers) if plan.teachers else ()
         weights = backbone if plan.backbone else None
         try:
-            runs.append(StudentRun(plan, entry, networks, settings.output, weights, writes=world.main))
+            runs.append(StudentRun(plan, entry, networks, settings.output, weights, writes=world.is_main))
         except RequestError as refusal:
             if not settings.skip_refused:
                 raise
@@ -76,12 +76,12 @@ def open_folders(
     Raises:
         RequestError: a folder cannot be written or is in use, or no checkpoint of a run is good.
     """
-    with settings.compute.world.together():
+    with settings.compute.world.shared_errors():
         for run in runs:
             if settings.overwrite or not run.folder.is_finished():
                 locks.enter_context(run.folder.opened())
     finished, unfinished = [], []
-    with settings.compute.world.together():
+    with settings.compute.world.shared_errors():
         for run in runs:
             # Checked again under the lock: its holder may have finished the run meanwhile.
             if not settings.overwrite and run.folder.is_finished():

@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 
 from common.errors import Interrupted, RequestError, RunError
-from dataset import DATASETS, Arrays, BatchStream, digest, hold_out, load_arrays, without_held_out
-from dataset.to_device import resident
+from dataset import DATASETS, Arrays, Batching, BatchStream, digest, hold_out, load_arrays, without_held_out
+from dataset.to_device import DeviceArrays, resident, resident_arrays
 from engine.checkpoints.teachers import Teacher
 from engine.checkpoints.weights import Backbone
-from engine.device.memory import forget_peak_memory
-from engine.device.processes import joined_world
+from engine.device.memory import reset_peak_memory
+from engine.device.processes import process_group
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
@@ -41,14 +41,14 @@ def run_plans(
         Interrupted: after SIGINT or SIGTERM, also if it came when all was done.
     """
     entry = without_held_out(DATASETS[plans[0].dataset], plans[0].validation)
-    with joined_world(settings.compute.device.type) as world, ExitStack() as locks:
-        compute, progress = settings.compute.joined(world), Progress(silent=not world.main)
+    with process_group(settings.compute.device.type) as world, ExitStack() as locks:
+        compute, progress = settings.compute.in_world(world), Progress(silent=not world.is_main)
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
-        with world.together():
+        with world.shared_errors():
             arrays = load_arrays(entry.name, settings.data_folder)
         data_digest = digest(arrays)
         report_changed_data(finished, data_digest, progress)
@@ -57,7 +57,7 @@ def run_plans(
         if not unfinished:
             return Outcome()
         environment = describe_environment(compute.device) | compute.describe()
-        data, held_out = split_on_device(arrays, plans[0].validation, compute.device)
+        data, held_out = on_device(arrays, plans[0].validation, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, environment, progress)
         return train_groups(unfinished, teachers_of(unfinished, teachers), session)
 
@@ -104,7 +104,7 @@ def train_together(
             announce(run, progress)
     networks = [teacher.network for teacher in teachers_of(group.active, teachers)]
     training_set_pass(group, networks, session)
-    forget_peak_memory(session.compute.device)
+    reset_peak_memory(session.compute.device)
     train_group(group, networks, stream, session)
 
 
@@ -119,23 +119,18 @@ def advice_to_continue(overwrite: bool) -> Iterator[None]:
         raise
 
 
-def split_on_device(arrays: Arrays, held_out: int, device: torch.device) -> tuple[Arrays, Arrays | None]:
+def on_device(arrays: Arrays, held_out: int, device: torch.device) -> tuple[DeviceArrays, DeviceArrays | None]:
     """Put a data set on the device, where it fits in memory.
 
     Returns:
         It without `held_out` training images, and a record whose test set these are; None for 0 images.
     """
     if not held_out:
-        return on_device(arrays, device), None
+        return resident_arrays(arrays, device), None
     rest, validation = hold_out(arrays, held_out)
-    data = on_device(rest, device)
-    validation = validation._replace(train_images=data.train_images, train_labels=data.train_labels)
-    return data, on_device(validation, device)
-
-
-def on_device(arrays: Arrays, device: torch.device) -> Arrays:
-    """Copy what is not on the device yet."""
-    return Arrays(*(resident(array, device) for array in arrays))  # type: ignore[arg-type]  # tensors serve as arrays
+    data, tested = resident_arrays(rest, device), validation.test_images
+    labels = resident(validation.test_labels, device)
+    return data, data._replace(test_images=resident(tested, device), test_labels=labels)
 
 
 def groups_of(runs: Sequence[StudentRun], size: int | None) -> list[list[StudentRun]]:
@@ -152,18 +147,12 @@ def groups_of(runs: Sequence[StudentRun], size: int | None) -> list[list[Student
 def make_stream(run: StudentRun, session: Session) -> BatchStream:
     """The batches of a run, and of all runs of its group."""
     recipe = run.plan.recipe
-    return BatchStream(
-        session.data.train_images,
-        session.data.train_labels,
-        session.entry,
-        recipe.augmentation,
-        recipe.batch_size,
-        run.plan.seed,
-        recipe.drop_last,
-        session.compute.device,
-        channels_last=True,
+    batching = Batching(
+        recipe.augmentation, recipe.batch_size, run.plan.seed, recipe.drop_last, channels_last=True,
         views=run.method.views,
-    )
+    )  # fmt: skip
+    data = session.data
+    return BatchStream(data.train_images, data.train_labels, session.entry, batching, session.compute.device)
 
 
 def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequence[Teacher]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataset import Arrays, DatasetEntry
+from dataset import DatasetEntry
+from dataset.to_device import DeviceArrays
 from engine.device.compute import Compute
 from engine.records.progress import Progress
 from engine.training.stop_request import StopRequest
@@ -49,8 +50,8 @@ class Session:
 
     settings: RunSettings
     entry: DatasetEntry
-    data: Arrays
-    held_out: Arrays | None
+    data: DeviceArrays
+    held_out: DeviceArrays | None
     data_digest: str
     environment: dict[str, Any]
     progress: Progress

@@ -145,7 +145,7 @@ def test_wrong_file_at_the_destination_is_replaced(server, tmp_path, capsys):
 
 def test_wrong_everywhere(server, tmp_path):
     with pytest.raises(RequestError) as caught:
-        download([server.url + "/other", server.url + "/missing"], tmp_path / "a", md5=MD5, mend="do this")
+        download([server.url + "/other", server.url + "/missing"], tmp_path / "a", md5=MD5, advice="do this")
     first, second = str(caught.value).splitlines()
     assert "/other (it served another file: md5 is" in first
     assert "/missing (HTTP 404" in first
@@ -155,7 +155,7 @@ def test_wrong_everywhere(server, tmp_path):
 
 def test_nothing_listens(closed_url, tmp_path):
     with pytest.raises(RequestError) as caught:
-        download([closed_url], tmp_path / "a.pt", md5=MD5, mend="put a.pt there by hand")
+        download([closed_url], tmp_path / "a.pt", md5=MD5, advice="put a.pt there by hand")
     assert str(caught.value) == f"cannot fetch a.pt: tried {closed_url} (no connection)\nput a.pt there by hand"
 
 

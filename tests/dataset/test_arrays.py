@@ -7,6 +7,7 @@ import pickle
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_pickle_as_python_2_wrote_it(tmp_path):
     assert_same(load_cifar(tmp_path, fake.source), fake.arrays)
 
 
-SIZES = {"train_size": 12, "test_size": 4, "image_size": 32, "num_classes": 10}
+SIZES = SimpleNamespace(train_size=12, test_size=4, image_size=32, num_classes=10)
 
 
 def cut(path):
@@ -204,13 +205,13 @@ def test_damaged_file_is_named(tmp_path, field, damage):
     write_arrays(tmp_path, Fake().arrays)
     damage(tmp_path / f"{field}.npy")
     with pytest.raises(RequestError, match=rf"{field}\.npy (.|\n)*delete it"):
-        read_arrays(tmp_path, **SIZES)
+        read_arrays(tmp_path, SIZES)
 
 
 def test_labels_out_of_range(tmp_path):
     write_arrays(tmp_path, Fake().arrays._replace(test_labels=np.array([0, 1, 10, 2])))
     with pytest.raises(RequestError, match=r"labels outside 0\.\.9"):
-        read_arrays(tmp_path, **SIZES)
+        read_arrays(tmp_path, SIZES)
 
 
 # --- a data set of the user's own --------------------------------------------------------------------

@@ -21,7 +21,7 @@ from torchvision.transforms import functional
 import evaluate
 import train_student
 from common.errors import RequestError, RunError
-from dataset import DATASETS, Augmentation, BatchStream, digest, evaluation_batches
+from dataset import DATASETS, Augmentation, Batching, BatchStream, digest, evaluation_batches
 from dataset.augment import normalise
 from dataset.image_files import CROP_AREA, CROP_ASPECT, CROP_ATTEMPTS, ImageFiles, middle, part, random_box
 from tests.helpers import ROOT, assert_same, environment, folder_of, outcome_of, read_json, run_script, stop_at_step
@@ -63,17 +63,8 @@ def pictures(original, tmp_path):
 def stream(folder, batch_size=5, seed=1, augmentation=None, views=1):
     entry = DATASETS.find(NAME, folder)
     data = entry.load(folder)
-    return BatchStream(
-        data.train_images,
-        data.train_labels,
-        entry,
-        augmentation or Augmentation(),
-        batch_size,
-        seed,
-        False,
-        "cpu",
-        views=views,
-    )
+    batching = Batching(augmentation or Augmentation(), batch_size, seed, drop_last=False, views=views)
+    return BatchStream(data.train_images, data.train_labels, entry, batching, "cpu")
 
 
 # --- what is found -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a run relies on: every sample once an epoch, and each batch a function of (seed, epoch, step) alone."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import RequestError
-from dataset import DATASETS, Augmentation, BatchStream, evaluation_batches
+from dataset import DATASETS, Augmentation, Batch, Batching, BatchStream, evaluation_batches
 from dataset.augment import normalise
 
 ENTRY = DATASETS["digits"]
@@ -23,7 +24,8 @@ def samples(size):
 
 
 def stream(size=23, batch_size=4, seed=0, drop_last=False, augmentation=PLAIN, **options):
-    return BatchStream(*samples(size), ENTRY, augmentation, batch_size, seed, drop_last, "cpu", **options)
+    batching = Batching(augmentation, batch_size, seed, drop_last, **options)
+    return BatchStream(*samples(size), ENTRY, batching, "cpu")
 
 
 def order_of(batches):
@@ -118,6 +120,50 @@ def test_views_are_mixed_each_by_itself():
     assert kinds == {(False, False), (False, True), (True, False), (True, True)}
 
 
+def test_the_second_view_is_another_augmentation_of_the_same_images():
+    mixing = Augmentation(mixup=0.8)
+    one, two = (next(stream(48, 16, augmentation=mixing, views=views).epoch(1)) for views in (1, 2))
+    assert torch.equal(two.images[:16], one.images)
+    assert not torch.equal(two.images[16:], one.images)
+    assert torch.equal(two.labels, one.labels.repeat(2))
+    assert torch.equal(two.index, one.index.repeat(2))
+    assert torch.equal(two.targets[:16], one.targets)
+    assert torch.allclose(two.targets.sum(dim=1), torch.ones(32))
+    first = two.first(16)
+    assert torch.equal(first.images, one.images)
+    assert len(first.targets) == len(first.index) == 16
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.3, [4, 1, 2]), (0.7, [0, 3, 2]), (0.5, [0, 3, 2]), (0.0, [4, 1, 2]), (1.0, [0, 3, 2])]
+)
+def test_the_main_label_is_that_of_the_larger_part(share, expected):
+    """Both parts of the third image are of one class; at equal shares the label stays that of the image itself."""
+    labels, others = torch.tensor([0, 3, 2]), torch.tensor([4, 1, 2])
+    targets = share * torch.eye(5)[labels] + (1 - share) * torch.eye(5)[others]
+    batch = Batch(torch.zeros(3, 3, 1, 1), labels, torch.arange(3), targets, 1, 0, 1)
+    assert batch.main_labels.tolist() == expected
+    assert batch.first(2).main_labels.tolist() == expected[:2]
+    assert replace(batch, targets=0.9 * targets + 0.02).main_labels.tolist() == expected  # smoothed labels
+    assert replace(batch, targets=None).main_labels is labels
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 0.8}, {"cutmix": 1.0}])
+def test_main_labels_of_a_stream(mixing):
+    """In some batches the image before mixing is the smaller part, and then every label is another's."""
+    source, swapped = stream(24, 6, seed=1, drop_last=True, augmentation=Augmentation(**mixing)), 0
+    for epoch in range(1, 6):
+        for batch in source.epoch(epoch):
+            share = [target[label].item() for target, label in zip(batch.targets, batch.labels, strict=True)]
+            expected = [
+                own.item() if part >= 0.5 or own == mixed else mixed.item()
+                for part, own, mixed in zip(share, batch.labels, batch.labels.flip(0), strict=True)
+            ]
+            assert batch.main_labels.tolist() == expected
+            swapped += expected != batch.labels.tolist()
+    assert 1 < swapped < 20
+
+
 def test_memory_formats():
     plain = next(stream().epoch(1)).images
     last = next(stream(channels_last=True).epoch(1)).images
@@ -130,14 +176,14 @@ def test_arrays_are_shared_and_never_changed(tmp_path):
     images, labels = samples(20)
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="c")
-    source = BatchStream(mapped, labels, ENTRY, EVERYTHING, 8, 0, False, "cpu")
+    source = BatchStream(mapped, labels, ENTRY, Batching(EVERYTHING, 8, 0, False), "cpu")
     assert source.images.data_ptr() == mapped.ctypes.data
     list(source.epoch(1))
     np.testing.assert_array_equal(mapped, images)
-    again = BatchStream(source.images, source.labels, ENTRY, PLAIN, 8, 0, False, "cpu")
+    again = BatchStream(source.images, source.labels, ENTRY, Batching(PLAIN, 8, 0, False), "cpu")
     assert again.images.data_ptr() == source.images.data_ptr()
     images.flags.writeable = False
-    BatchStream(images, labels, ENTRY, PLAIN, 8, 0, False, "cpu")  # copied, without a warning
+    BatchStream(images, labels, ENTRY, Batching(PLAIN, 8, 0, False), "cpu")  # copied, without a warning
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])

@@ -1,25 +1,30 @@
-"""CRD: which negatives are drawn, and the whole loss over several steps against loops over gathered vectors."""
+"""CRD: which negatives are drawn, the loss of scores by loops, and several steps against loops over all vectors."""
 
 import math
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.errors import RequestError
-from dataset import Batch
-from distiller_zoo import Pair, create_method
-from distiller_zoo.crd import NegativeSampler
-from models import Features, FeatureShapes
+from distiller_zoo import Weights
+from distiller_zoo.crd import NegativeSampler, nce_loss
+from tests import naive
+from tests.distiller_zoo.cases import (
+    assert_published,
+    assert_refused,
+    batch_of,
+    embedding_of,
+    losses_of_embeddings,
+    make,
+)
+from tests.distiller_zoo.odd_inputs import assert_finite
+from tests.numerics import arrays, assert_gradient, assert_near, every_dtype, few, normal, seeds
 
 LABELS = torch.tensor([0, 1, 2, 1, 0, 2, 1, 1, 0, 1, 2, 0, 1, 2])
 CLASS_0 = [0, 4, 8, 11]
-few = partial(settings, deadline=None, max_examples=60)
-seeds = st.integers(0, 2**32 - 1)
 
 
 def seeded(seed):
@@ -44,7 +49,7 @@ def draw_negatives(labels, k, batch_labels, generator):
     return [row[mask].tolist() for row, mask in zip(candidates, drawn, strict=True)]
 
 
-@few()
+@few(max_examples=60)
 @given(case=labels_and_k(), seed=seeds)
 def test_exactly_k_distinct_negatives_of_other_classes(case, seed):
     labels, k = case
@@ -59,7 +64,7 @@ def test_balanced_classes():
         assert sorted(negatives) == torch.nonzero(labels != label).flatten().tolist()
 
 
-@few()
+@few(max_examples=60)
 @given(case=labels_and_k(), seed=seeds)
 def test_each_row_reads_one_order_round_the_end_from_its_own_start(case, seed):
     labels, k = case
@@ -118,7 +123,7 @@ def test_positives_are_uniform_within_the_class():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-@few()
+@few(max_examples=60)
 @given(case=labels_and_k(), seed=seeds)
 def test_positives_are_of_the_same_class(case, seed):
     labels, k = case
@@ -126,7 +131,42 @@ def test_positives_are_of_the_same_class(case, seed):
     assert torch.equal(labels[positives], labels)
 
 
-# --- the loss -------------------------------------------------------------------------------------
+# --- the loss of scores ---------------------------------------------------------------------------
+
+
+def naive_nce(positive, negative, drawn, k, n):
+    total, noise = 0.0, k / n
+    for p, row, mask in zip(positive, negative, drawn, strict=True):
+        total -= math.log(p / (p + noise + 1e-7))
+        total -= sum(math.log(noise / (q + noise + 1e-7)) for q, d in zip(row, mask, strict=True) if d)
+    return total / len(positive)
+
+
+def drawn_mask(batch, width, k):
+    return torch.arange(width).expand(batch, width) < k
+
+
+@every_dtype
+def test_formula(dtype):
+    positive, negative = normal(4, seed=1, dtype=dtype).exp(), normal(4, 9, seed=2, dtype=dtype).exp()
+    drawn = torch.rand(4, 9, generator=seeded(3)).argsort(dim=1) < 5
+    expected = naive_nce(*arrays(positive, negative), drawn.tolist(), 5, 60)
+    assert_near(nce_loss(positive, negative, drawn, 5, 60), expected)
+
+
+def test_gradient_of_scores():
+    assert_gradient(
+        lambda p, q: nce_loss(p.exp(), q.exp(), drawn_mask(3, 6, 4), 4, 50), normal(3), normal(3, 6, seed=1)
+    )
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(1e-30, 1e30), (1e30, 1e-30), (1e-30, 1e-30)])
+def test_vanishing_and_large_scores(positive, negative):
+    p, q = torch.full((2,), positive), torch.full((2, 4), negative)
+    assert_finite(lambda p, q: nce_loss(p, q, drawn_mask(2, 4, 3), 3, 100), p, q)
+
+
+# --- the whole loss over steps --------------------------------------------------------------------
 
 
 class NaiveCrd:
@@ -136,14 +176,10 @@ class NaiveCrd:
         self.n, self.k, self.z = num_samples, k, [None, None]
         self.banks = [bank.numpy().copy() for bank in (method.memory_s.bank, method.memory_t.bank)]
 
-    @staticmethod
-    def embed(layer, features):
-        rows = features.numpy() @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
-        return np.array([row / math.sqrt((row**2).sum()) for row in rows])
-
     def loss(self, method, student, teacher, positive, negatives):
         """The loss of a batch with frozen Z; sets Z on the first call."""
-        self.v = [self.embed(method.embed_s, student), self.embed(method.embed_t, teacher)]
+        embeddings = arrays(student, teacher)
+        self.v = [naive.embed(layer, e) for layer, e in zip((method.embed_s, method.embed_t), embeddings, strict=True)]
         total = 0.0
         for side in (0, 1):
             anchors, bank = self.v[side], self.banks[1 - side]
@@ -154,10 +190,8 @@ class NaiveCrd:
                 scores[i, j] = math.exp(sum(anchors[i] * gathered[i, j]) / 0.07)
             if self.z[side] is None:
                 self.z[side] = scores.mean() * self.n
-            p, noise = scores / self.z[side], self.k / self.n
-            for i in range(len(p)):
-                total -= math.log(p[i, 0] / (p[i, 0] + noise + 1e-7)) / len(p)
-                total -= sum(math.log(noise / (q + noise + 1e-7)) for q in p[i, 1:]) / len(p)
+            p = scores / self.z[side]
+            total += naive_nce(p[:, 0], p[:, 1:], np.ones_like(p[:, 1:], bool), self.k, self.n)
         return total
 
     def update(self, index):
@@ -167,29 +201,23 @@ class NaiveCrd:
                 bank[i] = moved / math.sqrt((moved**2).sum())
 
 
-def shapes(width):
-    return FeatureShapes(3, width, (3, 4, 4), (), ())
-
-
 def make_crd(seed=0, **options):
     """CRD in double precision for the 14 images of LABELS; 5 and 6 numbers wide embeddings."""
-    torch.manual_seed(seed)
-    pair = Pair(shapes(5), (shapes(6),), len(LABELS))
-    method = create_method("crd", pair, {"feat_dim": 4, **options}).double()
+    settings = {"feat_dim": 4, **options}
+    method = make("crd", embedding_of(5), embedding_of(6), num_samples=len(LABELS), seed=seed, **settings)
     method.prepare(LABELS)
     return method
 
 
 def make_batch(step, size=4):
+    """A batch and the embeddings of student and teacher."""
     index = torch.randperm(len(LABELS), generator=seeded(step))[:size]
-    images = torch.zeros(size, 3, 1, 1)
-    embeddings = [torch.randn(size, width, generator=seeded(step), dtype=torch.float64) for width in (5, 6)]
-    return Batch(images, LABELS[index], index, None, 1, step, 7), *embeddings
+    batch = batch_of(labels=LABELS[index], index=index, epoch=1, step=step)
+    return batch, normal(size, 5, seed=step), normal(size, 6, seed=step)
 
 
 def loss_of(method, batch, student, teacher):
-    features = [Features(torch.zeros(len(e), 3), e) for e in (student, teacher)]
-    losses = method.losses(features[0], (features[1],), batch)
+    losses = losses_of_embeddings(method, student, teacher, batch)
     assert list(losses) == ["crd"]
     return losses["crd"]
 
@@ -299,7 +327,11 @@ def test_another_step_draws_other_negatives_and_the_same_step_the_same():
     assert (candidates_of(method, batch)[1] != candidates_of(method, other)[1]).any()
 
 
-@pytest.mark.parametrize("option", ["feat_dim", "nce_k", "nce_t"])
-def test_options_must_be_positive(option):
-    with pytest.raises(RequestError, match=f"--{option} is 0; it must be positive"):
-        make_crd(**{option: 0})
+def test_published():
+    options = {"feat_dim": 128, "nce_k": 16384, "nce_t": 0.07, "nce_m": 0.5, "mode": "exact"}
+    assert_published("crd", Weights(1, 0, 0.8), options)
+
+
+def test_refused_options():
+    for option in ("feat_dim", "nce_k", "nce_t"):
+        assert_refused("crd", **{option: 0})

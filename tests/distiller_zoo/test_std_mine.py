@@ -1,17 +1,15 @@
-"""MINE: its bound against NumPy and against a known mutual information, and the steps that STD takes by it."""
+"""The steps that STD takes by MINE's bound: their direction, how often, and in whole runs."""
 
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
-from scipy.special import logsumexp
 
-import evaluate as evaluate_script
+import evaluate
 from distiller_zoo import Pair, create_method
 from distiller_zoo.method import Trainee
-from distiller_zoo.mine import StatisticsNetwork, information_bound, marginal_order
+from distiller_zoo.mine import information_bound, marginal_order
 from models import FeatureShapes
 from models.mixer import MlpMixer
 from tests.helpers import (
@@ -32,70 +30,11 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-# --- the bound ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("batch", "width_a", "width_b"), [(2, 1, 1), (7, 3, 5), (64, 4, 2)])
-def test_bound_against_numpy(batch, width_a, width_b):
-    torch.manual_seed(0)
-    psi = StatisticsNetwork(width_a, width_b, hidden=6).double()
-    a, b = torch.randn(batch, width_a).double(), torch.randn(batch, width_b).double()
-    order = torch.randperm(batch)
-    erf = np.vectorize(math.erf)
-
-    def naive(left, right):
-        x = np.concatenate([left, right], axis=1)
-        for layer in (psi.fc1, psi.fc2, psi.fc3):
-            x = x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
-            if layer is not psi.fc3:
-                x = x * (1 + erf(x / math.sqrt(2))) / 2
-        return x[:, 0]
-
-    joint, marginal = naive(a.numpy(), b.numpy()), naive(a.numpy(), b.numpy()[order.numpy()])
-    expected = joint.mean() - (logsumexp(marginal) - math.log(batch))
-    assert information_bound(psi, a, b, order).item() == pytest.approx(expected, rel=1e-10)
-
-
-def test_three_layers_of_512():
-    sizes = [tuple(p.shape) for p in StatisticsNetwork(128, 64).parameters() if p.ndim == 2]
-    assert sizes == [(512, 192), (512, 512), (1, 512)]
-
-
-@pytest.mark.parametrize("correlation", [0.0, 0.8])
-def test_estimates_the_information_of_correlated_gaussians(correlation):
-    """I = −½·log(1 − ρ²) nats for each of two independent pairs of coordinates."""
-    torch.manual_seed(0)
-    psi, random = StatisticsNetwork(2, 2, hidden=64), generator()
-    optimizer = torch.optim.Adam(psi.parameters(), lr=2e-3)
-
-    def sample(count):
-        a, noise = (torch.randn(count, 2, generator=random) for _ in range(2))
-        return a, correlation * a + math.sqrt(1 - correlation**2) * noise
-
-    for _ in range(400):
-        loss = -information_bound(psi, *sample(512), marginal_order(512, "random", random))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        found = information_bound(psi, *sample(50_000), marginal_order(50_000, "shifted", random)).item()
-    assert found == pytest.approx(-math.log(1 - correlation**2), abs=0.06)
-
-
-def test_pairs_of_the_marginal():
-    assert marginal_order(4, "shifted", generator()).tolist() == [3, 0, 1, 2]
-    drawn = torch.stack([marginal_order(5, "random", generator(seed)) for seed in range(400)])
-    assert drawn.min() == 0
-    assert drawn.max() == 4
-    shares = torch.stack([(drawn == value).float().mean(dim=0) for value in range(5)])
-    assert (shares - 0.2).abs().max() < 0.08  # each place draws each sample, its own among them
-
-
 # --- the steps ------------------------------------------------------------------------------------
 
 
-class Tokens:
-    """What a batch must have."""
+class ImageBatch:
+    """What a step reads of a batch."""
 
     def __init__(self, images, step=0):
         self.images, self.step = images, step
@@ -134,7 +73,7 @@ def test_both_players_move_along_the_gradient(samples):
     method.mine.networks.requires_grad_(False)
     for parameter in omega:
         parameter.grad = torch.ones_like(parameter)  # what the optimizer's step leaves behind does not matter
-    method.extra_step(trainee, Tokens(images))
+    method.extra_step(trainee, ImageBatch(images))
     rates = [0.01] * len(theta) + [-0.5] * len(omega)
     moved = 0
     for parameter, start, gradient, rate in zip((*theta, *omega), before, gradients, rates, strict=True):
@@ -156,7 +95,7 @@ def test_the_students_descent_lowers_the_bound():
     start = bound_of(method, mixer, images, None)
     for _ in range(20):
         with torch.enable_grad():
-            method.extra_step(trainee, Tokens(images))
+            method.extra_step(trainee, ImageBatch(images))
     assert bound_of(method, mixer, images, None) < start
 
 
@@ -166,14 +105,14 @@ def test_how_often(every, steps):
     taken = []
     for step in range(7):
         averaged.clear()
-        method.extra_step(trainee, Tokens(torch.randn(4, 3, 6, 6), step))
+        method.extra_step(trainee, ImageBatch(torch.randn(4, 3, 6, 6), step))
         taken += [step] * bool(averaged)
     assert taken == steps
 
 
 def test_off_by_default():
     _, method, trainee, averaged = make_std(std_mine=False)
-    method.extra_step(trainee, Tokens(torch.randn(4, 3, 6, 6)))
+    method.extra_step(trainee, ImageBatch(torch.randn(4, 3, 6, 6)))
     assert averaged == []
     assert method.extra_metrics() == {}
 
@@ -181,22 +120,24 @@ def test_off_by_default():
 # --- in a run -------------------------------------------------------------------------------------
 
 
+@pytest.mark.runs
 def test_recorded_and_resumed_to_the_bit(teacher, tmp_path, monkeypatch):
-    options = {"teacher": teacher, "student": "mixer_pico", "extra": MINE}
+    options = {"teacher": teacher, "student": "mixer_pico", "extra": [*MINE, "--epochs", "1"]}
     assert train("std", output=tmp_path / "whole", **options) == 0
     with monkeypatch.context() as patch:
-        stop_at_step(patch, 2, STEPS // 2)
+        stop_at_step(patch, 1, STEPS // 2)
         assert train("std", output=tmp_path / "cut", **options) == 130
     assert train("std", output=tmp_path / "cut", **options) == 0
     whole, cut = (folder_of(tmp_path / name) for name in ("whole", "cut"))
     assert_same(outcome_of(cut), outcome_of(whole))
     assert all(math.isfinite(record["readings"]["mine"]) for record in read_metrics(whole))
-    assert train("std", output=tmp_path / "without", **(options | {"extra": []})) == 0
+    assert train("std", output=tmp_path / "without", **(options | {"extra": ["--epochs", "1"]})) == 0
     without = read_metrics(folder_of(tmp_path / "without"))
     assert "readings" not in without[0]
     assert without[0]["test"] != read_metrics(whole)[0]["test"]
 
 
+@pytest.mark.runs
 def test_a_part_of_a_combination_takes_its_steps(teacher, tmp_path):
     """std+kd is std with the weights of the KL: the same steps, and the same readings of them."""
     options = {"teacher": teacher, "student": "mixer_pico"}
@@ -212,21 +153,23 @@ def test_a_part_of_a_combination_takes_its_steps(teacher, tmp_path):
     assert both["train"] == pytest.approx(one["train"], rel=1e-3)
 
 
-def test_all_answers_are_reported(teacher, tmp_path, capsys):
-    assert train("std", "kd", output=tmp_path, teacher=teacher, student="mixer_pico") == 0
+@pytest.mark.runs
+def test_all_predictions_are_reported(teacher, tmp_path, capsys):
+    extra = ["--epochs", "1"]
+    assert train("std", "kd", output=tmp_path, teacher=teacher, student="mixer_pico", extra=extra) == 0
     result = read_json(folder_of(tmp_path, "std") / "result.json")
     assert list(result["answers"]) == ["average", "class", "distillation", "confidence"]
     assert result["answers"]["average"] == {key: result["last"][key] for key in ("top1", "top5", "loss")}
-    assert len({answer["loss"] for answer in result["answers"].values()}) == 4
+    assert len({measured["loss"] for measured in result["answers"].values()}) == 4
     assert "answers" not in read_json(folder_of(tmp_path, "kd") / "result.json")
     capsys.readouterr()
     weights = next(folder_of(tmp_path, "std").glob("*_last.pth"))
     argv = ["--path", str(weights), "--dataset", "digits", "--device", "cpu", "--answers"]
-    assert evaluate_script.main(argv) == 0
+    assert evaluate.main(argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines[1:]] == list(result["answers"])
     assert lines[1] == f"average: {lines[0]}"
-    assert evaluate_script.main([*argv, "--json"]) == 0
+    assert evaluate.main([*argv, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["answers"]
-    for name, answer in result["answers"].items():
-        assert found[name] == pytest.approx(answer | {"images": 500})
+    for name, measured in result["answers"].items():
+        assert found[name] == pytest.approx(measured | {"images": 500})

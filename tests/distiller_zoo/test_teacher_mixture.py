@@ -1,38 +1,109 @@
-"""Several teachers, and what papers give for single pairs of networks."""
+"""Several teachers as one: mixtures and confidence weights by loops, in the run's KL, and in whole runs."""
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
-from scipy.special import log_softmax, softmax
 
-from distiller_zoo import METHODS, Method, Weights, create_method, method_class, options_of, register_method
-from distiller_zoo.published_settings import published_for, published_pairs
-from distiller_zoo.teacher_mixture import MANY, confidence_weights, mixture
-from models import MODELS, Features
-from tests.helpers import folder_of, folders_of, read_json, save_network, train
+from distiller_zoo import METHODS, Method, Weights, register_method
+from distiller_zoo.teacher_mixture import confidence_weights, mixture, negative_entropies
+from engine.training.loss import objective
+from models import Features
+from tests import golden_cases as gold
+from tests import naive
+from tests.distiller_zoo.cases import batch_of, make, shapes
+from tests.distiller_zoo.odd_inputs import one_hot_logits
+from tests.helpers import folders_of, read_json, save_network, train
+from tests.numerics import arrays, assert_gradient, assert_near, every_dtype, normal
 
 
-def random(*shape, seed=0, scale=3.0):
-    return scale * torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def logits_of(count, batch, classes, dtype=torch.float64):
+    return [3 * normal(batch, classes, seed=seed, dtype=dtype) for seed in range(count)]
+
+
+def naive_weights(logits):
+    """M×B: of each sample the softmax over the teachers of their negative entropies."""
+    entropies = [[naive.negative_entropy(row) for row in of_teacher] for of_teacher in logits]
+    by_sample = [naive.softmax(sample) for sample in zip(*entropies, strict=True)]
+    return list(zip(*by_sample, strict=True))
+
+
+every_size = pytest.mark.parametrize(("count", "batch", "classes"), [(2, 5, 7), (3, 1, 2), (1, 4, 10)])
+
+
+@every_dtype
+@every_size
+def test_confidence_weights(count, batch, classes, dtype):
+    logits = logits_of(count, batch, classes, dtype)
+    assert_near(confidence_weights(logits), naive_weights(arrays(*logits)))
+    entropies = [[naive.negative_entropy(row) for row in of_teacher] for of_teacher in arrays(*logits)]
+    assert_near(negative_entropies(logits), entropies)
+
+
+def test_gradient_of_confidence_weights():
+    assert_gradient(lambda a, b: confidence_weights([a, b]), *logits_of(2, 3, 5))
 
 
 @pytest.mark.parametrize("weighting", ["average", "confidence"])
-@pytest.mark.parametrize(("count", "batch", "classes"), [(2, 5, 7), (3, 1, 2), (1, 4, 10)])
-def test_mixture_against_numpy(weighting, count, batch, classes):
-    logits = [random(batch, classes, seed=seed) for seed in range(count)]
-    found = softmax(mixture(tuple(Features(z) for z in logits), weighting).logits.numpy(), 1)
-    p = np.stack([softmax(z.numpy(), 1) for z in logits])
-    entropy = -(p * np.log(p)).sum(2)
-    weights = softmax(-entropy, 0) if weighting == "confidence" else np.full((count, batch), 1 / count)
-    np.testing.assert_allclose(found, (weights[:, :, None] * p).sum(0), rtol=1e-10)
-    np.testing.assert_allclose(confidence_weights(logits).numpy(), softmax(-entropy, 0), rtol=1e-10)
+@every_size
+def test_mixture(count, batch, classes, weighting):
+    logits = logits_of(count, batch, classes)
+    weights = naive_weights(arrays(*logits)) if weighting == "confidence" else [[1 / count] * batch] * count
+    expected = []
+    for sample in range(batch):
+        p = [naive.softmax(of_teacher[sample]) for of_teacher in arrays(*logits)]
+        expected.append([sum(w[sample] * row[k] for w, row in zip(weights, p, strict=True)) for k in range(classes)])
+    found = mixture(tuple(map(Features, logits)), weighting).logits
+    assert_near(found.exp(), expected)
 
 
-def test_mixture_of_certain_teachers_is_finite():
+def test_the_confident_teacher_counts_sample_by_sample():
+    """One teacher is sure of the first sample, the other of the second."""
+    sure, unsure = torch.tensor([9.0, 0, 0, 0]), torch.tensor([0.2, 0, 0, 0])
+    weights = confidence_weights([torch.stack([sure, unsure]), torch.stack([unsure, sure])])
+    assert weights.shape == (2, 2)
+    assert weights[0, 0] > 0.75 > 0.25 > weights[0, 1]
+    torch.testing.assert_close(weights.sum(dim=0), torch.ones(2))
+    torch.testing.assert_close(weights[0, 0], weights[1, 1])
+
+
+def test_the_weight_of_a_certain_teacher_against_a_clueless_one():
+    """Entropies 0 and log 10: weights 10/11 and 1/11, whatever the rest of the batch."""
+    certain, clueless = torch.zeros(3, 10), torch.zeros(3, 10)
+    certain[:, 0] = 200
+    expected = torch.tensor([[10 / 11], [1 / 11]]).expand(2, 3)
+    torch.testing.assert_close(confidence_weights([certain, clueless]), expected)
+
+
+def test_weights_of_one_hot_teachers_are_finite():
+    sharp, soft = one_hot_logits(1e4), normal(3, 5, dtype=torch.float32)
+    for teachers in ([sharp, soft], [sharp, sharp], [sharp, -sharp]):
+        weights = confidence_weights(teachers)
+        assert weights.isfinite().all()
+        torch.testing.assert_close(weights.sum(dim=0), torch.ones(3))
+
+
+def test_a_mixture_of_certain_teachers_is_finite():
     certain = Features(torch.tensor([[500.0, -500.0, 0.0]]))
     logits = mixture((certain, Features(torch.zeros(1, 3))), "confidence").logits
     assert logits.isfinite().all()
     assert logits.argmax() == 0
+
+
+@pytest.mark.parametrize("weighting", ["average", "confidence"])
+def test_the_kl_of_a_run(weighting):
+    """The mean of the divergences to each teacher, or the divergence to their mixture by confidence."""
+    z, *logits = logits_of(3, 4, 5)
+    teachers = tuple(map(Features, logits))
+    plan = gold.plan_of("kd", Weights(0, 1, 0), 2.0)
+    plan = replace(plan, teachers=plan.teachers * 2, teacher_weighting=weighting)
+    method = make("kd", shapes(), shapes())
+    losses, _ = objective(plan, method, None, Features(z), teachers, batch_of(4))
+    mixed = logits if weighting == "average" else [mixture(teachers, weighting).logits]
+    assert_near(losses["kl"], naive.mean([naive.kd(*arrays(z, t), 2.0) for t in mixed]))
+
+
+# --- whole runs -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -43,6 +114,7 @@ def two_teachers(tmp_path):
     return [str(path) for path in paths]
 
 
+@pytest.mark.runs
 def test_methods_on_predictions_take_several(two_teachers, tmp_path):
     """KL by mean or by confidence, and a loss of one teacher with their mixture; each a run of its own."""
 
@@ -52,133 +124,27 @@ def test_methods_on_predictions_take_several(two_teachers, tmp_path):
         def loss(self, student, teacher, batch):
             return (student.logits.log_softmax(1) - teacher.logits.log_softmax(1)).square().mean()
 
-    register_method("mimic")(Mimic)
-    try:
-        assert method_class("mimic").most_teachers() == MANY
+    with METHODS.temporarily():
+        register_method("mimic")(Mimic)
         for weighting in ("average", "confidence"):
             extra = ["--path_t", *two_teachers, "--teacher_weighting", weighting, "--epochs", "1"]
             assert train("kd", "mimic", "kd+mimic", "none", output=tmp_path / "save", extra=extra) == 0
-    finally:
-        del METHODS._entries["mimic"]
-    labels = sorted(read_json(folder / "config.json")["label"] for folder in folders_of(tmp_path / "save"))
-    by = "teachers by confidence"
-    assert labels == ["kd", f"kd {by}", "kd+mimic", f"kd+mimic {by}", "mimic", f"mimic {by}", "none"]
+    folders = folders_of(tmp_path / "save")
     last = {
         read_json(folder / "config.json")["label"]: read_json(folder / "result.json")["last"]["loss"]
-        for folder in folders_of(tmp_path / "save")
+        for folder in folders
     }
+    by = "teachers by confidence"
+    expected = ["kd", f"kd {by}", "kd+mimic", f"kd+mimic {by}", "mimic", f"mimic {by}", "none"]
+    assert sorted(last) == expected
+    assert len(folders) == len(expected)
     assert last["kd"] != last[f"kd {by}"]
     assert last["mimic"] != last[f"mimic {by}"]
 
 
-def test_mean_of_the_divergences(two_teachers):
-    """γ·CE + α·mean_i KL_i, against NumPy."""
-    from engine.training.loss import kl_to_teachers
-
-    z = random(4, 5)
-    teachers = tuple(Features(random(4, 5, seed=seed)) for seed in (1, 2))
-
-    class Plan:
-        kd_T, teacher_weighting, logit_standardization = 2.0, "average", False
-
-    def kl(t):
-        p = softmax(t / 2, 1)
-        return 4 * (p * (np.log(p) - log_softmax(z.numpy() / 2, 1))).sum(1).mean()
-
-    mean = np.mean([kl(t.logits.numpy()) for t in teachers])
-    assert kl_to_teachers(Plan, Features(z), teachers).item() == pytest.approx(mean)
-    Plan.teacher_weighting = "confidence"
-    mixed = kl(mixture(teachers, "confidence").logits.numpy())
-    assert kl_to_teachers(Plan, Features(z), teachers).item() == pytest.approx(mixed)
-
-
+@pytest.mark.runs
 def test_methods_on_features_take_one(two_teachers, tmp_path, capsys):
     assert train("hint", output=tmp_path / "save", extra=["--path_t", *two_teachers]) == 2
-    assert "hint learns from 1 teacher(s), but 2 were given" in capsys.readouterr().err
-
-
-# --- what papers give ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("pair", published_pairs(), ids=lambda pair: f"{pair.method}-{pair.teacher}-{pair.student}")
-def test_every_row_can_be_run(pair):
-    assert pair.method in METHODS
-    assert pair.teacher in MODELS
-    assert pair.student in MODELS
-    assert pair.source
-    # A run without KL has forgotten its --kd_T by the time that it is given the pair's weights.
-    assert METHODS[pair.method].weights.alpha or "alpha" not in pair.weights
-    options = options_of(pair.method)
-    for name, value in pair.options.items():
-        assert isinstance(value, type(options[name].default) | int)
-    assert published_for(pair.method, [pair.teacher], pair.student) == pair
-    from distiller_zoo import Pair
-    from models import create_model
-
-    shapes = (create_model(model, 100, 32).feature_shapes() for model in (pair.student, pair.teacher))
-    student, teacher = shapes
-    create_method(pair.method, Pair(student, (teacher,), 50_000), pair.options)
-
-
-@pytest.mark.parametrize(
-    ("method", "teacher", "student", "options"),
-    [
-        ("sdd_dkd", "resnet110", "resnet32", {"dkd_beta": 2}),
-        ("sdd_dkd", "wrn_40_2", "wrn_40_1", {"dkd_beta": 6}),
-        ("sdd_dkd", "vgg13", "MobileNetV2", {"dkd_beta": 6, "sdd_scales": "1,2,4"}),
-        ("sdd", "ResNet50", "vgg8", {"sdd_scales": "1,2,4"}),
-        ("itrd", "wrn_40_2", "wrn_16_2", {"itrd_mutual": 1, "itrd_alpha": 1.01}),
-    ],
-)
-def test_what_some_rows_say(method, teacher, student, options):
-    row = published_for(method, [teacher], student)
-    assert (row.weights, row.options) == ({}, options)
-
-
-def test_sdd_takes_three_scales_across_families_and_two_within():
-    rows = [pair for pair in published_pairs() if "sdd_scales" in pair.options]
-    families = [MODELS[pair.teacher].family == MODELS[pair.student].family for pair in rows]
-    assert [pair.options["sdd_scales"] for pair in rows] == ["1,2" if same else "1,2,4" for same in families]
-
-
-def test_no_row_twice():
-    rows = [(pair.method, pair.teacher, pair.student) for pair in published_pairs()]
-    assert len(rows) == len(set(rows))
-    assert published_for("dkd", ["resnet56", "resnet56"], "resnet20") is None
-    assert published_for("none", [], "resnet20") is None
-
-
-def test_paper_weights_are_taken_on_request_and_yield_to_the_user(teacher, tmp_path, monkeypatch, capsys):
-    from distiller_zoo import published_settings as published
-
-    monkeypatch.setattr("engine.protocol.published_weights.DATASET", "digits")
-    row = published.PublishedPair(
-        "crd", "resnet8", "resnet8", {"alpha": 1.5, "beta": 0.3}, {"nce_t": 0.1, "nce_k": 32}, "a paper"
-    )
-    monkeypatch.setattr(published, "published_pairs", lambda: (row,))
-    extra = ["--paper_weights", "--epochs", "1"]
-    assert train("crd", "none", "kd", "crd+kd", output=tmp_path / "paper", teacher=teacher, extra=extra) == 0
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--paper_weights: ")]
-    assert said == [
-        "--paper_weights: crd, resnet8 → resnet8: alpha=1.5, beta=0.3, nce_t=0.1 (a paper)",
-        "--paper_weights: kd, crd+kd, resnet8 → resnet8: nothing is published; the defaults stay",
-    ]
-    config = read_json(folder_of(tmp_path / "paper", "crd") / "config.json")
-    assert config["weights"] == {"gamma": 1, "alpha": 1.5, "beta": 0.3}
-    assert (config["options"]["nce_t"], config["options"]["nce_k"]) == (0.1, 64)  # the helper gives --nce_k 64
-    assert config["label"] == "crd alpha=1.5 beta=0.3 nce_k=64 nce_t=0.1"
-    assert train("crd", output=tmp_path / "user", teacher=teacher, extra=[*extra, "-b", "2"]) == 0
-    assert read_json(folder_of(tmp_path / "user") / "config.json")["weights"]["beta"] == 2
-    assert train("crd", output=tmp_path / "plain", teacher=teacher, extra=extra[1:]) == 0
-    assert read_json(folder_of(tmp_path / "plain") / "config.json")["weights"]["beta"] == 0.8
-
-
-def test_paper_weights_are_of_one_data_set(teacher, tmp_path, monkeypatch, capsys):
-    from distiller_zoo import published_settings as published
-
-    row = published.PublishedPair("crd", "resnet8", "resnet8", {"beta": 0.3}, {}, "a paper")
-    monkeypatch.setattr(published, "published_pairs", lambda: (row,))
-    assert train("crd", output=tmp_path, teacher=teacher, extra=["--paper_weights", "--epochs", "1"]) == 0
-    assert read_json(folder_of(tmp_path) / "config.json")["weights"]["beta"] == 0.8
-    said = "--paper_weights: papers give them for cifar100; on digits nothing is changed"
-    assert said in capsys.readouterr().out.splitlines()
+    message = capsys.readouterr().err
+    assert "hint" in message
+    assert "--path_t" in message

@@ -20,6 +20,11 @@ def text_of(page):
     return (ROOT / page).read_text()
 
 
+def prose_of(page):
+    """The text without its fenced code blocks."""
+    return re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+
+
 def code_of(page, language="python"):
     """The fenced code blocks of a page in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL)
@@ -35,8 +40,7 @@ def commands_of(page):
     """Script or module, and arguments, of each Python command of a page, in code blocks and between backticks."""
     text = text_of(page).replace("\\\n", " ")
     lines = re.findall(r"^ *((?:[A-Z]+=\S+ )*(?:python|torchrun) .*)$", text, re.MULTILINE)
-    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
-    lines += re.findall(r"`((?:python|torchrun) [^`]+)`", re.sub(r"\n *", " ", prose))
+    lines += re.findall(r"`((?:python|torchrun) [^`]+)`", re.sub(r"\n *", " ", prose_of(page)))
     for line in lines:
         if "[" in line or " -c " in line:  # a synopsis, or Python in a word
             continue

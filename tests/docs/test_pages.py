@@ -6,7 +6,7 @@ import re
 import pytest
 
 import compare
-from tests.docs.pages import PAGES, commands_of, section_of, tables_of, text_of
+from tests.docs.pages import PAGES, commands_of, prose_of, section_of, tables_of, text_of
 from tests.helpers import ROOT
 
 MADE_BY_RUNS = ("save/", "data/", "data_folder/")
@@ -22,7 +22,7 @@ def anchors_of(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
         target, _, anchor = link.partition("#")
         if "://" in link:
             continue

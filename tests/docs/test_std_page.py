@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from distiller_zoo import Pair, create_method, options_of
-from distiller_zoo.std import module_blocks
+from distiller_zoo.std_layout import module_blocks
 from engine.protocol.presets import preset_names
 from models import FeatureShapes, create_model
 from reporting.tables.ablation import ablation_table
@@ -61,7 +61,7 @@ def shapes_of(model, classes, size):
         matrices += (mlp.get_submodule("fc1").weight, mlp.get_submodule("fc2").weight)
     return [
         f"{len(blocks)}; {height * width}; {channels}; {classes}",
-        ", ".join(str(i + 1) for i in module_blocks("last+intermediate", len(blocks))),
+        ", ".join(str(block + 1) for block in on_meta(model, classes, size, BOTH)[1].blocks_read),
         *(f"{matrix.shape[0]}×{matrix.shape[1]}" for matrix in (*matrices, module.heads[0].weight)),
         *(f"{count(part):,}" for part in (student, module, two, psi)),
     ]

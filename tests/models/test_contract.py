@@ -16,7 +16,7 @@ from tests.helpers import folders_of
 LACKS = {
     "no image size": ("image_size", "        self.image_size = image_size\n", ""),
     "another image size": ("image_size", "self.image_size = image_size", "self.image_size = 32"),
-    "no classifier": ("'fc'", 'classifier_name = "head"', "pass"),
+    "no classifier": ("fc", 'classifier_name = "head"', "pass"),
     "another layer": ("Conv2d", '"head"', '"conv2"'),
     "other classes": ("100", "nn.Linear(64, num_classes)", "nn.Linear(64, 100)"),
     "no network": ("tinynet", "Network)", "nn.Module)"),

@@ -1,8 +1,5 @@
 """scripts/analyse.py: its files as a user gets them, twice the same bytes, and what it refuses."""
 
-import dataclasses
-import io
-import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,21 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis import pictures
-from analysis.cka import cka
-from analysis.collect import collect, layers_of
-from analysis.embedding import ShownImages
-from analysis.learning_curves import Curve, CurvePicture, curve_pictures
-from analysis.named_networks import load_named_network, load_students
-from common.errors import RunError
-from dataset import evaluation_batches, load_arrays
-from engine.device.compute import resolve_compute
-from engine.training.evaluation import evaluate
-from reporting.records.epoch_curves import history_of
-from reporting.records.runs import read_runs
 from scripts import analyse
-from tests.helpers import DIGITS, folder_of, read_json, run_script, save_network, train, train_alone
-from tests.reporting.test_compare import write_run
+from tests.helpers import folder_of, read_json, run_script, train, train_alone
 
 OF_A_STUDENT = ("correlation", "cka", "confusion", "classes")
 
@@ -148,156 +132,9 @@ def test_without_networks_it_draws_the_curves_alone(runs, tmp_path, capsys):
         assert text in svg.read_text()
 
 
-# --- one pass over the test images -----------------------------------------------------------------
-
-
-def saved_networks(root, *archs):
-    for number, arch in enumerate(archs):
-        save_network(root / f"{arch}_{number}.pth", arch, seed=number)
-    paths = [root / f"{arch}_{number}.pth" for number, arch in enumerate(archs)]
-    return [load_named_network(paths[0], DIGITS, "teacher", None, False), *load_students(paths[1:], DIGITS, None)]
-
-
-def test_predictions_are_those_of_the_networks_in_batches_of_any_size(tmp_path):
-    data, compute = load_arrays("digits", tmp_path), resolve_compute("cpu", "fp32", "off")
-    found = saved_networks(tmp_path, "resnet8", "mixer_pico")
-    chosen = np.array([0, 7, 499])
-    whole = collect(found, data, DIGITS, compute, chosen, batch_size=500)
-    ((images, _),) = evaluation_batches(data.test_images, data.test_labels, DIGITS, 500, "cpu")
-    features = [named.network.features(images) for named in found]
-    teacher = layers_of(features[0])
-    for predictions, own, named in zip(whole, features, found, strict=True):
-        np.testing.assert_allclose(predictions.logits, own.logits.numpy(), atol=1e-5)
-        np.testing.assert_allclose(predictions.embeddings, own.embedding[chosen].numpy(), atol=1e-5)
-        assert predictions.layers == tuple(layers_of(own))
-        expected = [[cka(t, s) for s in layers_of(own).values()] for t in teacher.values()]
-        np.testing.assert_allclose(predictions.cka, expected, atol=1e-4)
-        top1 = 100 * (predictions.logits.argmax(1) == data.test_labels).mean()
-        assert top1 == pytest.approx(evaluate(named.network, data, DIGITS, compute)["top1"])
-    np.testing.assert_allclose(np.diag(whole[0].cka), 1)
-    parts = collect(found, data, DIGITS, compute, chosen, batch_size=83)  # the last batch has two images
-    for predictions, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(other.logits, predictions.logits, atol=1e-4)
-        np.testing.assert_allclose(other.embeddings, predictions.embeddings, atol=1e-4)
-        np.testing.assert_allclose(other.cka, predictions.cka, atol=0.1)
-
-
-def test_numbers_that_are_not_finite_are_a_failed_training(tmp_path):
-    network = save_network(tmp_path / "resnet8.pth")
-    state = torch.load(tmp_path / "resnet8.pth", weights_only=True)
-    state["model"]["fc.bias"] = torch.full_like(network.fc.bias, torch.nan)
-    torch.save(state, tmp_path / "resnet8.pth")
-    found = load_students([tmp_path / "resnet8.pth"], DIGITS, None)
-    data, compute = load_arrays("digits", tmp_path), resolve_compute("cpu", "fp32", "off")
-    with pytest.raises(RunError, match=r"resnet8\.pth"):
-        collect(found, data, DIGITS, compute, np.array([0]), 250)
-
-
-def test_students_are_named_by_their_runs_or_files(tmp_path):
-    for folder, label in (("a", "crd+kd"), ("b", "crd+kd"), ("c", None), ("d", "teacher")):
-        (tmp_path / folder).mkdir()
-        save_network(tmp_path / folder / "resnet8_best.pth")
-        if label:
-            (tmp_path / folder / "config.json").write_text(f'{{"label": "{label}"}}')
-    found = load_students([tmp_path / folder / "resnet8_best.pth" for folder in "abcd"], DIGITS, ["resnet8"])
-    assert [named.name for named in found] == ["crd+kd", "crd+kd-2", "resnet8_best", "teacher-2"]
-
-
-# --- pictures --------------------------------------------------------------------------------------
-
-
-def test_heat_maps_show_the_numbers():
-    values = np.linspace(0, 1, 15).reshape(3, 5)
-    figure = pictures.cka_picture(values, "teacher", ["a", "b", "c"], "kd", list("vwxyz"))
-    axes = figure.axes[0]
-    np.testing.assert_array_equal(axes.images[0].get_array(), values)
-    assert axes.images[0].get_clim() == (0, 1)
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b", "c"]
-    assert (axes.get_ylabel(), axes.get_xlabel()) == ("teacher", "kd")
-    assert [(t.get_position(), t.get_text()) for t in axes.texts][:2] == [((1, 0), "0.07"), ((2, 0), "0.14")]
-
-
-def test_curves_have_a_band_where_there_are_several_trials():
-    epochs, one = np.array([1, 2]), np.array([1.0, 2.0])
-    several = Curve("kd", epochs, np.array([3, 3]), one, one - 0.5, one + 0.5)
-    single = dataclasses.replace(several, label="std", n=np.array([1, 1]))
-    figure = pictures.curves_picture(CurvePicture("name", "title", (several, single), teacher=3.0), "range")
-    axes = figure.axes[0]
-    assert len(axes.collections) == 1
-    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 1], [2, 2]])
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["kd (3 trials)", "std (1 trial)", "teacher"]
-    assert "least to greatest" in figure.legends[0].get_title().get_text()
-
-
-def test_a_teacher_far_above_the_curves_is_named_and_does_not_press_them_together():
-    top1 = np.array([10.0, 20.0])
-    curve = Curve("kd", np.array([1, 2]), np.array([1, 1]), top1, top1, top1)
-    near, far = (CurvePicture("name", "title", (curve,), teacher=taught) for taught in (30.0, 70.0))
-    near, far = (pictures.curves_picture(picture, "range") for picture in (near, far))
-    assert near.axes[0].get_ylim()[1] > 30
-    assert far.axes[0].get_ylim()[1] < 25
-    (legend,) = far.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["kd (1 trial)", "teacher: 70.00, far above"]
-
-
-def test_tsne_says_how_many_classes_of_how_many():
-    labels = np.array([0, 3, 3])
-    figure = pictures.tsne_picture([np.ones((3, 2))] * 4, list("abcd"), ShownImages(np.arange(3), labels, [0, 3], 100))
-    assert figure.get_suptitle() == "t-SNE of embeddings: 3 test images, 2 of 100 classes"
-    assert [axes.get_title() for axes in figure.axes if axes.axison] == list("abcd")
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1, 2]
-
-
-def test_the_users_settings_change_nothing(tmp_path):
-    made = []
-    for size in (9, 30):
-        with pictures.matplotlib.rc_context({"font.size": size, "svg.fonttype": "path"}), pictures.style():
-            figure = pictures.correlation_picture(np.eye(3), 0.5, "teacher", "kd")
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="svg", metadata={"Date": None})
-            made.append(buffer.getvalue())
-    assert made[0] == made[1]
-
-
-@pytest.mark.runs
-def test_unfinished_runs_have_no_curve(runs, tmp_path):
-    folder = tmp_path / "cut"
-    folder.mkdir()
-    (folder / "config.json").write_bytes((weights(runs, "*_kd_*_trial_1_*").parent / "config.json").read_bytes())
-    found, skipped = read_runs([tmp_path])
-    assert [one.state for one in skipped] == ["unfinished"]
-    assert curve_pictures(found, "range")[0] == []
-
-
-def test_runs_in_folders_of_any_name_have_curves(tmp_path):
-    write_run(tmp_path, "a\nb", 60.0)
-    write_run(tmp_path, os.fsdecode(b"not-utf8-\xff"), 61.0, method="std")
-    (picture,) = curve_pictures(read_runs([tmp_path])[0], "range")[0]
-    assert {curve.label: curve.mean[-1] for curve in picture.curves} == {"kd": 60.0, "std": 61.0}
-
-
-def test_a_curve_has_only_what_can_be_an_epoch_and_an_accuracy():
-    good = [(2, 20.0), (1, 10.0), (2, 30.0), (0, 0.0), (3, 100)]
-    bad = [
-        (True, 5.0),
-        (10**30, 50.0),
-        (-4, 50.0),
-        ("5", 50.0),
-        (5, 1e308),
-        (6, -1.0),
-        (7, 101.0),
-        (8, None),
-        (9, True),
-    ]
-    lines = [{"epoch": epoch, "test": {"top1": top1}} for epoch, top1 in good + bad]
-    lines += [{}, {"epoch": 4}, {"epoch": 4, "test": 50.0}, {"test": {"top1": 50.0}}]
-    assert list(history_of(lines).items()) == [(0, 0.0), (1, 10.0), (2, 30.0), (3, 100.0)]
-
-
-# --- wrong requests --------------------------------------------------------------------------------
-
 NETWORKS = ["--teacher", "T", "--student", "T"]
+
+
 WRONG = [
     ([], "--runs"),
     (["--teacher", "T"], "--student"),

@@ -12,7 +12,7 @@ import compare
 import evaluate
 import transfer_student
 from common.seeds import derive_seed, isolated_seed
-from dataset import DATASETS, Augmentation, BatchStream, evaluation_batches, load_arrays
+from dataset import DATASETS, Augmentation, Batching, BatchStream, evaluation_batches, load_arrays
 from engine.checkpoints.weights import load_backbone, read_backbone
 from engine.protocol.recipes import RECIPES, resolve_recipe
 from models import MODELS, create_model
@@ -164,7 +164,7 @@ def regression_by_hand(path, epochs, decay_epochs):
     w, b = head.weight.detach().double().numpy().copy(), head.bias.detach().double().numpy().copy()
     moving_w, moving_b = np.zeros_like(w), np.zeros_like(b)
     plain = Augmentation(crop=False, flip=False)
-    stream = BatchStream(data.train_images, data.train_labels, DIGITS, plain, 120, 1, False, "cpu")
+    stream = BatchStream(data.train_images, data.train_labels, DIGITS, Batching(plain, 120, 1, False), "cpu")
     for epoch in range(1, epochs + 1):
         rate = 0.05 * 0.1 ** sum(epoch > decay for decay in decay_epochs)
         for batch in stream.epoch(epoch):

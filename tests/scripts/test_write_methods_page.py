@@ -27,4 +27,4 @@ def test_what_the_page_lists_is_up_to_date():
     listed = parts((ROOT / "docs" / "methods.md").read_text())
     assert len(listed.keys() & set(METHODS)) > 40
     old = [name for name in listed if listed[name] != fresh.get(name)]
-    assert old == [], "write the page anew: python -m scripts.write_methods_page > docs/methods.md"
+    assert old == [], "write the page anew: python scripts/write_methods_page.py > docs/methods.md"

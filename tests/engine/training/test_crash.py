@@ -16,7 +16,7 @@ import pytest
 
 import compare
 from distiller_zoo import METHODS
-from tests.engine.records.test_tensorboard import events_of
+from tests.engine.records.events import events_of
 from tests.engine.training.crash_run import the_server
 from tests.engine.training.few import TWO_STEPS
 from tests.helpers import (

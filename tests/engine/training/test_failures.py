@@ -9,7 +9,7 @@ import torch
 
 import train_student
 from distiller_zoo import METHODS, Method, Weights, register_method
-from engine.device.processes import World
+from engine.device.world import World
 from engine.records.run_folder import RunFolder
 from engine.training.failures import reason_of
 from engine.training.student_run import StudentRun

@@ -34,7 +34,7 @@ class Staged(Method):
         self.translator = nn.Linear(pair.student.embedding, pair.teacher.embedding)
 
     def initial_losses(self, student, teachers, batch):
-        assert student.logits is None  # the student does not run
+        assert student.logits is None  # nor any field
         return {"decoding": (self.decoder(teachers[0].embedding) - teachers[0].embedding).square().mean()}
 
     def end_initial_stage(self):

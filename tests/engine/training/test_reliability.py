@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -497,7 +498,7 @@ def files(tmp_path):
             replace(
                 DATASETS["few"],
                 name="own",
-                load=lambda data: read_arrays(data / "own", **sizes),
+                load=lambda data: read_arrays(data / "own", SimpleNamespace(**sizes)),
                 at_hand=lambda data: all_there(data / "own"),
             )
         )
