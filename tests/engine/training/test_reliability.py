@@ -263,7 +263,7 @@ def test_a_checkpoint_that_is_cut_anywhere_is_refused(tmp_path):
             read_checkpoint(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_a_flipped_bit_of_a_weights_file_is_seen_or_harmless(place, tmp_path):
     path = tmp_path / "resnet8.pth"
@@ -814,7 +814,7 @@ def test_half_written_files_of_a_killed_process_are_removed(unfinished, teacher,
 
 
 def test_json_of_a_finished_run_that_is_damaged_warns_of_nothing(finished, teacher, capsys):
-    """Which data it saw cannot be told then; that is no reason to doubt them, and no reason for a traceback."""
+    """Its data is unknown then; that is no reason to warn, and none for a traceback."""
     output, folder = finished
     for content in (b"", b"{", b"[1]", b"\xff", json.dumps({"data_sha256": 3}).encode()):
         (folder / "config.json").write_bytes(content)
