@@ -73,19 +73,7 @@ def rand_augment(
     images: torch.Tensor, policy: RandAugment, fill: tuple[float, float, float], generator: torch.Generator
 ) -> torch.Tensor:
     """Augment uint8 images B×3×H×W; what leaves the frame shows `fill` (RGB, 0..255). `generator` lives on the CPU."""
-    size, layers = len(images), policy.layers
-    drawn = torch.randint(len(OPERATIONS), (layers, size), generator=generator).numpy()
-    applied = (torch.rand((layers, size), generator=generator) < policy.probability).numpy()
-    if policy.magnitude_std == float("inf"):
-        strength = policy.magnitude * torch.rand((layers, size), generator=generator, dtype=torch.float64)
-    else:
-        noise = torch.randn((layers, size), generator=generator, dtype=torch.float64)
-        strength = policy.magnitude + policy.magnitude_std * noise
-    levels = strength.clamp(0, STRONGEST).numpy()
-    signs = (torch.randint(2, (layers, size), generator=generator) * 2 - 1).numpy()
-    for layer in range(layers):
-        rows = np.flatnonzero(applied[layer])
-        draws = Draws(rows, drawn[layer, rows], levels[layer, rows], signs[layer, rows])
+    for draws in draw_operations(len(images), policy, generator):
         images = apply_operations(images, draws, fill, policy.interpolation)
     return images
 
@@ -104,6 +92,22 @@ class Draws(NamedTuple):
     operations: np.ndarray
     levels: np.ndarray
     signs: np.ndarray
+
+
+def draw_operations(size: int, policy: RandAugment, generator: torch.Generator) -> list[Draws]:
+    """Draw the operations of a batch of `size` images, a record for each layer."""
+    layers = policy.layers
+    drawn = torch.randint(len(OPERATIONS), (layers, size), generator=generator).numpy()
+    applied = (torch.rand((layers, size), generator=generator) < policy.probability).numpy()
+    if policy.magnitude_std == float("inf"):
+        strength = policy.magnitude * torch.rand((layers, size), generator=generator, dtype=torch.float64)
+    else:
+        noise = torch.randn((layers, size), generator=generator, dtype=torch.float64)
+        strength = policy.magnitude + policy.magnitude_std * noise
+    levels = strength.clamp(0, STRONGEST).numpy()
+    signs = (torch.randint(2, (layers, size), generator=generator) * 2 - 1).numpy()
+    chosen = [np.flatnonzero(mask) for mask in applied]
+    return [Draws(rows, drawn[n, rows], levels[n, rows], signs[n, rows]) for n, rows in enumerate(chosen)]
 
 
 def apply_operations(

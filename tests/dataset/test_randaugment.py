@@ -9,7 +9,6 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
 from common.errors import RequestError
-from dataset import randaugment
 from dataset.randaugment import (
     AFFINE,
     OPERATIONS,
@@ -17,6 +16,7 @@ from dataset.randaugment import (
     RandAugment,
     affine_matrices,
     apply_operations,
+    draw_operations,
     parse_rand_augment,
     rand_augment,
 )
@@ -192,23 +192,8 @@ def test_unknown_notation_is_refused(notation):
 SURE = 1e-3  # the draws are the same in every run: what passes once with this probability passes always
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """What is drawn for 4000 images: for each layer the images, their operations, levels and directions."""
-
-    def draw(notation):
-        layers = []
-
-        def apply(images, *values):
-            layers.append(values[:4])
-            return images
-
-        monkeypatch.setattr(randaugment, "apply_operations", apply)
-        images = torch.zeros(4000, 3, 1, 1, dtype=torch.uint8)
-        rand_augment(images, parse_rand_augment(notation), FILL, torch.Generator().manual_seed(0))
-        return layers
-
-    return draw
+def drawn(notation):
+    return draw_operations(4000, parse_rand_augment(notation), torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +204,7 @@ def drawn(monkeypatch):
         ("rand-m4-p0.8-mstd1-inc1", 0.8, stats.norm(4, 1)),
     ],
 )
-def test_what_is_drawn(drawn, notation, chance, law):
+def test_what_is_drawn(notation, chance, law):
     layers = drawn(notation)
     assert len(layers) == 2
     for rows, operations, levels, signs in layers:
@@ -236,7 +221,7 @@ def test_what_is_drawn(drawn, notation, chance, law):
         assert stats.pearsonr(values[first], others[second]).pvalue > SURE
 
 
-def test_levels_end_at_the_strongest(drawn):
+def test_levels_end_at_the_strongest():
     levels = np.concatenate([levels for _, _, levels, _ in drawn("rand-m9-mstd2-inc1")])
     assert levels.max() == 10
     assert stats.binomtest(int((levels == 10).sum()), len(levels), stats.norm(9, 2).sf(10)).pvalue > SURE
