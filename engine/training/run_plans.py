@@ -59,20 +59,27 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, environment, progress)
-        teachers = teachers_of(unfinished, teachers)
-        measured = [measure(teacher, session) for teacher in teachers]
-        outcome = Outcome()
-        with session.stop.on_signals(), advice_to_continue(settings.overwrite):
-            for number, runs in enumerate(groups_of(unfinished, settings.group_size)):
-                if number:
-                    gc.collect()  # the networks of the group before: they and compiled functions hold each other
-                if session.stop_requested():
-                    raise Interrupted
-                train_together(runs, teachers, measured, session, outcome)
-            if session.stop_requested() and not outcome.failures:
-                # All is done, but a script around this command must not go on to its next one.
-                raise Interrupted("all runs of this command are finished")
-        return outcome
+        return train_groups(unfinished, teachers_of(unfinished, teachers), session)
+
+
+def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], session: Session) -> Outcome:
+    """Train runs group by group; their folders are open.
+
+    Raises:
+        Interrupted: as `run_plans`.
+    """
+    outcome, measured = Outcome(), [measure(teacher, session) for teacher in teachers]
+    with session.stop.on_signals(), advice_to_continue(session.settings.overwrite):
+        for number, group in enumerate(groups_of(runs, session.settings.group_size)):
+            if number:
+                gc.collect()  # the networks of the group before: they and compiled functions hold each other
+            if session.stop_requested():
+                raise Interrupted
+            train_together(group, teachers, measured, session, outcome)
+        if session.stop_requested() and not outcome.failures:
+            # All is done, but a script around this command must not go on to its next one.
+            raise Interrupted("all runs of this command are finished")
+    return outcome
 
 
 def train_together(

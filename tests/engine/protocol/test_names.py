@@ -61,7 +61,6 @@ def test_long_names_are_cut_and_stay_distinct():
         ({"retrospection": RetrospectionPlan()}, {"lwr=5"}),
         ({"retrospection": RetrospectionPlan(3, rate=0.5)}, {"lwr=3", "lwr_rate=0.5"}),
     ],
-    ids=str,
 )
 def test_labels_have_the_settings_that_differ(changes, words):
     assert set(plan_of(**changes).label.split()) == {"dkd"} | words

@@ -1,7 +1,7 @@
 """A process that trains in children of its own, forked off, which die at a chosen call to the file system.
 
-`python -m tests.engine.training.crash_run` reads a request from each line of stdin and answers it in a line of
-stdout, both JSON.
+`python -m tests.engine.training.crash_run` reads a request from each line of stdin and replies in a line of stdout,
+both JSON.
 Importing and warming up take seconds; a fork of what is warm takes milliseconds, so hundreds of deaths are affordable.
 """
 
@@ -121,33 +121,33 @@ def begin(request, start):
     os._exit(code)
 
 
-def answer(requests):
+def reply(requests):
     """Train in as many children at once; tells of each how it ended."""
     start = os.pipe()
     begun = [begin(request, start) for request in requests]
     for end in start:
         os.close(end)
-    answers = []
+    replies = []
     for child, pipe in begun:
         with open(pipe) as file:
             seen = file.read()
         _, status = os.waitpid(child, 0)
-        answers.append([os.waitstatus_to_exitcode(status), json.loads(seen or "[]")])
-    return answers
+        replies.append([os.waitstatus_to_exitcode(status), json.loads(seen or "[]")])
+    return replies
 
 
 def serve():
     torch.set_num_threads(1)
     register_few()
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as place:
         save_network(f"{place}/teacher.pth")
         train_few("none", "crd", output=place, teacher=f"{place}/teacher.pth", small=TWO_STEPS)
     assert threading.active_count() == 1  # forks are safe
-    print("ready", file=answers)
+    print("ready", file=replies)
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=answers)
+        print(json.dumps(reply(json.loads(line))), file=replies)
 
 
 # --- its user ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ SMALL = ("--dataset", "few", "--recipe", "repdistiller", "--epochs", "2", "--bat
 SMALL += ("--device", "cpu", "--precision", "fp32")
 TWO_STEPS = tuple("63" if part == "32" else part for part in SMALL)
 
-HOOKS = ("inspect_networks", "prepare", "initial_losses", "after_step", "extra_metrics")
+HOOKS = ("prepare", "initial_losses", "after_step", "extra_metrics")
 FLAGS = ("attaches", "changes_predictions", "needs_training_set_pass", "takes_extra_step", "initial_trains_student")
 
 

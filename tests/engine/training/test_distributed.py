@@ -156,6 +156,7 @@ def test_a_teacher_by_two_processes(tmp_path):
     assert assert_same_as_of_one(tmp_path / "two", tmp_path / "one", 2) == 1
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_by_another_number_of_processes(teacher, tmp_path):
     """The checkpoint is that of one run, whoever wrote it. torchrun passes a SIGTERM on to all its processes."""
     extra = ["--learning_rate", "0.005", "--epochs", "20", "--batch_size", "433"]

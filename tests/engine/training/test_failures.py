@@ -97,7 +97,7 @@ def test_a_field_that_was_not_declared_is_named(teacher, tmp_path, capsys):
     "error", [torch.OutOfMemoryError("CUDA out of memory."), TypeError("'NoneType' object is not callable")]
 )
 def test_the_tensors_of_a_failed_run_are_let_go(error, breaking, teacher, tmp_path, monkeypatch):
-    """Before the next member acts: its memory may be what that one lacks."""
+    """Before the next run acts: its memory may be what that one lacks."""
     breaking.error = error
     original, kept = StudentRun.step, {}
 

@@ -88,7 +88,7 @@ def test_beta_weighs_methods_that_have_a_loss_of_their_own(teacher, tmp_path):
     assert sorted(labels) == ["crd beta=0.5 nce_k=64", "crd beta=1 nce_k=64", "kd", "none"]
 
 
-def test_members_join_at_their_own_places(alone, teacher, tmp_path, monkeypatch):
+def test_runs_join_at_their_own_places(alone, teacher, tmp_path, monkeypatch):
     """One was cut in the first epoch, one in the second, one is finished, one is new."""
     options = {"output": tmp_path, "teacher": teacher, "student": "mixer_pico"}
     for method, epoch, step in (("crd", 1, 2), ("kd", 2, 1)):
@@ -105,7 +105,7 @@ def test_members_join_at_their_own_places(alone, teacher, tmp_path, monkeypatch)
         assert_same(outcome_of(folder_of(tmp_path, method)), alone[method], method)
 
 
-def test_all_members_are_cut_and_go_on_together(alone, teacher, tmp_path, monkeypatch):
+def test_all_runs_are_cut_and_go_on_together(alone, teacher, tmp_path, monkeypatch):
     options = {"output": tmp_path, "teacher": teacher, "student": "mixer_pico"}
     with monkeypatch.context() as patch:
         stop_at_step(patch, 2, 2)

@@ -1,4 +1,4 @@
-"""What stands beside a method's own losses: standardised logits, and labels from the run's own past."""
+"""The loss of a step: cross-entropy, standardised logits, and labels from the run's own past."""
 
 import math
 from dataclasses import replace

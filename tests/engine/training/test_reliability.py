@@ -47,10 +47,8 @@ from tests.helpers import (
     outcome_of,
     read_json,
     read_metrics,
-    run_script,
     save_network,
     stop_at_step,
-    train,
 )
 
 pytestmark = pytest.mark.runs
@@ -265,7 +263,7 @@ def test_a_checkpoint_that_is_cut_anywhere_is_refused(tmp_path):
             read_checkpoint(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_a_flipped_bit_of_a_weights_file_is_seen_or_harmless(place, tmp_path):
     path = tmp_path / "resnet8.pth"
@@ -320,21 +318,21 @@ def test_a_checkpoint_cannot_run_code(make, unfinished, teacher, alone, tmp_path
 
 
 def test_a_second_process_is_refused_and_disturbs_nothing(server, tmp_path, monkeypatch, capsys):
-    """Once as a user starts it, and once with --overwrite, which must not remove a thing."""
-    assert train("none", output=tmp_path / "alone", extra=EVERY_STEP) == 0
+    """Once the same command, and once with --overwrite, which must not remove a thing."""
+    assert train_few("none", output=tmp_path / "alone", extra=EVERY_STEP) == 0
     output, seen = tmp_path / "shared", []
 
     def second():
         folder = folder_of(output)
         before = state_of(folder)
-        argv = arguments("none", output=output, extra=EVERY_STEP)
-        done = run_script("train_student.py", *argv, cwd=ROOT)
-        ((code, _),) = server.run([*argv, "--overwrite"])
-        seen.extend([(done.returncode, done.stdout + done.stderr), (code, server.words())])
+        argv = arguments("none", output=output, small=SMALL, extra=EVERY_STEP)
+        for command in (argv, [*argv, "--overwrite"]):
+            ((code, _),) = server.run(command)
+            seen.append((code, server.words()))
         assert state_of(folder) == before
 
     at_step(monkeypatch, 2, 3, second)
-    assert train("none", output=output, extra=EVERY_STEP) == 0
+    assert train_few("none", output=output, extra=EVERY_STEP) == 0
     folder = folder_of(output)
     assert len(seen) == 2
     for code, words in seen:
@@ -816,7 +814,7 @@ def test_half_written_files_of_a_killed_process_are_removed(unfinished, teacher,
 
 
 def test_json_of_a_finished_run_that_is_damaged_warns_of_nothing(finished, teacher, capsys):
-    """Which data it saw cannot be told then; that is no reason to doubt them, and no reason for a traceback."""
+    """Its data is unknown then; that is no reason to warn, and none for a traceback."""
     output, folder = finished
     for content in (b"", b"{", b"[1]", b"\xff", json.dumps({"data_sha256": 3}).encode()):
         (folder / "config.json").write_bytes(content)
