@@ -1,62 +1,49 @@
 #!/usr/bin/env python3
 """Train one network alone: a teacher, or anything else worth comparing with."""
 
+import argparse
 import sys
-from pathlib import Path
 
 from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.protocol.plan import DEFAULT_KD_T, RunPlan
+from engine.protocol.plan import SharedSettings, make_plan
 from engine.training.run_plans import run_plans
 from models import MODELS
 from models.published_checkpoints import DEFAULT_TEACHER
 
 
-def parse(argv: list[str] | None):
+def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--model", default=DEFAULT_TEACHER, metavar="NAME", help="which network")
+    parser.add_argument(
+        "--model", default=DEFAULT_TEACHER, metavar="NAME", help=f"the network (default {DEFAULT_TEACHER})"
+    )
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
     cli.add_run_arguments(parser)
-    cli.add_meaningless_arguments(parser)
+    cli.add_ignored_arguments(parser)
     return parser.parse_args(argv)
 
 
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    cli.mention_meaningless(arguments)
+    cli.warn_of_ignored(arguments)
     model, method = MODELS.canonical(arguments.model), METHODS["none"]
     compute = cli.compute_of(arguments)
-    plans = [
-        RunPlan(
-            kind="teacher",
-            dataset=DATASETS.find(arguments.dataset, arguments.data_folder).name,
-            model=model,
-            method=method.name,
-            options={},
-            weights=method.weights,
-            kd_T=DEFAULT_KD_T,
-            teachers=(),
-            recipe=cli.recipes_of(arguments, {model: MODELS[model]})[model],
-            precision=compute.precision,
-            trial=trial,
-            validation=arguments.validation,
-            seed=seed,
-            save_freq=arguments.save_freq,
-        )
-        for trial, seed in cli.trials_of(arguments)
-    ]
+    shared = SharedSettings(
+        kind="teacher",
+        dataset=DATASETS.find(arguments.dataset, arguments.data_folder).name,
+        precision=compute.precision,
+        validation=arguments.validation,
+        save_freq=arguments.save_freq,
+    )
+    recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]
     outcome = run_plans(
-        plans,
+        [make_plan(method.name, model, recipe, shared, trial) for trial in cli.trials_of(arguments)],
         (),
-        output=Path(arguments.output),
-        data_folder=arguments.data_folder,
-        compute=compute,
-        overwrite=arguments.overwrite,
-        checkpoint_seconds=arguments.checkpoint_seconds,
+        cli.settings_of(arguments, compute),
     )
     return cli.exit_code(outcome)
 

@@ -1,1 +1,1 @@
-"""What a teacher's and a student's answers have in common: numbers as pure functions, pictures drawn from them."""
+"""Similarity of a teacher's and a student's predictions and features: pure functions, and pictures of their results."""

@@ -1,4 +1,4 @@
-"""How far a student answers as its teacher does, and where it is right.
+"""Agreement between the predictions of a student, its teacher and the labels.
 
 Agreement and KL are the two measures of fidelity of Stanton et al., Does Knowledge Distillation Really Work?, NeurIPS
 2021.
@@ -15,9 +15,9 @@ class Agreement:
     """Teacher and student on N images of K classes.
 
     Attributes:
-        share: of images with the same prediction, 0..1.
-        where_right, where_wrong: the same among those that the teacher classifies rightly and wrongly; None where
-            there are none.
+        share: share of images on which both predict the same class, 0..1.
+        where_right, where_wrong: that share among the images that the teacher classifies correctly and incorrectly;
+            None if there are no such images.
         kl: mean over images of KL(softmax(z_t) ‖ softmax(z_s)), in nats.
         teacher, student: K×K counts, a row per true class, a column per prediction.
         student_by_teacher: K×K counts, a row per prediction of the teacher, a column per prediction of the student.
@@ -33,7 +33,7 @@ class Agreement:
 
 
 def compare(teacher: np.ndarray, student: np.ndarray, labels: np.ndarray) -> Agreement:
-    """All measures from the N×K logits of both and the N labels."""
+    """All agreement measures, from the N×K logits of both networks and the N labels."""
     classes = teacher.shape[1]
     by_teacher, by_student = teacher.argmax(axis=1), student.argmax(axis=1)
     same, right = by_teacher == by_student, by_teacher == labels
@@ -55,18 +55,18 @@ def mean_kl(teacher: np.ndarray, student: np.ndarray) -> float:
 
 
 def confusion(rows: np.ndarray, columns: np.ndarray, classes: int) -> np.ndarray:
-    """int64 K×K: how often row class i and column class j fall on one image."""
+    """Count the images with class i in `rows` and class j in `columns`: int64 K×K."""
     return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
 
 
 def class_accuracy(counts: np.ndarray) -> np.ndarray:
-    """Per cent of each true class (row) that is predicted rightly, K; NaN for a class without images."""
+    """Accuracy of each true class (row) in %, K; NaN for a class without images."""
     images = counts.sum(axis=1)
     return 100 * np.diag(counts) / np.where(images, images, np.nan)
 
 
 def row_shares(counts: np.ndarray) -> np.ndarray:
-    """Each row in per cent of its sum, K×K; a row of zeros stays one."""
+    """Rows in % of their sums, K×K; a row of zeros stays zero."""
     return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 

@@ -28,9 +28,9 @@ def centred_gram(features: Tensor) -> Tensor:
         float64 B×B.
     """
     flat = features.flatten(1).float()
-    if torch.equal(flat, flat[:1].expand_as(flat)):  # what rounding leaves of a constant would correlate with all
+    if torch.equal(flat, flat[:1].expand_as(flat)):  # the rounding error of a constant would correlate with everything
         return torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat.device)
-    flat = flat - flat.mean(dim=0)  # changes nothing but the rounding: activations may be far from zero
+    flat = flat - flat.mean(dim=0)  # only improves the rounding: activations may be far from zero
     gram = (flat @ flat.T).double().fill_diagonal_(0)
     n = len(gram)
     rows = gram.sum(dim=1) / (n - 2)
@@ -45,14 +45,14 @@ def hsic(one: Tensor, other: Tensor) -> Tensor:
 
 
 class MeanCka:
-    """CKA between each of T layers of one network and each of S layers of another, from batches of images."""
+    """CKA between T layers of one network and S layers of another, averaged over batches of images."""
 
     def __init__(self):
         self._cross: Tensor | float = 0.0
         self._own: tuple[Tensor | float, Tensor | float] = 0.0, 0.0
 
     def add(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> None:
-        """Count in a batch, by the centred Gram matrices (`centred_gram`) of both networks' layers."""
+        """Add a batch, given the centred Gram matrices (`centred_gram`) of both networks' layers."""
         images = len(teacher[0])  # batches weigh by their size
         self._cross += images * torch.stack([torch.stack([hsic(t, s) for s in student]) for t in teacher])
         self._own = tuple(
@@ -61,7 +61,7 @@ class MeanCka:
         )
 
     def matrix(self) -> np.ndarray:
-        """float64 T×S, at most 1; 0 where a layer answers alike to all images. Unbiased, so it may fall below 0."""
+        """CKA of T×S layers, float64, at most 1. It may be negative (unbiased), and is 0 for a constant layer."""
         of_teacher, of_student = self._own
         scale = (of_teacher[:, None] * of_student[None, :]).sqrt()
         cka = torch.where(scale > 0, self._cross / torch.where(scale > 0, scale, 1), 0)
@@ -69,7 +69,7 @@ class MeanCka:
 
 
 def cka(one: Tensor, other: Tensor) -> float:
-    """Linear CKA of two layers' answers to the same images, B×... each, from one batch."""
+    """Linear CKA of two layers' outputs for the same images, B×... each, from one batch."""
     mean = MeanCka()
     mean.add([centred_gram(one)], [centred_gram(other)])
     return float(mean.matrix()[0, 0])

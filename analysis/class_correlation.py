@@ -1,4 +1,4 @@
-"""How alike two networks relate the classes to each other, by the correlations between their logits.
+"""Correlations between the logits of classes, and their difference between two networks.
 
 Tian et al., Contrastive Representation Distillation, ICLR 2020, show this difference for students of several methods.
 """
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def class_correlation(logits: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of each two classes' logits over the images.
+    """Pearson's correlation between the logits of every two classes, over the images.
 
-    A class whose logit never changes correlates with no other.
+    A constant logit has correlation 0 with every other class.
 
     Args:
         logits: N×K.
@@ -19,7 +19,7 @@ def class_correlation(logits: np.ndarray) -> np.ndarray:
     """
     centred = logits.astype(np.float64) - logits.mean(axis=0, dtype=np.float64)
     norms = np.linalg.norm(centred, axis=0)
-    # The mean of equal numbers is off by rounding, so that a constant leaves a little behind.
+    # The mean of equal numbers has a rounding error, so a centred constant need not be zero.
     constant = np.ptp(logits, axis=0) == 0
     unit = np.where(constant, 0, centred / np.where(constant, 1, norms))
     correlation = np.clip(unit.T @ unit, -1, 1)
@@ -28,6 +28,6 @@ def class_correlation(logits: np.ndarray) -> np.ndarray:
 
 
 def mean_difference(one: np.ndarray, other: np.ndarray) -> float:
-    """The mean of |one − other| over the K(K−1)/2 pairs of classes; from 0 (the same) to 2."""
+    """Mean of |one − other| over the K(K−1)/2 pairs of classes, from 0 (equal) to 2."""
     pairs = np.triu_indices(len(one), k=1)
     return float(np.abs(one - other)[pairs].mean())

@@ -1,6 +1,7 @@
-"""Which images are shown as points, and where: t-SNE (van der Maaten & Hinton, JMLR 2008) by scikit-learn."""
+"""t-SNE of embeddings (van der Maaten & Hinton, JMLR 2008), and the choice of images that it shows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.manifold import TSNE
@@ -8,12 +9,29 @@ from threadpoolctl import threadpool_limits
 
 PERPLEXITY = 30.0
 SEED = 0
-MOST_CLASSES = 10  # more colours cannot be told apart
+MOST_CLASSES = 10  # more colours could not be distinguished
 FEWEST_IMAGES = 10
 
 
+@dataclass(frozen=True)
+class ShownImages:
+    """The test images of a t-SNE picture.
+
+    Attributes:
+        positions: int64 M, positions in the test set, ascending.
+        labels: int64 M, their classes.
+        classes: the classes that were asked for.
+        num_classes: number of classes of the data set.
+    """
+
+    positions: np.ndarray
+    labels: np.ndarray
+    classes: Sequence[int]
+    num_classes: int
+
+
 def choose_images(labels: np.ndarray, classes: Sequence[int], count: int) -> np.ndarray:
-    """The first images of each of `classes`, as equally many as there are, `count` in all or all there are.
+    """Choose the first images of each of `classes`, `count` in total, as balanced as the classes allow.
 
     Returns:
         int64, positions in `labels`, ascending.
@@ -25,9 +43,10 @@ def choose_images(labels: np.ndarray, classes: Sequence[int], count: int) -> np.
 
 
 def project(embeddings: np.ndarray) -> np.ndarray:
-    """t-SNE of M×D embeddings, M×2: perplexity 30 (for few images a third of their number), started from PCA.
+    """t-SNE of M×D embeddings as points M×2.
 
-    The same bits each time: the seed is fixed, and one thread computes, for sums over threads depend on their order.
+    Perplexity is 30, or (M − 1)/3 for few images; the start is PCA. The result is reproducible bit for bit: the seed
+    is fixed, and one thread computes, because sums over threads depend on their order.
     """
     perplexity = min(PERPLEXITY, (len(embeddings) - 1) / 3)
     varies = bool(np.ptp(embeddings, axis=0).any())  # principal components are scaled by their deviation

@@ -6,10 +6,14 @@ from typing import get_args
 
 import pandas as pd
 
-from analysis.subjects import safe_name, unique_names
-from reporting.records.epoch_curves import Band, Curve, curve_of, history_of
-from reporting.records.runs import Run
-from reporting.tables.table import GROUP, PAIR, tabulate
+from analysis.named_networks import safe_name, unique_names
+from reporting.records.epoch_curves import Band, Curve, curve_of
+from reporting.records.run import Run
+from reporting.records.selection import entries_of
+from reporting.tables.columns import GROUP, PAIR
+from reporting.tables.notes import notes_on
+from reporting.tables.repetitions import count_once
+from reporting.tables.table import tabulate
 
 BAND_NAMES: tuple[Band, ...] = get_args(Band)
 
@@ -19,7 +23,7 @@ class CurvePicture:
     """The curves of one pair of networks under one protocol.
 
     Attributes:
-        name: fit for a file.
+        name: part of the file name.
         teacher: mean top-1 of the checkpoints that taught, in %; None without a teacher.
     """
 
@@ -30,15 +34,17 @@ class CurvePicture:
 
 
 def curve_pictures(runs: Sequence[Run], band: Band) -> tuple[list[CurvePicture], list[str]]:
-    """A picture for each pair and protocol that the comparison tables have, and their notes.
+    """Curves of each pair and protocol of the comparison tables, and the notes of these tables.
 
-    The runs and their labels are those of `tabulate`: each trial counts once, and the student alone belongs to every
-    pair of that student.
+    Runs and labels are those of `tabulate`: each trial counts once, and the student alone belongs to every pair with
+    that student.
     """
-    table, notes = tabulate(runs)
+    counted, notes = count_once(entries_of(runs))
+    table = tabulate(counted)
     of_path = {run.path: run for run in runs}
     pictures = [picture for picture in _pictures(table, of_path, band) if picture.curves]
     names = unique_names([picture.name for picture in pictures])
+    notes += notes_on(counted)
     return [replace(picture, name=name) for picture, name in zip(pictures, names, strict=True)], notes
 
 
@@ -65,7 +71,7 @@ def _pictures(table: pd.DataFrame, runs: Mapping[str, Run], band: Band) -> Itera
 def _curves(rows: pd.DataFrame, runs: Mapping[str, Run], band: Band) -> tuple[Curve, ...]:
     made = []
     for row in rows.itertuples():
-        histories = [history for path in row.paths if (history := history_of(runs[path].metrics()))]
+        histories = [history for path in row.paths if (history := runs[path].history())]
         if histories:
             made.append(curve_of(row.label, histories, band))
     return tuple(made)

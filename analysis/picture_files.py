@@ -1,4 +1,4 @@
-"""From answers to files: each picture as SVG and PNG, with its numbers beside it as CSV."""
+"""Writes each picture as SVG and PNG, with its numbers as CSV."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -11,25 +11,25 @@ import pandas as pd
 from analysis import pictures
 from analysis.agreement import class_accuracy, compare
 from analysis.class_correlation import class_correlation, mean_difference
-from analysis.collect import Answers
-from analysis.embedding import project
+from analysis.collect import Predictions
+from analysis.embedding import ShownImages, project
 from analysis.learning_curves import Band, CurvePicture
-from analysis.subjects import Subject
+from analysis.named_networks import NamedNetwork
 from common.files import make_folder, write_text
 
 
 def report_student(
     folder: Path,
     labels: np.ndarray,
-    teacher: tuple[Subject, Answers],
-    student: tuple[Subject, Answers],
-    alone: Answers | None = None,
+    teacher: tuple[NamedNetwork, Predictions],
+    student: tuple[NamedNetwork, Predictions],
+    alone: Predictions | None = None,
 ) -> dict[str, Any]:
-    """Write the correlation, CKA, confusion and class pictures of a student; returns the figures of one number each.
+    """Write the correlation, CKA, confusion and class pictures of a student; return its scalar figures by name.
 
     Args:
         labels: of the test images, N.
-        alone: of the student that had no teacher, over which gains are shown too.
+        alone: predictions of the student trained without a teacher; adds the gains over it.
     """
     make_folder(folder)
     (t, of_teacher), (s, of_student) = teacher, student
@@ -58,16 +58,16 @@ def report_student(
 
 
 def report_tsne(
-    folder: Path, subjects: Sequence[Subject], answers: Sequence[Answers], chosen: np.ndarray, labels: np.ndarray,
-    classes: Sequence[int], num_classes: int,
-) -> None:  # fmt: skip
-    """Write the t-SNE of all networks' embeddings of the chosen images; `labels` are theirs, M."""
-    points = [project(one.embeddings) for one in answers]
-    names = [subject.name for subject in subjects]
-    pictures.save(pictures.tsne_picture(points, names, labels, classes, num_classes), folder / "tsne")
+    folder: Path, networks: Sequence[NamedNetwork], predictions: Sequence[Predictions], images: ShownImages
+) -> None:
+    """Write the t-SNE picture of all networks' embeddings of `images`."""
+    points = [project(one.embeddings) for one in predictions]
+    names = [network.name for network in networks]
+    pictures.save(pictures.tsne_picture(points, names, images), folder / "tsne")
+    shown = {"image": images.positions, "class": images.labels}
     tables = [
-        pd.DataFrame({"network": name, "image": chosen, "class": labels, "x": found[:, 0], "y": found[:, 1]})
-        for name, found in zip(names, points, strict=True)
+        pd.DataFrame({"network": name, **shown, "x": xy[:, 0], "y": xy[:, 1]})
+        for name, xy in zip(names, points, strict=True)
     ]
     write_table(folder / "tsne.csv", pd.concat(tables))
 
@@ -85,31 +85,31 @@ def report_curves(folder: Path, picture: CurvePicture, band: Band) -> None:
 
 
 def matrices(parts: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Matrices of one shape as a table: a line per cell with its row, its column, and its value in each."""
+    """Table of matrices of one shape: one line per cell, with row, column and the value in each matrix."""
     rows, columns = np.indices(next(iter(parts.values())).shape)
     return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel()} | {k: v.ravel() for k, v in parts.items()})
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """As CSV with every digit; raises RunError where it cannot be written."""
+    """Write a table as CSV with all digits. Raises RunError if the file cannot be written."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def _report_correlation(
     folder: Path, of_teacher: np.ndarray, of_student: np.ndarray, teacher: str, student: str
 ) -> float:
-    one, other = class_correlation(of_teacher), class_correlation(of_student)
-    difference, mean = np.abs(one - other), mean_difference(one, other)
+    teachers, students = class_correlation(of_teacher), class_correlation(of_student)
+    difference, mean = np.abs(teachers - students), mean_difference(teachers, students)
     pictures.save(pictures.correlation_picture(difference, mean, teacher, student), folder / "correlation")
-    parts = {"teacher": one, "student": other, "difference": difference}
+    parts = {"teacher": teachers, "student": students, "difference": difference}
     write_table(folder / "correlation.csv", matrices(parts))
     return mean
 
 
 def _classes(teacher: np.ndarray, student: np.ndarray, alone: np.ndarray | None) -> pd.DataFrame:
-    one, other = class_accuracy(teacher), class_accuracy(student)
-    columns = {"class": np.arange(len(one)), "images": teacher.sum(axis=1), "teacher": one, "student": other}
-    columns["gain_over_teacher"] = other - one
+    of_teacher, of_student = class_accuracy(teacher), class_accuracy(student)
+    columns = {"class": np.arange(len(of_teacher)), "images": teacher.sum(axis=1)}
+    columns |= {"teacher": of_teacher, "student": of_student, "gain_over_teacher": of_student - of_teacher}
     if alone is not None:
-        columns |= {"alone": alone, "gain_over_alone": other - alone}
+        columns |= {"alone": alone, "gain_over_alone": of_student - alone}
     return pd.DataFrame(columns)

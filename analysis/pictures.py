@@ -1,4 +1,4 @@
-"""The pictures. Each function takes numbers and returns a figure; `save` writes it the same way each time."""
+"""The pictures: functions from numbers to figures, and `save`, which writes a figure reproducibly."""
 
 import contextlib
 import io
@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.agreement import Agreement, class_accuracy, row_shares
+from analysis.embedding import ShownImages
 from analysis.learning_curves import Band, CurvePicture
 from common.files import write_bytes
 
 STYLE = {
-    "svg.hashsalt": "analysis",  # otherwise the names of an SVG's elements are random
+    "svg.hashsalt": "analysis",  # otherwise the ids of SVG elements are random
     "svg.fonttype": "none",  # text stays text
     "figure.constrained_layout.use": True,
     "font.size": 9,
@@ -23,7 +24,7 @@ STYLE = {
     "legend.frameon": False,
     "savefig.dpi": 200,
 }
-LARGEST_ANNOTATED = 12  # rows and columns of a heat map whose cells can hold a number
+LARGEST_ANNOTATED = 12  # rows and columns of a heat map with numbers in its cells
 MOST_TICKS = 12
 COLOURS = [matplotlib.colormaps["tab10"](i) for i in range(10)]
 LINES = ("-", "--", "-.", ":")
@@ -32,7 +33,7 @@ BANDS: dict[Band, str] = {"range": "band: least to greatest", "std": "band: ± o
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib as it comes, whatever the user's settings are, with `STYLE`; pictures are made and saved within."""
+    """Context with Matplotlib's defaults and `STYLE`, whatever the user's settings, to make and save pictures in."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
@@ -40,19 +41,19 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `path`.svg and `path`.png, without dates; raises RunError where they cannot be written."""
+    """Write `path`.svg and `path`.png without dates. Raises RunError if they cannot be written."""
     for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix[1:], metadata=metadata)
-        figure.set_layout_engine("none")  # what it placed stays where it is, which takes longer than the drawing
+        figure.set_layout_engine("none")  # the layout is computed once: it takes longer than the drawing
         write_bytes(path.with_name(path.name + suffix), buffer.getvalue())
 
 
 def correlation_picture(difference: np.ndarray, mean: float, teacher: str, student: str) -> Figure:
-    """The K×K difference of two correlation matrices."""
+    """Picture of the K×K difference of two correlation matrices."""
     figure = Figure(figsize=(5.6, 5))
     axes = figure.add_subplot()
-    _heat_map(figure, axes, difference, "|difference|", low=0, high=None)
+    _heat_map(axes, difference, "|difference|", low=0, high=None)
     axes.set(title=f"Correlations of class logits, {teacher} and {student}\nmean |difference| {mean:.4f}")
     axes.set(xlabel="class", ylabel="class")
     return figure
@@ -61,10 +62,10 @@ def correlation_picture(difference: np.ndarray, mean: float, teacher: str, stude
 def cka_picture(
     cka: np.ndarray, teacher: str, teacher_layers: Sequence[str], student: str, student_layers: Sequence[str]
 ) -> Figure:
-    """T×S linear CKA, a row for each of the teacher's layers."""
+    """Picture of T×S linear CKA, one row for each layer of the teacher."""
     figure = Figure(figsize=(2.6 + 0.75 * len(student_layers), 2.2 + 0.6 * len(teacher_layers)))
     axes = figure.add_subplot()
-    _heat_map(figure, axes, cka, "linear CKA (unbiased)", low=0, high=1)
+    _heat_map(axes, cka, "linear CKA (unbiased)", low=0, high=1)
     axes.set_xticks(range(len(student_layers)), student_layers, rotation=30, ha="right")
     axes.set_yticks(range(len(teacher_layers)), teacher_layers)
     axes.set(title="Linear CKA, maps not pooled", xlabel=student, ylabel=teacher)
@@ -72,7 +73,7 @@ def cka_picture(
 
 
 def confusion_picture(agreement: Agreement, teacher: str, student: str) -> Figure:
-    """Three confusion matrices: of the teacher, of the student, and of the student against the teacher."""
+    """Confusion matrices of the teacher, of the student, and of the student against the teacher."""
     figure = Figure(figsize=(13, 4.6))
     parts = (
         (agreement.teacher, f"{teacher}: top-1 {_top1(agreement.teacher):.2f} %", "true class", "prediction"),
@@ -85,13 +86,13 @@ def confusion_picture(agreement: Agreement, teacher: str, student: str) -> Figur
         ),
     )
     for axes, (counts, title, rows, columns) in zip(figure.subplots(1, 3), parts, strict=True):
-        _heat_map(figure, axes, row_shares(counts), "% of row", low=0, high=100, decimals=0)
+        _heat_map(axes, row_shares(counts), "% of row", low=0, high=100, decimals=0)
         axes.set(title=title, xlabel=columns, ylabel=rows)
     return figure
 
 
 def class_picture(agreement: Agreement, teacher: str, student: str, alone: np.ndarray | None = None) -> Figure:
-    """Accuracy of each class, and what the student has more than the teacher and than the student alone (K, in %)."""
+    """Accuracy of each class, and gains over the teacher and over the student alone (`alone`: K accuracies in %)."""
     of_teacher, of_student = class_accuracy(agreement.teacher), class_accuracy(agreement.student)
     gains = [(of_student - of_teacher, teacher)]
     if alone is not None:
@@ -103,38 +104,37 @@ def class_picture(agreement: Agreement, teacher: str, student: str, alone: np.nd
     first.plot(classes, of_student, "x", color=COLOURS[1], markersize=5, label=student)
     first.set(title=f"Accuracy of each class: {student}", ylabel="top-1 (%)")
     figure.legend(loc="outside upper right", ncols=2)
-    for axes, (gain, whom) in zip(others, gains, strict=True):
+    for axes, (gain, baseline) in zip(others, gains, strict=True):
         axes.bar(classes, gain, color=[COLOURS[2] if value >= 0 else COLOURS[3] for value in gain])
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set(title=f"gain over {whom}", ylabel="points")
+        axes.set(title=f"gain over {baseline}", ylabel="points")
     others[-1].set_xlabel("class")
     others[-1].set_xticks(_ticks(len(classes)))
     return figure
 
 
-def tsne_picture(
-    points: Sequence[np.ndarray], names: Sequence[str], labels: np.ndarray, classes: Sequence[int], num_classes: int
-) -> Figure:
-    """A panel of M×2 points for each network, coloured by the true class. Each panel has axes of its own."""
+def tsne_picture(points: Sequence[np.ndarray], names: Sequence[str], images: ShownImages) -> Figure:
+    """One panel of M×2 points for each network, coloured by the true class; the panels' axes are independent."""
     columns = min(3, len(points))
     rows = -(-len(points) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.9, 3.4 * rows + 0.5))
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, found, name in zip(panels, points, names, strict=False):
-        for colour, c in zip(COLOURS, classes, strict=False):
-            axes.plot(*found[labels == c].T, ".", color=colour, markersize=4, label=str(c))
+    for axes, xy, name in zip(panels, points, names, strict=False):
+        for colour, c in zip(COLOURS, images.classes, strict=False):
+            axes.plot(*xy[images.labels == c].T, ".", color=colour, markersize=4, label=str(c))
         axes.set(title=name, xticks=[], yticks=[])
     for axes in panels[len(points) :]:
         axes.set_axis_off()
-    of = f"{len(classes)} classes" if len(classes) == num_classes else f"{len(classes)} of {num_classes} classes"
-    figure.suptitle(f"t-SNE of embeddings: {len(labels)} test images, {of}")
+    shown = len(images.classes)
+    of = f"{shown} classes" if shown == images.num_classes else f"{shown} of {images.num_classes} classes"
+    figure.suptitle(f"t-SNE of embeddings: {len(images.labels)} test images, {of}")
     handles, texts = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, title="class", loc="outside right center", markerscale=2)
     return figure
 
 
 def curves_picture(picture: CurvePicture, band: Band) -> Figure:
-    """Test accuracy after each epoch; a line is the mean over trials."""
+    """Learning curves of one pair: mean test accuracy over trials after each epoch, with its band."""
     figure = Figure(figsize=(7.5, 4.6))
     axes = figure.add_subplot()
     for number, curve in enumerate(picture.curves):
@@ -156,7 +156,7 @@ def curves_picture(picture: CurvePicture, band: Band) -> Figure:
 
 
 def _teacher_line(axes: Axes, top1: float) -> None:
-    """A dotted line; in the legend alone where it lies so far above short runs that it would press them together."""
+    """Draw the teacher's accuracy; only in the legend if it is so far above the curves that it would squeeze them."""
     low, high = axes.get_ylim()
     if top1 <= high + (high - low):
         axes.axhline(top1, color="black", linewidth=0.8, linestyle=":", label="teacher")
@@ -164,11 +164,9 @@ def _teacher_line(axes: Axes, top1: float) -> None:
         axes.plot([], [], linestyle="none", label=f"teacher: {top1:.2f}, far above")
 
 
-def _heat_map(
-    figure: Figure, axes: Axes, values: np.ndarray, label: str, low: float, high: float | None, decimals: int = 2
-) -> None:
+def _heat_map(axes: Axes, values: np.ndarray, label: str, low: float, high: float | None, decimals: int = 2) -> None:
     image = axes.imshow(values, cmap="viridis", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
-    figure.colorbar(image, ax=axes, label=label, shrink=0.9)
+    axes.figure.colorbar(image, ax=axes, label=label, shrink=0.9)
     axes.set_xticks(_ticks(values.shape[1]))
     axes.set_yticks(_ticks(values.shape[0]))
     if max(values.shape) <= LARGEST_ANNOTATED:

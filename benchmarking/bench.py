@@ -1,4 +1,4 @@
-"""Plain loop against suite: a pair is measured in all its runs and parts, and its figures become a record."""
+"""Measurement of a pair: plain loop against suite, for every run and every part of a step; makes the record."""
 
 import contextlib
 import copy
@@ -12,35 +12,34 @@ import torch
 from torch import Tensor
 
 from benchmarking.candidates import Candidates
-from benchmarking.plain_loop import PlainCrd, PlainInput, PlainLoop
-from benchmarking.rounds import Settings, Step, Subject, Timer
+from benchmarking.plain_loop import PlainInput, PlainLoop
+from benchmarking.rounds import Settings, Step, TimedStep, Timer
 from benchmarking.suite import Suite, any_taught
 from dataset import DatasetEntry
-from distiller_zoo.crd import CRD
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
 from engine.training.student_run import StudentRun
 
-INPUT_STEPS = 50  # batches are drawn fast; more than the workers of the plain loop keep ready
+INPUT_STEPS = 50  # more batches than the workers of the plain loop prepare ahead
 
 
 @dataclass
-class Subjects:
-    """All that is timed of a pair.
+class PairSteps:
+    """All timed steps of a pair.
 
     Attributes:
-        plain, suite: the two sides, by method.
-        group: all methods in one process of the suite.
-        parts: of a step, by name.
+        plain, suite: steps of the two sides, by method.
+        group: step of all methods together in the suite.
+        parts: parts of a step, by name.
     """
 
-    plain: dict[str, Subject]
-    suite: dict[str, Subject]
-    group: Subject
-    parts: dict[str, Subject]
+    plain: dict[str, TimedStep]
+    suite: dict[str, TimedStep]
+    group: TimedStep
+    parts: dict[str, TimedStep]
 
-    def in_turns(self) -> list[Subject]:
-        """The two sides of a method directly after one another."""
+    def in_turns(self) -> list[TimedStep]:
+        """All steps in the order of timing: the two sides of a method directly after each other."""
         sides = [side for name in self.plain for side in (self.plain[name], self.suite[name])]
         return [*sides, self.group, *self.parts.values()]
 
@@ -49,8 +48,8 @@ class Bench:
     """Measures pairs on one data set.
 
     Args:
-        images, labels: of the training set, uint8 N×H×W×3 and int64 N.
-        workers: of the plain loop.
+        images, labels: training set, uint8 N×H×W×3 and int64 N.
+        workers: worker processes of the plain loop.
     """
 
     def __init__(
@@ -67,52 +66,53 @@ class Bench:
         self.timer = Timer(compute.device, settings)
 
     def measure(self, pair: Candidates) -> dict[str, Any]:
-        """All figures of a pair: the record that JSON holds and tables show."""
+        """Measure a pair; return the record that the JSON file holds and the tables show."""
         batch_size = pair.recipe.batch_size
         with contextlib.closing(PlainInput(self.images, self.labels, self.entry, batch_size, self.workers)) as source:
-            subjects = self._make_subjects(pair, source)
-            self.timer.time(subjects.in_turns(), pair.title)
-        return make_record(pair, subjects, self.entry.train_size)
+            steps = self._make_steps(pair, source)
+            self.timer.time(steps.in_turns(), pair.title)
+        return make_record(pair, steps, self.entry.train_size)
 
-    def _make_subjects(self, pair: Candidates, source: PlainInput) -> Subjects:
+    def _make_steps(self, pair: Candidates, source: PlainInput) -> PairSteps:
         plain_teacher = copy.deepcopy(pair.teacher).to(self.compute.device)  # before the suite changes its layout
         suite = Suite(pair, self.images, self.labels, self.entry, self.compute)
         labels = torch.from_numpy(self.labels)
         teacher_bytes = sum(tensor.nbytes for tensor in plain_teacher.state_dict().values())
-        plain_runs, suite_runs = {}, {}
-        for name, member in pair.members.items():
-            held = teacher_bytes if member.plan.teachers else 0
-            build = partial(plain_step, member, plain_teacher, source, labels, self.compute.device)
-            plain_runs[name] = self.timer.ready(f"{name} plain", build, held, source.at_work, source.settling)
-            build = partial(suite.step_alone, member)
-            suite_runs[name] = self.timer.ready(f"{name} suite", build, held + suite.data_bytes)
-        members = list(pair.members.values())
-        if pair.student not in members:
+        plain: dict[str, TimedStep] = {}
+        ours: dict[str, TimedStep] = {}
+        for name, run in pair.runs.items():
+            held = teacher_bytes if run.plan.teachers else 0
+            build = partial(plain_step, run, plain_teacher, source, labels, self.compute.device)
+            plain[name] = self.timer.ready(f"{name} plain", build, held, source.at_work, source.settling)
+            build = partial(suite.step_alone, run)
+            ours[name] = self.timer.ready(f"{name} suite", build, held + suite.data_bytes)
+        runs = list(pair.runs.values())
+        if pair.student not in runs:
             suite.start(pair.student)
-        held = teacher_bytes + suite.data_bytes + sum(run.resident for run in suite_runs.values())
-        group = self.timer.ready("group suite", partial(suite.step_of, members), held)
+        held = teacher_bytes + suite.data_bytes + sum(timed.resident for timed in ours.values())
+        group = self.timer.ready("group suite", partial(suite.step_of, runs), held)
         step_of, steps = suite.part_steps(), self.settings.steps
         parts = {
-            "plain_input": Subject("plain input", lambda: next(source), INPUT_STEPS, source.at_work),
-            "input": Subject("suite input", step_of["input"], INPUT_STEPS),
-            "teacher": Subject("teacher", step_of["teacher"], steps),
-            "student": Subject("student", step_of["student"], steps),
+            "plain_input": TimedStep("plain input", lambda: next(source), INPUT_STEPS, source.at_work),
+            "input": TimedStep("suite input", step_of["input"], INPUT_STEPS),
+            "teacher": TimedStep("teacher", step_of["teacher"], steps),
+            "student": TimedStep("student", step_of["student"], steps),
         }
-        return Subjects(plain_runs, suite_runs, group, parts)
+        return PairSteps(plain, ours, group, parts)
 
 
 def plain_step(
-    member: StudentRun, teacher: InferenceNetwork, source: PlainInput, labels: Tensor, device: torch.device
+    run: StudentRun, teacher: InferenceNetwork, source: PlainInput, labels: Tensor, device: torch.device
 ) -> Step:
-    """A step of the plain loop, on copies of what a run of the suite trains that has not started yet."""
-    crd = isinstance(member.method, CRD)
-    method = PlainCrd(member.pair, member.method, labels) if crd else copy.deepcopy(member.method)
-    taught_by = teacher if member.plan.teachers else None
-    return PlainLoop(member.plan, copy.deepcopy(member.student), method, taught_by, source, labels, device).step
+    """Step of the plain loop, on copies of the student and method of a run that has not started yet."""
+    method = run.method.published_form(run.pair, labels).to(device)
+    method.prepare(labels.to(device))
+    taught_by = teacher if run.plan.teachers else None
+    return PlainLoop(run.plan, copy.deepcopy(run.student), method, taught_by, source, device).step
 
 
-def make_record(pair: Candidates, subjects: Subjects, train_size: int) -> dict[str, Any]:
-    """The figures that follow from the times of a pair.
+def make_record(pair: Candidates, steps: PairSteps, train_size: int) -> dict[str, Any]:
+    """Record of a pair, from its timed steps.
 
     Args:
         train_size: images in an epoch.
@@ -120,7 +120,7 @@ def make_record(pair: Candidates, subjects: Subjects, train_size: int) -> dict[s
     whole, rest = divmod(train_size, pair.recipe.batch_size)
     steps_per_epoch = whole + bool(rest and not pair.recipe.drop_last)
     figures = partial(_figures, batch_size=pair.recipe.batch_size, steps_per_epoch=steps_per_epoch)
-    plain_sum = sum(run.ms for run in subjects.plain.values())
+    plain_sum = sum(timed.ms for timed in steps.plain.values())
     return {
         "teacher": pair.teacher_name,
         "student": pair.student_name,
@@ -130,40 +130,40 @@ def make_record(pair: Candidates, subjects: Subjects, train_size: int) -> dict[s
         "left_out": pair.left_out,
         "methods": {
             name: {
-                "plain": figures(subjects.plain[name]),
-                "suite": figures(subjects.suite[name]),
-                "ratio": subjects.plain[name].ms / subjects.suite[name].ms,
-                "shares": _shares(subjects.suite[name], [member], subjects.parts),
+                "plain": figures(steps.plain[name]),
+                "suite": figures(steps.suite[name]),
+                "ratio": steps.plain[name].ms / steps.suite[name].ms,
+                "shares": _shares(steps.suite[name], [run], steps.parts),
             }
-            for name, member in pair.members.items()
+            for name, run in pair.runs.items()
         },
         "group": {
-            "methods": list(pair.members),
+            "methods": list(pair.runs),
             "plain_sum_ms": plain_sum,
-            "suite": figures(subjects.group),
-            "ratio": plain_sum / subjects.group.ms,
-            "shares": _shares(subjects.group, list(pair.members.values()), subjects.parts),
+            "suite": figures(steps.group),
+            "ratio": plain_sum / steps.group.ms,
+            "shares": _shares(steps.group, list(pair.runs.values()), steps.parts),
         },
-        "parts": {name: figures(part) for name, part in subjects.parts.items()},
+        "parts": {name: figures(part) for name, part in steps.parts.items()},
     }
 
 
-def _figures(subject: Subject, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
+def _figures(timed: TimedStep, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
     return {
-        "ms": subject.ms,
-        "rounds_ms": subject.rounds_ms,
-        "images_per_second": 1000 * batch_size / subject.ms,
-        "seconds_per_epoch": subject.ms * steps_per_epoch / 1000,
-        "peak_memory_mib": subject.peak_mib,
+        "ms": timed.ms,
+        "rounds_ms": timed.rounds_ms,
+        "images_per_second": 1000 * batch_size / timed.ms,
+        "seconds_per_epoch": timed.ms * steps_per_epoch / 1000,
+        "peak_memory_mib": timed.peak_mib,
     }
 
 
-def _shares(whole: Subject, members: Sequence[StudentRun], parts: dict[str, Subject]) -> dict[str, float]:
-    """What each part takes of a step of `members`; what no part explains is the losses'."""
-    found = {
+def _shares(whole: TimedStep, runs: Sequence[StudentRun], parts: dict[str, TimedStep]) -> dict[str, float]:
+    """Share of each part in a step of `runs`; the rest is the share of the losses."""
+    shares = {
         "input": parts["input"].ms,
-        "teacher": parts["teacher"].ms if any_taught(members) else 0.0,
-        "student": parts["student"].ms * len(members),
+        "teacher": parts["teacher"].ms if any_taught(runs) else 0.0,
+        "student": parts["student"].ms * len(runs),
     }
-    found["losses"] = whole.ms - sum(found.values())
-    return {name: ms / whole.ms for name, ms in found.items()}
+    shares["losses"] = whole.ms - sum(shares.values())
+    return {name: ms / whole.ms for name, ms in shares.items()}

@@ -1,4 +1,4 @@
-"""What a method costs beside the networks: time, memory and parameters of its losses on features that lie ready."""
+"""Cost of a method without the networks: time, memory and parameters of its losses on precomputed features."""
 
 from dataclasses import fields, replace
 
@@ -9,9 +9,9 @@ from benchmarking.peak import peak_bytes
 from benchmarking.rounds import Step
 from common.seeds import derive_seed, isolated_seed
 from dataset import Batch
-from distiller_zoo import METHODS, Method, Pair, create_method
-from engine.device.memory import count_parameters
+from distiller_zoo import Method, Pair, create_method, method_class
 from models import Features, create_model
+from models.network import count_parameters
 
 CLASSES, PIXELS, IMAGES = 100, 32, 50_000  # CIFAR-100
 EPOCH = 1000  # past every warm-up
@@ -19,10 +19,10 @@ SEED = 1
 
 
 class PreparedPair:
-    """Teacher and student with random weights, and their features of random images, which all methods share.
+    """Teacher and student with random weights, and their features of random images; shared by all methods.
 
     Args:
-        batch_size: images a step; there are features of twice as many, for methods with two views.
+        batch_size: images per step; features are computed for twice as many, for methods with two views.
     """
 
     def __init__(self, teacher: str, student: str, batch_size: int, device: torch.device):
@@ -31,7 +31,7 @@ class PreparedPair:
             images = torch.randn(2 * batch_size, 3, PIXELS, PIXELS)
             index = torch.randperm(IMAGES)[:batch_size].repeat(2)
         self.shapes = [network.to(device).feature_shapes() for network in (self.student, self.teacher)]
-        # In training mode: of deep networks without statistics the features would grow until they overflow.
+        # In training mode, because without batch-norm statistics the features of deep networks would overflow.
         with torch.no_grad():
             self.features = [network.features(images.to(device)) for network in (self.student, self.teacher)]
         self.student.eval()
@@ -49,7 +49,7 @@ class MethodCost:
     """
 
     def __init__(self, name: str, pair: PreparedPair):
-        taught = METHODS[name].max_teachers > 0
+        taught = method_class(name).max_teachers > 0
         student, *teachers = pair.shapes if taught else pair.shapes[:1]
         with isolated_seed(derive_seed(SEED, name)):
             self.method: Method = create_method(name, Pair(student, tuple(teachers), IMAGES))
@@ -59,19 +59,19 @@ class MethodCost:
         rows = pair.batch_size * self.method.views
         seen = [features.first(rows) for features in pair.features]
         self.student, self.teachers = _leaves(seen[0], True), (_leaves(seen[1], False),) if taught else ()
-        self.networks = (pair.student, pair.teacher)  # some methods look into them at each step
+        self.networks = (pair.student, pair.teacher)  # some methods read them at each step
         self.batch = pair.batch.first(rows)
+        if self.method.needs_training_set_pass:
+            with torch.no_grad():
+                self.method.fit_on_training_set(self.teachers, self.batch.labels)
 
     def step(self, initial: bool = False) -> None:
-        """Heads, losses, their gradients, and what comes after the optimizer."""
-        student = self.student
-        if not initial:
-            attached = self.method.attach(student)
-            reads = self.method.reads_of_student()
-            losses = self.method.own_losses(attached.only(reads), self._taught(), self.batch)
+        """Heads, losses, their gradients, and the update after the optimizer's step."""
+        if initial:
+            student = self.student if self.method.initial_trains_student else None
+            losses = self.method.initial_losses(*self.method.declared_inputs(student, self.teachers), self.batch)
         else:
-            seen = student.only(self.method.reads_of_student()) if self.method.initial_trains_student else None
-            losses = self.method.initial_losses(seen, self._taught(), self.batch)
+            losses = self.method.own_losses(self.method.attach(self.student), self.teachers, self.batch)
         if losses:
             total = torch.stack(list(losses.values())).sum()
             if total.requires_grad:
@@ -80,15 +80,12 @@ class MethodCost:
         self._forget_gradients()
 
     def initial_step(self) -> None:
-        """The same of the initial stage."""
+        """One step of the initial stage."""
         self.step(initial=True)
 
     def steps(self) -> dict[str, Step]:
-        """The stages that the method has, by name."""
+        """Step of each of the method's stages, by name."""
         return {"main": self.step} | ({"initial": self.initial_step} if self.method.initial_epochs else {})
-
-    def _taught(self) -> tuple[Features, ...]:
-        return tuple(teacher.only(self.method.reads_of_teacher()) for teacher in self.teachers)
 
     def _forget_gradients(self) -> None:
         for tensor in _tensors(self.student):
@@ -97,16 +94,17 @@ class MethodCost:
             module.zero_grad(set_to_none=True)
 
     def peak_mib(self, step: Step) -> float:
-        """Most memory of tensors that a step makes, those that autograd keeps included; MiB."""
+        """Peak memory of the tensors that a step creates, including those that autograd keeps, in MiB."""
         return peak_bytes(step, self.batch.images.device) / 2**20
 
     @property
     def parameters(self) -> int:
+        """Number of trained parameters of the method."""
         return count_parameters(self.method)
 
     @property
     def state_mib(self) -> float:
-        """Of memories, queues and the like."""
+        """Memory of the method's buffers (memories, queues), in MiB."""
         return sum(buffer.nbytes for buffer in self.method.buffers()) / 2**20
 
 

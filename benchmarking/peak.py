@@ -1,6 +1,7 @@
-"""The most memory that the tensors of a piece of work take at once, those that autograd keeps included."""
+"""Peak memory of the tensors of a step, including those that autograd keeps."""
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the storages that are made within the block, from their making to their end, on the CPU.
+    """Counts the bytes of storages created within the block while they live, on the CPU.
 
-    The process's own peak says less: what one step frees, the allocator keeps for the next. What kernels take for
-    themselves is not seen, nor is what a backward pass on a GPU makes, which runs on another thread.
+    The peak of the process says less, because the allocator keeps freed memory for the next step. Scratch memory of
+    kernels is not counted, nor is a backward pass on a GPU, which runs on another thread.
 
     Attributes:
         peak: bytes.
@@ -24,18 +25,18 @@ class PeakMemory(TorchDispatchMode):
         self.peak = self._current = 0
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None) -> Any:
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         for tensor in tree_leaves((args, kwargs)):
             if isinstance(tensor, Tensor):
-                self._meet(tensor, 0)  # made before, unless it is known
+                self._count(tensor, 0)  # existed before the block, unless already counted
         made = function(*args, **kwargs)
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
-                self._meet(tensor, tensor.untyped_storage().nbytes())
+                self._count(tensor, tensor.untyped_storage().nbytes())
         return made
 
-    def _meet(self, tensor: Tensor, size: int) -> None:
+    def _count(self, tensor: Tensor, size: int) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._known:
@@ -43,22 +44,27 @@ class PeakMemory(TorchDispatchMode):
         self._known.add(key)
         self._current += size
         self.peak = max(self.peak, self._current)
-        weakref.finalize(storage, self._part, key, size)
+        weakref.finalize(storage, self._release, key, size)
 
-    def _part(self, key: int, size: int) -> None:
+    def _release(self, key: int, size: int) -> None:
         self._known.discard(key)
         self._current -= size
 
 
-def peak_bytes(step, device: torch.device) -> int:
-    """The peak of `step()` beyond what was there before."""
+def cuda_peak_bytes(step: Callable[[], object], device: torch.device) -> int:
+    """Most bytes allocated on a CUDA device during `step()`, earlier allocations included."""
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device)
+
+
+def peak_bytes(step: Callable[[], object], device: torch.device) -> int:
+    """Most bytes allocated during `step()`, beyond those allocated before."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        step()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+        return cuda_peak_bytes(step, device) - before
     with PeakMemory() as memory:
         step()
     return memory.peak

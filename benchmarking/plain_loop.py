@@ -1,11 +1,10 @@
-"""What the suite is measured against: a distillation loop as published repositories write it.
+"""The baseline of the measurements: a distillation loop as published repositories write it.
 
-PIL images one by one through a DataLoader, float32, a new copy to the device for each batch, the teacher's whole pass
-in every run, an optimizer that is not fused, and accuracies and loss read back after every step.
+PIL images one by one through a DataLoader, float32, a copy to the device for each batch, the teacher's whole pass in
+every run, an unfused optimizer, and accuracies and loss read back after every step.
 """
 
 import contextlib
-import copy
 import time
 from collections.abc import Iterator
 
@@ -18,20 +17,19 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
 from dataset import Batch, DatasetEntry
-from distiller_zoo import Method, Pair
-from distiller_zoo.crd import CRD, EPS
+from distiller_zoo import Method
 from distiller_zoo.kd import kd_loss
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.protocol.plan import RunPlan
-from models import Network
+from models import Features, Network
 
 TRADITIONAL_WORKERS = 8
-ENDLESS = 10**9  # samples; the loader goes through the training set again and again
+ENDLESS = 10**9  # samples; the loader repeats the training set
 PREFETCH = 2  # batches that each worker of a DataLoader prepares ahead, by default
 
 
 class PilImages(Dataset):
-    """A training set kept as arrays, uint8 N×H×W×3 and int64 N; an item is (3×H×W normalised, label, index)."""
+    """Data set over arrays, uint8 N×H×W×3 and int64 N; an item is (image 3×H×W, normalised; label; index)."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, entry: DatasetEntry):
         self.images, self.labels = np.array(images), np.array(labels)
@@ -46,21 +44,21 @@ class PilImages(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index]), index
 
 
 class PlainInput:
-    """Shuffled full batches without end: images float32 B×3×H×W, labels and indices int64 B, all on the host.
+    """Endless iterator of shuffled full batches on the host: images float32 B×3×H×W, labels and indices int64 B.
 
-    The workers are started once. They prepare up to `queue` batches ahead, so what is in the queue when a clock
-    starts decides what it shows; `at_work` and `settling` see to that.
+    The workers are started once. They prepare up to `queue` batches ahead, so a measurement depends on how many are
+    queued when it starts; `at_work` empties the queue, and after `settling` seconds its length is steady.
 
     Args:
         workers: processes; 0 prepares the batches in this one.
 
     Attributes:
-        settling: seconds of training after which the queue is as long as it will stay.
+        settling: seconds of training after which the length of the queue is steady.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, entry: DatasetEntry, batch_size: int, workers: int):
@@ -78,7 +76,7 @@ class PlainInput:
         return next(self._batches)
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._batches = iter(())
 
     def _drain(self) -> None:
@@ -87,10 +85,10 @@ class PlainInput:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """A block in which the plain loop runs, with torch's settings as the tradition has them.
+        """Context in which the plain loop runs, with the usual torch settings.
 
-        The queue is empty at its start: batches made ahead while something else was measured would be free. At its
-        end the workers get the time to fill the queue, after which they sleep and disturb no other measurement.
+        The queue is emptied first: batches prepared while something else was measured would be free. At the end the
+        workers get time to fill the queue, after which they sleep and do not disturb other measurements.
         """
         self._drain()
         tuned, deterministic = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
@@ -104,72 +102,14 @@ class PlainInput:
             time.sleep(2 * self._refill)
 
 
-class PlainCrd(Method):
-    """CRD by gathered vectors: B×(K+1)×D numbers of each memory for every batch.
-
-    Negatives are drawn on the device, with replacement, from all images. Published code draws them without replacement
-    from the images of other classes, one sample after the other in the workers, which takes longer.
-
-    Args:
-        crd: the suite's; its layers, memories and options are copied.
-        labels: int64 N, of the training set.
-    """
-
-    name = "crd"
-    needs = CRD.needs
-
-    def __init__(self, pair: Pair, crd: CRD, labels: Tensor):
-        super().__init__(pair)
-        self.embed_s, self.embed_t = copy.deepcopy(crd.embed_s), copy.deepcopy(crd.embed_t)
-        self.register_buffer("bank_s", crd.memory_s.bank.clone())
-        self.register_buffer("bank_t", crd.memory_t.bank.clone())
-        self.num_samples, self.temperature, self.momentum = pair.num_samples, crd.temperature, crd.momentum
-        self.k = min(crd.nce_k, len(labels) - int(torch.bincount(labels).max()))
-        self.z: list[float | None] = [None, None]  # of each memory, set by its first batch
-
-    def loss(self, student, teacher, batch):
-        shape = (len(batch.index), self.k + 1)
-        chosen = torch.randint(self.num_samples, shape, device=batch.index.device)
-        chosen[:, 0] = batch.index
-        return self.contrast(student.embedding, teacher.embedding, chosen)
-
-    def contrast(self, embedding_s: Tensor, embedding_t: Tensor, chosen: Tensor) -> Tensor:
-        """The loss of both sides; moves the memories.
-
-        Args:
-            embedding_s, embedding_t: B×D of the two networks.
-            chosen: int64 B×(K+1), indices into the training set, the sample itself in column 0.
-        """
-        v_s, v_t = F.normalize(self.embed_s(embedding_s)), F.normalize(self.embed_t(embedding_t))
-        loss = self._side(0, v_s, self.bank_t, chosen) + self._side(1, v_t, self.bank_s, chosen)
-        for bank, v in ((self.bank_s, v_s), (self.bank_t, v_t)):
-            self._update(bank, chosen[:, 0], v.detach())
-        return loss
-
-    def _side(self, side: int, anchors: Tensor, bank: Tensor, chosen: Tensor) -> Tensor:
-        gathered = bank.index_select(0, chosen.flatten()).view(*chosen.shape, -1)  # B×(K+1)×D
-        scores = (torch.bmm(gathered, anchors.unsqueeze(2)).squeeze(2) / self.temperature).exp()
-        if self.z[side] is None:
-            self.z[side] = scores.mean().item() * self.num_samples
-        p = scores / self.z[side]
-        noise = self.k / self.num_samples
-        positive = (p[:, 0] / (p[:, 0] + noise + EPS)).log()
-        negative = (noise / (p[:, 1:] + noise + EPS)).log()
-        return -(positive.sum() + negative.sum()) / len(p)
-
-    @torch.no_grad()
-    def _update(self, bank: Tensor, index: Tensor, embedding: Tensor) -> None:
-        rows = self.momentum * bank.index_select(0, index) + (1 - self.momentum) * embedding
-        bank.index_copy_(0, index, F.normalize(rows))
-
-
 class PlainLoop:
     """One run in the plain loop; `step` is one step of it.
 
     Args:
-        plan: what is trained; gives weights, temperature and recipe.
-        method: its losses, in float32; it is moved to the device and trained, as the student is.
-        teacher: on the device, frozen; None where the method has none.
+        plan: gives weights, temperature and recipe.
+        student: moved to the device and trained.
+        method: on the device and prepared (`Method.prepare`); its parameters are trained too.
+        teacher: on the device, frozen; None for a method without a teacher.
     """
 
     def __init__(
@@ -179,17 +119,15 @@ class PlainLoop:
         method: Method,
         teacher: InferenceNetwork | None,
         source: PlainInput,
-        labels: Tensor,
         device: torch.device,
     ):
         self.plan, self.teacher, self.source, self.device = plan, teacher, source, device
-        self.student, self.method = student.to(device).train(), method.to(device).train()
-        self.method.prepare(labels.to(device))
+        self.student, self.method = student.to(device).train(), method.train()
         self.optimizer = _optimizer(plan, nn.ModuleList([self.student, self.method]))
         self.steps = 0
 
     def step(self) -> None:
-        """Input, teacher, student, losses, update, and reading back what is logged."""
+        """One training step: input, teacher, student, losses, update, and reading back loss and accuracies."""
         images, labels, index = (part.to(self.device) for part in next(self.source))
         features = self.method.attach(self.student.features(images))
         smoothing = self.plan.recipe.label_smoothing
@@ -205,11 +143,11 @@ class PlainLoop:
         loss.item()
         accuracies(features.logits, labels)
 
-    def _distillation(self, features, batch: Batch) -> Tensor:
+    def _distillation(self, features: Features, batch: Batch) -> Tensor:
         with torch.no_grad():
             taught = self.teacher.features(batch.images)
         weights = self.plan.weights
-        kl = kd_loss(features.logits, taught.logits, self.plan.kd_T)  # always, whatever its weight
+        kl = kd_loss(features.logits, taught.logits, self.plan.kd_T)  # always computed, whatever its weight
         own = self.method.losses(features, (taught,), batch)
         return weights.alpha * kl + weights.beta * sum(own.values())
 
@@ -224,7 +162,7 @@ def _optimizer(plan: RunPlan, modules: nn.Module) -> torch.optim.Optimizer:
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> list[float]:
-    """Top-1 and top-5 accuracy in percent (top-K where there are K < 5 classes), each read back from the device."""
+    """Top-1 and top-5 accuracy in %, read back from the device; top-K for K < 5 classes."""
     order = logits.detach().topk(min(5, logits.shape[1])).indices
     hits = order == labels[:, None]
     return [100 * hits[:, :k].any(dim=1).float().mean().item() for k in (1, 5)]

@@ -1,4 +1,4 @@
-"""How things are timed: round after round, all of them in turns, after steps that are thrown away."""
+"""Timing of steps: in rounds, all of them in turns, after steps that are not counted."""
 
 import contextlib
 import re
@@ -11,14 +11,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarking.peak import cuda_peak_bytes
 from common.errors import RunError
 
-Step = Callable[[], object]  # does one step; what it returns is of no interest
+Step = Callable[[], object]  # does one step; its result is ignored
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured: rounds of steps, after steps that are thrown away."""
+    """Amount of measurement: rounds of steps, after `warmup` uncounted steps."""
 
     steps: int
     rounds: int
@@ -26,7 +27,7 @@ class Settings:
 
     @property
     def lead(self) -> int:
-        """Steps before each measurement that are thrown away: what came before has left the caches."""
+        """Uncounted steps before each round, which refill the caches."""
         return max(1, self.steps // 10)
 
 
@@ -34,15 +35,16 @@ DEFAULTS = {"cpu": Settings(steps=3, rounds=3, warmup=1), "cuda": Settings(steps
 
 
 @dataclass
-class Subject:
-    """One thing that is timed.
+class TimedStep:
+    """A step with its timings.
 
     Attributes:
-        steps: of a round.
-        context: within which its steps run.
-        settling: seconds of steps that are thrown away at least before each round.
-        resident: bytes that it keeps on the device.
-        peak_mib: peak memory within a step; None where that is not known.
+        steps: number of steps in a round.
+        context: context manager in which the steps run.
+        settling: minimum seconds of uncounted steps before each round.
+        rounds_ms: milliseconds per step of each round so far.
+        resident: bytes that the step keeps on the device.
+        peak_mib: peak memory within a step; None if unknown.
     """
 
     name: str
@@ -56,11 +58,12 @@ class Subject:
 
     @property
     def ms(self) -> float:
+        """Milliseconds per step of the best round."""
         return min(self.rounds_ms)
 
 
 class Memory:
-    """Memory of the device for CUDA, of the process for the CPU (where Linux tells it)."""
+    """Memory of the CUDA device, or of this process on the CPU (on Linux only)."""
 
     def __init__(self, device: torch.device):
         self.device, self.on_cuda = device, device.type == "cuda"
@@ -70,16 +73,12 @@ class Memory:
         return torch.cuda.memory_allocated(self.device) if self.on_cuda else 0
 
     def peak_of(self, step: Step) -> int | None:
-        """Run a step; the most bytes that were in use meanwhile, those from before included."""
+        """Run a step; return the most bytes in use during it, earlier allocations included. None if unknown."""
         if self.on_cuda:
-            torch.cuda.synchronize(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            step()
-            torch.cuda.synchronize(self.device)
-            return torch.cuda.max_memory_allocated(self.device)
+            return cuda_peak_bytes(step, self.device)
         known = True
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current resident size
         except OSError:
             known = False
         step()
@@ -88,7 +87,7 @@ class Memory:
 
 
 class Timer:
-    """Warms subjects up and times them on a device."""
+    """Warms steps up and times them on a device."""
 
     def __init__(self, device: torch.device, settings: Settings):
         self.settings, self.memory = settings, Memory(device)
@@ -100,50 +99,50 @@ class Timer:
         held: int = 0,
         context: Callable[[], AbstractContextManager] = contextlib.nullcontext,
         settling: float = 0.0,
-    ) -> Subject:
-        """Build a step, warm it up and find its memory.
+    ) -> TimedStep:
+        """Build a step, warm it up and measure its memory.
 
         Args:
-            held: bytes on the device from before that it needs too; all others there are not its own.
+            held: bytes that were on the device before and belong to the step; all others there are not its own.
 
         Raises:
-            RunError: one of its operations cannot be deterministic, and was asked to be.
+            RunError: an operation has no deterministic form, and --deterministic was given.
         """
         before = self.memory.allocated()
-        subject = Subject(name, build(), self.settings.steps, context, settling)
+        timed = TimedStep(name, build(), self.settings.steps, context, settling)
         with context(), _explained_determinism(name):
             for _ in range(self.settings.warmup - 1):
-                subject.step()
-            peak = self.memory.peak_of(subject.step)
-        subject.resident = self.memory.allocated() - before
+                timed.step()
+            peak = self.memory.peak_of(timed.step)
+        timed.resident = self.memory.allocated() - before
         if peak is not None:
             of_others = before - held if self.memory.on_cuda else 0
-            subject.peak_mib = round((peak - of_others) / 2**20, 1)
+            timed.peak_mib = round((peak - of_others) / 2**20, 1)
         _progress(f"{name}: ready")
-        return subject
+        return timed
 
-    def time(self, subjects: Sequence[Subject], title: str) -> None:
-        """Round after round all subjects, one after the other, so that a drift of the machine hits all alike."""
+    def time(self, steps: Sequence[TimedStep], title: str) -> None:
+        """Time all steps in turns, round by round, so that a drift of the machine affects all alike."""
         for number in range(1, self.settings.rounds + 1):
-            for subject in subjects:
-                ms = self._round_ms(subject)
-                subject.rounds_ms.append(ms)
-                _progress(f"{title}  round {number}/{self.settings.rounds}  {subject.name}: {ms:.2f} ms")
+            for timed in steps:
+                ms = self._round_ms(timed)
+                timed.rounds_ms.append(ms)
+                _progress(f"{title}  round {number}/{self.settings.rounds}  {timed.name}: {ms:.2f} ms")
 
-    def _round_ms(self, subject: Subject) -> float:
+    def _round_ms(self, timed: TimedStep) -> float:
         """Milliseconds per step of a round."""
-        with subject.context():
-            self._settle(subject)
+        with timed.context():
+            self._settle(timed)
             began = time.perf_counter()
-            for _ in range(subject.steps):
-                subject.step()
+            for _ in range(timed.steps):
+                timed.step()
             self._wait()
-            return 1000 * (time.perf_counter() - began) / subject.steps
+            return 1000 * (time.perf_counter() - began) / timed.steps
 
-    def _settle(self, subject: Subject) -> None:
-        done, until = 0, time.perf_counter() + subject.settling
+    def _settle(self, timed: TimedStep) -> None:
+        done, until = 0, time.perf_counter() + timed.settling
         while done < self.settings.lead or time.perf_counter() < until:
-            subject.step()
+            timed.step()
             done += 1
         self._wait()
 
@@ -154,7 +153,7 @@ class Timer:
 
 @contextlib.contextmanager
 def _explained_determinism(name: str) -> Iterator[None]:
-    """Some operations refuse --deterministic on CUDA, and say so only when they run."""
+    """Explain the error of an operation without a deterministic form, which is raised only when it runs."""
     try:
         yield
     except RuntimeError as error:
@@ -164,5 +163,5 @@ def _explained_determinism(name: str) -> Iterator[None]:
 
 
 def _progress(line: str) -> None:
-    """Goes to stderr, so that stdout holds the tables alone."""
+    """Print to stderr, because stdout is for the tables."""
     print(line, file=sys.stderr, flush=True)

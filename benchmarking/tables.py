@@ -1,4 +1,4 @@
-"""What is printed of a benchmark, in Markdown: the machine, the tables of a pair's record, and how to read them."""
+"""Markdown of a benchmark: the machine, the tables of a pair's record, and their legend."""
 
 from typing import Any
 
@@ -10,12 +10,13 @@ from benchmarking.rounds import Settings
 LEGEND = """
 **plain**: the loop of published repositories (benchmarking/plain_loop.py): PIL images, a DataLoader with {workers}
 worker processes, fp32, contiguous tensors, the teacher's whole pass in every run, an unfused optimizer, loss and
-top-1/top-5 read back after every step, cuDNN's autotuning on. The losses are the suite's own formulas, but for CRD,
-which gathers its vectors. In its favour: workers start only once, and CRD's negatives are drawn on the device.
+top-1/top-5 read back after every step, cuDNN's autotuning on. The losses are the suite's own, but for methods whose
+published code computes them in another way (CRD gathers its vectors). In its favour: workers start only once, and
+CRD's negatives are drawn on the device.
 **suite**: the engine's own input, teacher pass and step. Both sides train the same networks from the same weights on
 the same images, in full batches.
 **ms**: per step, the best of {rounds} rounds of {steps} steps (input alone: {input_steps}); plain and suite take turns.
-Thrown away: {warmup} step(s) at first, and at least {lead} before each round.
+Not counted: {warmup} step(s) at first, and at least {lead} before each round.
 **s/epoch**: training only. **images/s**: of the batch; each trains all students of a group.
 **group**: all methods in one process with one teacher pass for a batch, against the sum of the plain loops.
 **MiB**: {memory}
@@ -30,7 +31,7 @@ MEMORY = {
 
 
 def heading(environment: dict[str, Any]) -> str:
-    """The machine in a line."""
+    """One line that describes the machine."""
     device = "" if environment["device"] == "cpu" else f"{environment['device']}, "
     return (
         f"{device}{environment['processor']} ({environment['cores']} cores), {environment['threads']} threads, "
@@ -39,13 +40,13 @@ def heading(environment: dict[str, Any]) -> str:
 
 
 def tables(record: dict[str, Any]) -> str:
-    """The three tables of a pair, and what was left out of them."""
+    """Three tables of a pair, and the methods that were left out."""
     left_out = [f"left out: {name}: {reason}" for name, reason in record["left_out"].items()]
     return "\n\n".join([_steps(record), _shares(record), _inputs(record), *left_out])
 
 
 def legend(settings: Settings, workers: int, device: str) -> str:
-    """How to read the tables; `device` is "cpu" or "cuda"."""
+    """Legend of the tables; `device` is "cpu" or "cuda"."""
     return LEGEND.format(
         workers=workers,
         rounds=settings.rounds,
@@ -97,15 +98,15 @@ def _suite_cost(figures: dict[str, Any]) -> list[float | None]:
     return [*_cost(figures), figures["images_per_second"]]
 
 
-def table(headers: list[str], rows: list[list]) -> str:
-    """Names to the left, numbers to the right."""
+def table(headers: list[str], rows: list[list[Any]]) -> str:
+    """Markdown table with names aligned left and numbers right."""
     cells = [[cell(value) for value in row] for row in rows]
     alignment = ["left"] + ["right"] * (len(headers) - 1)
     return tabulate(cells, headers, tablefmt="pipe", disable_numparse=True, colalign=alignment)
 
 
 def cell(value: float | str | None) -> str:
-    """Three or four digits of a number."""
+    """Format a number with two decimals below 100 and none above; None is an empty cell."""
     if value is None:
         return ""
     if isinstance(value, str):

@@ -1,1 +1,1 @@
-"""What every package here shares: errors, registries, derived seeds, safe file writes."""
+"""Shared by every package: errors, registries, derived seeds, atomic writes, command lines."""

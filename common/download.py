@@ -1,4 +1,4 @@
-"""Fetch a file from the first address that serves the right bytes, going on where an earlier attempt was cut."""
+"""Fetch a file from the first address that serves the right bytes, continuing where an earlier attempt stopped."""
 
 import os
 import re
@@ -10,15 +10,16 @@ import requests
 from tqdm import tqdm
 
 from common.errors import RequestError
-from common.files import digest_of, explained_write_errors, make_folder, only_one_process, sync_folder
+from common.files import digest_of, explained_write_errors, make_folder, sync_folder
+from common.lock import only_one_process
 
 TIMEOUT = (15, 60)  # seconds: to connect, and between two pieces
 ATTEMPTS = 5  # at one address, and only while each attempt brings the file further
-_PIECE = 1 << 16  # bytes; what is lost of a piece when the line is cut
+_PIECE = 1 << 16  # bytes; a piece that is cut is lost
 
 
 class _Failed(Exception):
-    """One attempt at one address did not bring the whole, right file; the text is the reason."""
+    """One attempt at one address failed; the text is the reason."""
 
 
 def download(
@@ -28,35 +29,35 @@ def download(
     md5: str | None = None,
     sha256: str | None = None,
     sha256_prefix: str | None = None,
-    mend: str = "check the network, or put the file there by hand",
+    advice: str = "check the network, or put the file there by hand",
 ) -> Path:
-    """Fetch `destination` from the first of `urls` that works; nothing is fetched where it is there and right.
+    """Fetch `destination` from the first of `urls` that works, unless the right file exists.
 
-    Bytes are gathered in `destination` + ".part" and renamed only when the checksum agrees. A ".part" left by a cut
-    is gone on with (HTTP Range) if a checksum was given, for without one nothing tells whose bytes it holds.
+    Bytes are collected in `destination` + ".part", which is renamed when the checksum agrees. A ".part" of an earlier
+    attempt is continued (HTTP Range) if there is a checksum; without one nothing tells whose bytes it holds.
 
     Args:
         urls: addresses of the same file, the best first.
-        md5, sha256, sha256_prefix: what the content must hash to (any of them, or none: then only the size counts).
-        mend: what the user can do when every address fails, as one line.
+        md5, sha256, sha256_prefix: digests of the content, all optional; without any only the size is checked.
+        advice: one line for the user, for the case that every address fails.
 
     Returns:
         `destination` as a Path.
 
     Raises:
-        RequestError: every address failed; two lines: what was tried, and `mend`.
+        RequestError: every address failed; the message has two lines: the attempts, and `advice`.
         RunError: the file cannot be written.
     """
     destination = Path(destination)
-    checks = {"md5": md5, "sha256": sha256 or sha256_prefix}
-    checks = {algorithm: digest.lower() for algorithm, digest in checks.items() if digest}
+    digests = {"md5": md5, "sha256": sha256 or sha256_prefix}
+    checks = {algorithm: digest.lower() for algorithm, digest in digests.items() if digest}
     make_folder(destination.parent)
     with only_one_process(destination.with_name(f".{destination.name}.lock")):
         if destination.is_file():
             reason = _wrong_checksum(destination, checks)
             if reason is None:
                 return destination
-            _say(f"{destination} is not the expected file ({reason}); fetching it anew")
+            _say(f"{destination} is not the expected file ({reason}); fetching it again")
         reasons = []
         for url in urls:
             try:
@@ -68,7 +69,7 @@ def download(
             if reasons:  # else they are in the error
                 _say(f"{destination.name} comes from {url}; tried before: {'; '.join(reasons)}")
             return destination
-    raise RequestError(f"cannot fetch {destination.name}: tried {'; '.join(reasons) or 'no address'}\n{mend}")
+    raise RequestError(f"cannot fetch {destination.name}: tried {'; '.join(reasons) or 'no address'}\n{advice}")
 
 
 def _say(line: str) -> None:
@@ -76,7 +77,7 @@ def _say(line: str) -> None:
 
 
 def _wrong_checksum(path: Path, checks: dict[str, str]) -> str | None:
-    """None where every checksum agrees (a prefix is enough), else what differs."""
+    """Which checksum differs, and how; None if all agree (a prefix is enough)."""
     for algorithm, expected in checks.items():
         found = digest_of(path, algorithm)
         if not found.startswith(expected):
@@ -85,7 +86,7 @@ def _wrong_checksum(path: Path, checks: dict[str, str]) -> str | None:
 
 
 def _fetch_from(url: str, destination: Path, checks: dict[str, str]) -> None:
-    """Bring `destination` from one address or raise _Failed."""
+    """Fetch `destination` from one address; raises _Failed."""
     part = destination.with_name(destination.name + ".part")
     if not checks:
         part.unlink(missing_ok=True)
@@ -93,7 +94,7 @@ def _fetch_from(url: str, destination: Path, checks: dict[str, str]) -> None:
     _fetch_whole(url, part)
     reason = _wrong_checksum(part, checks)
     if reason is not None and inherited:
-        # The first bytes came from an earlier day or another address: give this one a clean start before blaming it.
+        # The first bytes came from an earlier attempt or another address: start again before blaming this one.
         part.unlink(missing_ok=True)
         _fetch_whole(url, part)
         reason = _wrong_checksum(part, checks)
@@ -105,7 +106,7 @@ def _fetch_from(url: str, destination: Path, checks: dict[str, str]) -> None:
 
 
 def _fetch_whole(url: str, part: Path) -> None:
-    """Ask again from where it was cut, as long as each attempt gains bytes."""
+    """Continue where the connection was cut, as long as each attempt gains bytes."""
     for attempt in range(1, ATTEMPTS + 1):
         before = _size(part)
         try:
@@ -116,7 +117,7 @@ def _fetch_whole(url: str, part: Path) -> None:
 
 
 def _fetch_once(url: str, part: Path) -> None:
-    """One request that appends to `part`, or starts it anew where the server does not go on from its end."""
+    """Append to `part` by one request; start it again if the server does not continue from its end."""
     have = _size(part)
     headers = {"Accept-Encoding": "identity"}  # compressed in transit, sizes and ranges would not be the file's
     if have:
@@ -131,15 +132,15 @@ def _fetch_once(url: str, part: Path) -> None:
             raise _Failed(f"HTTP {response.status_code} {response.reason}")
         if response.status_code == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             if not have:
-                raise _Failed("it sent a piece of the file where the whole was asked for")
+                raise _Failed("it sent a part of the file where the whole was requested")
             part.unlink()
             return _fetch_once(url, part)
-        goes_on = response.status_code == 206
+        continues = response.status_code == 206
         length = response.headers.get("Content-Length")
-        start = have if goes_on else 0
+        start = have if continues else 0
         total = start + int(length) if length is not None else None
         with (
-            open(part, "ab" if goes_on else "wb") as file,
+            open(part, "ab" if continues else "wb") as file,
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
         ):
             for piece in response.iter_content(_PIECE):
@@ -156,17 +157,17 @@ def _size(path: Path) -> int:
 
 
 def _total(response: requests.Response) -> int | None:
-    """The size of the whole file as a 416 answer tells it ("Content-Range: bytes */123")."""
+    """Size of the whole file according to a response with status 416 ("Content-Range: bytes */123")."""
     match = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else None
 
 
 def _reason(error: requests.RequestException) -> str:
-    """A few words instead of a chain of nested exceptions."""
+    """A short reason in place of a chain of nested exceptions."""
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate is not accepted"
     if isinstance(error, requests.Timeout):
-        return "no answer in time"
+        return "no response in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection was cut"
     text = str(error)

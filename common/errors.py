@@ -1,16 +1,20 @@
-"""The ways in which a command ends short of its goal. Each prints one or two lines, never a traceback."""
+"""The exceptions that end a command early. Each is printed as one or two lines, without a traceback."""
 
 
 class RequestError(Exception):
-    """What was asked cannot be done. Raised before expensive work; the command exits with 2.
+    """The request cannot be carried out; raised before expensive work. The command exits with 2.
 
-    The message says what is wrong and how to mend it, in one or two lines.
+    The message says in one or two lines what is wrong and what to do.
     """
 
 
 class RunError(Exception):
-    """A run that had begun cannot go on (non-finite loss, full disk). The command exits with 1."""
+    """A run that has begun cannot go on (non-finite loss, full disk). The command exits with 1."""
 
 
 class Interrupted(Exception):
-    """Someone asked the command to stop, and its state is saved. The command exits with 130."""
+    """The command was asked to stop, and its state is saved. The command exits with 130."""
+
+
+class UndeclaredFieldError(RunError):
+    """A method used a field of Features that it did not declare."""

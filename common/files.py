@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: write beside, flush to the disk, rename over."""
+"""Atomic writes: a temporary file beside the target, flushed to the disk and renamed."""
 
 import contextlib
 import errno
@@ -12,32 +12,29 @@ from typing import Any, BinaryIO
 
 from common.errors import RunError
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs that fetch the same file at once are not kept apart there
-    fcntl = None
-
-_MENDS = {
+_ADVICE = {
     errno.ENOSPC: "free some space or choose another place (--output, --data_folder)",
     errno.EDQUOT: "free some of your quota or choose another place (--output, --data_folder)",
-    errno.EROFS: "the folder is read-only: choose another place (--output, --data_folder)",
-    errno.EACCES: "the folder may not be written to: mend its permissions or choose another (--output, --data_folder)",
-    errno.EPERM: "the folder may not be written to: mend its permissions or choose another (--output, --data_folder)",
+    errno.EROFS: "the folder is read-only: choose another one (--output, --data_folder)",
+    errno.EACCES: "no permission to write: change that of the folder or choose another one (--output, --data_folder)",
+    errno.EPERM: "no permission to write: change that of the folder or choose another one (--output, --data_folder)",
 }
 
 
 @contextlib.contextmanager
 def explained_write_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError met while writing `path` into a RunError of one line that names the mend."""
+    """Turn an OSError raised while writing `path` into a RunError of one line that says what to do."""
     try:
         yield
     except OSError as error:
-        mend = _MENDS.get(error.errno, _MENDS[errno.ENOSPC])  # numpy reports a full disk without a number
-        raise RunError(f"cannot write {path}: {error.strerror or error}; {mend}") from error
+        advice = _ADVICE.get(
+            error.errno or errno.ENOSPC, _ADVICE[errno.ENOSPC]
+        )  # numpy reports a full disk without a number
+        raise RunError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 def make_folder(path: Path | str) -> Path:
-    """Create a folder and its parents where missing; raises RunError where that is impossible."""
+    """Create a folder and its parents if missing; returns its path. Raises RunError if that is impossible."""
     path = Path(path)
     with explained_write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -45,7 +42,7 @@ def make_folder(path: Path | str) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last through a power cut, where the system lets folders be opened."""
+    """Flush a folder to the disk, so that a rename in it survives a power cut, where the system allows that."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows
@@ -59,13 +56,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path | str, write: Callable[[BinaryIO], None], keep: Path | None = None) -> None:
-    """Call `write(file)` on a temporary file in the folder of `path`, then put it in the place of `path`.
+def write_atomically(path: Path | str, write: Callable[[BinaryIO], object], keep: Path | None = None) -> None:
+    """Call `write(file)` on a temporary file in the folder of `path`, then replace `path` by it.
 
-    Whatever goes wrong, the temporary file is removed and the old file, if any, stands untouched.
+    If anything fails, the temporary file is removed and the previous file, if any, is left untouched.
 
     Args:
-        keep: a name in the same folder under which the old file, if any, is kept.
+        keep: a path in the same folder under which the previous file, if any, is kept.
 
     Raises:
         RunError: the disk is full or the folder cannot be written to.
@@ -100,17 +97,17 @@ def _umask() -> int:
 
 
 def write_bytes(path: Path | str, content: bytes, keep: Path | None = None) -> None:
-    """`write_atomically` for bytes at hand."""
+    """Replace `path` by a file with this content, atomically. Raises RunError like `write_atomically`."""
     write_atomically(path, lambda file: file.write(content), keep)
 
 
 def write_text(path: Path | str, content: str) -> None:
-    """`write_atomically` for text, as UTF-8 with the line ends as given."""
+    """Replace `path` by a UTF-8 text file, atomically; line ends stay as given."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path | str, obj: Any) -> None:
-    """`write_atomically` for anything that JSON can hold; NaN and infinity are refused (ValueError)."""
+    """Replace `path` by a JSON file, atomically. Raises ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -126,17 +123,3 @@ def digest_of(path: Path | str, algorithm: str) -> str:
 def sha256_of(path: Path | str) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits."""
     return digest_of(path, "sha256")
-
-
-@contextlib.contextmanager
-def only_one_process(path: Path | str) -> Iterator[None]:
-    """Hold the lock file `path` within the block; another process that wants it waits. The file is left behind."""
-    path = Path(path)
-    make_folder(path.parent)
-    with explained_write_errors(path):
-        file = open(path, "ab")  # noqa: SIM115
-    with file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # no locks on some network file systems: go on without
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,6 +1,6 @@
-"""What other suites call the flags of this one, for those who type them here."""
+"""Names that other suites give to the flags of this one, for users who type them here."""
 
-# Each flag with its other names, in lower case and with underscores. A name may mean several flags.
+# Each flag and its other names, in lower case with underscores. A name may mean several flags.
 OTHER_NAMES = {
     "distill": "method methods distiller kd_method",
     "model_t": "teacher teacher_model model_teacher teacher_arch arch_t t_arch",
@@ -32,5 +32,5 @@ OTHER_NAMES = {
 
 
 def flags_meant_by(name: str) -> set[str]:
-    """The flags that other suites call `name`, whatever script has them."""
+    """The flags, of any script, that other suites call `name`."""
     return {flag for flag, names in OTHER_NAMES.items() if name.lower() in names.split()}

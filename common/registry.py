@@ -1,39 +1,62 @@
-"""Names to things, with aliases; a duplicate is a programming error, an unknown name a user's error."""
+"""Names to things, with aliases. A duplicate name is a programming error, an unknown name a user's error."""
 
 import importlib
+import inspect
 import pkgutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from common.command import end_in_short
 from common.errors import RequestError
-from common.raised import place_imported, words_of
-from common.words import did_you_mean
+from common.messages import did_you_mean, place_imported, words_of
 
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A dictionary of named things of one `kind` ("method", "model"), kept in order of registration."""
+    """A dictionary of named things of one `kind` ("method", "model"), in the order of registration."""
 
     def __init__(self, kind: str):
         self.kind = kind
         self._entries: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
-        self._files: dict[str, str] = {}
+        self._problem: RequestError | None = None
 
     def add(self, name: str, entry: T, aliases: Iterable[str] = ()) -> None:
-        """Register `entry`; raises ValueError where the name or an alias is taken, with the file that has it."""
+        """Register `entry`.
+
+        Raises:
+            ValueError: the name or an alias is taken; the message names the file that registered it first.
+        """
         for key in (name, *aliases):
             if key in self._entries or key in self._aliases:
-                first = self._files.get(self._aliases.get(key, key))
-                raise ValueError(f"{self.kind} {key!r} is registered twice, first in {first}; rename one of them")
+                first = self._entries[self._aliases.get(key, key)]
+                where = f", first in {_file_of(first)}" if _file_of(first) else ""
+                raise ValueError(f"{self.kind} {key!r} is registered twice{where}; rename one of them")
         self._entries[name] = entry
-        self._files[name] = _registering_file()
         self._aliases.update(dict.fromkeys(aliases, name))
+
+    def add_package(self, name: str, path: Iterable[str]) -> None:
+        """Import every module of a package, which register what they define: a new file needs no other change.
+
+        A module that cannot be imported is reported when the registry is first used, not here: the scripts import
+        this package before they can report anything.
+
+        Args:
+            name: of the package.
+            path: its folders (`__path__`).
+        """
+        try:
+            import_all_modules(name, path)
+        except RequestError as problem:
+            self._problem = problem
+
+    def check(self) -> None:
+        """Raise the RequestError of a module that could not be imported, if there was one."""
+        if self._problem is not None:
+            raise self._problem
 
     @contextmanager
     def temporarily(self, entries: Mapping[str, T] | None = None) -> Iterator[None]:
@@ -44,15 +67,20 @@ class Registry(Generic[T]):
             with METHODS.temporarily():
                 register_method("mine")(Mine)
         """
-        before = dict(self._entries), dict(self._aliases), dict(self._files)
+        before = dict(self._entries), dict(self._aliases)
         self._entries.update(entries or {})
         try:
             yield
         finally:
-            self._entries, self._aliases, self._files = before
+            self._entries, self._aliases = before
 
     def canonical(self, name: str) -> str:
-        """The registered name behind a name or alias; raises RequestError with the nearest names."""
+        """The registered name behind a name or alias.
+
+        Raises:
+            RequestError: unknown name; the message has the nearest ones. Or a module could not be imported.
+        """
+        self.check()
         if name in self._entries:
             return name
         if name in self._aliases:
@@ -67,43 +95,47 @@ class Registry(Generic[T]):
         return name in self._entries or name in self._aliases
 
     def __iter__(self) -> Iterator[str]:
+        self.check()
         return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def items(self) -> Iterable[tuple[str, T]]:
+        """The names, without aliases, and their entries."""
+        self.check()
         return self._entries.items()
 
     def aliases_of(self, name: str) -> list[str]:
+        """The other names of a registered name."""
         return [alias for alias, target in self._aliases.items() if target == name]
 
 
-def _registering_file() -> str:
-    """FOLDER/FILE whose code is being run as a module, which is what registers."""
-    frame = sys._getframe()
-    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
-        frame = frame.f_back
-    return "/".join(Path(frame.f_code.co_filename).parts[-2:])
+def _file_of(entry: object) -> str | None:
+    """FOLDER/FILE of the class or function that was registered, also as the `build` or `load` of a record."""
+    for made_by in (entry, *(getattr(entry, name, None) for name in ("build", "load"))):
+        while isinstance(made_by, partial):
+            made_by = made_by.func
+        if inspect.isclass(made_by) or inspect.isfunction(made_by):
+            return "/".join(Path(inspect.getfile(made_by)).parts[-2:])
+    return None
 
 
 def import_all_modules(package_name: str, package_path: Iterable[str]) -> None:
-    """Import every module of a package, so that a new file registers itself and nothing else changes.
+    """Import every module of a package.
 
     Raises:
-        RequestError: one of them cannot be imported, with the file and the line. A script that ends by it, which can
-            guard no import of its own, says it in short all the same.
+        RequestError: one of them cannot be imported; the message names its file and line, and a command that shows
+            the whole traceback.
     """
-    for module in sorted(pkgutil.iter_modules(package_path), key=lambda m: m.name):
-        name = f"{package_name}.{module.name}"
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            folder = Path(module.module_finder.path)
-            place = place_imported(error, folder) or f"{folder.name}/{module.name}.py"
-            problem = RequestError(
-                f"{place}: {words_of(error)}\n"
-                f'mend the file or move it away; python -c "import {name}" shows the whole traceback'
-            )
-            end_in_short(problem)
-            raise problem from error
+    for folder in map(Path, package_path):
+        for module in sorted(pkgutil.iter_modules([str(folder)]), key=lambda m: m.name):
+            name = f"{package_name}.{module.name}"
+            try:
+                importlib.import_module(name)
+            except Exception as error:
+                place = place_imported(error, folder) or f"{folder.name}/{module.name}.py"
+                raise RequestError(
+                    f"{place}: {words_of(error)}\n"
+                    f'fix the file or move it away; python -c "import {name}" shows the whole traceback'
+                ) from error

@@ -1,12 +1,11 @@
 """Data sets, a file per family, kept as uint8 arrays; batches are augmented as tensors on the compute device."""
 
-from common.registry import import_all_modules
 from dataset.augment import Augmentation
 from dataset.held_out import hold_out, without_held_out
 from dataset.registry import DATASETS, Arrays, DatasetEntry, digest, load_arrays
-from dataset.stream import Batch, BatchStream, evaluation_batches
+from dataset.stream import Batch, Batching, BatchStream, evaluation_batches
 
-import_all_modules(__name__, __path__)
+DATASETS.add_package(__name__, __path__)
 
 __all__ = [
     "DATASETS",
@@ -14,6 +13,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "BatchStream",
+    "Batching",
     "DatasetEntry",
     "digest",
     "evaluation_batches",

@@ -1,4 +1,4 @@
-"""Data sets made once from an official archive: found in the data folder or fetched, and kept as arrays."""
+"""Data sets that are converted once from an official archive, which lies in the data folder or is fetched."""
 
 import sys
 from collections.abc import Callable
@@ -7,18 +7,20 @@ from pathlib import Path
 
 from common.download import download
 from common.errors import RequestError
-from common.files import digest_of, only_one_process
+from common.files import digest_of
+from common.lock import only_one_process
 from dataset.arrays import all_there, read_arrays, write_arrays
 from dataset.registry import Arrays
 
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """One data set and where its bytes come from.
+    """One data set and the origin of its bytes.
 
     Attributes:
         image_size: pixels of the converted images.
-        archive: file name of the archive; `inner_folder` is the folder inside, where others leave it extracted.
+        archive: file name of the archive.
+        inner_folder: the folder inside it, which it leaves when it is extracted.
         urls: addresses of the archive, the best first.
     """
 
@@ -34,7 +36,7 @@ class ArchiveSource:
 
 
 def load_converted(data_folder: Path | str, source: ArchiveSource, convert: Callable[[Path], Arrays]) -> Arrays:
-    """The arrays in `data_folder`/NAME; where they are missing, `convert(data_folder)` makes them.
+    """The arrays in `data_folder`/NAME; if they are missing, `convert(data_folder)` makes them.
 
     Raises:
         RequestError: damaged files, or what `convert` raises.
@@ -46,52 +48,50 @@ def load_converted(data_folder: Path | str, source: ArchiveSource, convert: Call
         with only_one_process(data_folder / f".{source.name}.lock"):
             if not all_there(folder):  # another process may have made them while this one waited
                 write_arrays(folder, convert(data_folder))
-    return read_arrays(
-        folder,
-        train_size=source.train_size,
-        test_size=source.test_size,
-        image_size=source.image_size,
-        num_classes=source.num_classes,
-    )
+    return read_arrays(folder, source)
 
 
 def at_hand(data_folder: Path | str, source: ArchiveSource) -> bool:
-    """Whether `load_converted` would find the arrays in `data_folder`."""
+    """True if `load_converted` finds the arrays in `data_folder`."""
     return all_there(Path(data_folder) / source.name)
 
 
 def archive_or_folder(data_folder: Path, source: ArchiveSource, usable: Callable[[Path], bool]) -> Path:
-    """The archive where it is at hand and right; else its extracted folder, if `usable`; else the archive, fetched.
+    """The archive if it lies in the data folder and is right; else its extracted folder if `usable`; else fetched.
 
     Raises:
-        RequestError: there is neither, and no address serves the archive.
+        RequestError: both are missing, and no address serves the archive.
     """
     archive, extracted = data_folder / source.archive, data_folder / source.inner_folder
     if archive.is_file() and digest_of(archive, "md5") == source.archive_md5:
         return archive
     if extracted.is_dir() and usable(extracted):
         return extracted
-    mend = (
+    advice = (
         f"put {source.archive} (md5 {source.archive_md5}) into {data_folder}, "
         f"or give the folder that holds it with --data_folder"
     )
-    return download(source.urls, archive, md5=source.archive_md5, mend=mend)
+    return download(source.urls, archive, md5=source.archive_md5, advice=advice)
 
 
 def files_are_official(folder: Path, md5s: dict[str, str]) -> bool:
-    """Whether an extracted folder holds these files as they were published; says so where it does not."""
+    """True if an extracted folder holds these files as they were published; prints why it does not.
+
+    Args:
+        md5s: MD5 of each file, by name.
+    """
     for name, md5 in md5s.items():
         path = folder / name
         if not path.is_file():
-            print(f"{path} is not there; passing over {folder}", file=sys.stderr)
+            print(f"{path} is missing; skipping {folder}", file=sys.stderr)
             return False
         if digest_of(path, "md5") != md5:
-            print(f"{path} is not the official file (its md5 differs); passing over {folder}", file=sys.stderr)
+            print(f"{path} is not the official file (its md5 differs); skipping {folder}", file=sys.stderr)
             return False
     return True
 
 
 def unreadable(place: Path, error: Exception | str) -> RequestError:
-    """The error of an archive, or of an extracted folder, that does not hold what it should."""
+    """The error for an archive, or an extracted folder, that does not hold what it should."""
     reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-    return RequestError(f"{place} cannot be read ({reason});\ndelete it, and the archive is fetched anew")
+    return RequestError(f"{place} cannot be read ({reason});\ndelete it to have the archive fetched again")

@@ -1,31 +1,33 @@
 """Data sets on disk: DATA_FOLDER/NAME/{train,test}_{images,labels}.npy, memory-mapped when read."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import RequestError
 from common.files import write_atomically
-from dataset.registry import Arrays, flaw
+from dataset.registry import Arrays, Sizes, find_flaw
 
 
 def array_paths(folder: Path) -> dict[str, Path]:
-    """Where each field of `Arrays` lies."""
+    """The file of each field of `Arrays`."""
     return {field: folder / f"{field}.npy" for field in Arrays._fields}
 
 
 def all_there(folder: Path) -> bool:
-    """Whether all four files exist. Each is written whole or not at all, so four files are a whole set."""
+    """True if all four files exist. Each is written whole or not at all, so four files are a whole set."""
     return all(path.is_file() for path in array_paths(folder).values())
 
 
 def write_arrays(folder: Path, arrays: Arrays) -> None:
     """Write the four files, each atomically."""
     for path, array in zip(array_paths(folder).values(), arrays, strict=True):
-        write_atomically(path, lambda file, array=array: np.save(file, array))
+        assert isinstance(array, np.ndarray)  # photographs stay in their files
+        write_atomically(path, partial(np.save, arr=array))
 
 
-def read_arrays(folder: Path, *, train_size: int, test_size: int, image_size: int, num_classes: int) -> Arrays:
+def read_arrays(folder: Path, sizes: Sizes) -> Arrays:
     """Memory-map the four files (copy on write: the files are never changed) and check them.
 
     Raises:
@@ -38,12 +40,12 @@ def read_arrays(folder: Path, *, train_size: int, test_size: int, image_size: in
         except (OSError, ValueError, EOFError, SyntaxError) as error:
             raise _unusable(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error
     arrays = Arrays(**found)
-    wrong = flaw(arrays, train_size=train_size, test_size=test_size, image_size=image_size, num_classes=num_classes)
-    if wrong is not None:
-        field, reason = wrong
+    flaw = find_flaw(arrays, sizes)
+    if flaw is not None:
+        field, reason = flaw
         raise _unusable(paths[field], reason)
     return arrays
 
 
 def _unusable(path: Path, reason: str) -> RequestError:
-    return RequestError(f"{path} {reason};\ndelete it, and it is made anew from the archive")
+    return RequestError(f"{path} {reason};\ndelete it to have it made again from the archive")

@@ -22,16 +22,17 @@ ERASING_ATTEMPTS = 10  # to draw a box that fits
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images.
+    """The augmentation of training images.
 
     Attributes:
-        crop, flip: random crop from the zero-padded image, of files a random part; mirror image at even odds; where the
-            data set allows.
+        crop: random crop from the zero-padded image, or a random part of a file, if the data set allows it.
+        flip: mirror image with probability 1/2, if the data set allows it.
         rand_augment: timm's notation, such as "rand-m9-mstd0.5-inc1", or "" for none.
         erasing: probability that a box of an image is filled with normal noise (Zhong et al., 2020).
         mixup, cutmix: α of the Beta(α, α) that weighs two images (Zhang et al., 2018) or sizes the box pasted from
             one into the other (Yun et al., 2019); 0 means never.
-        mix_probability: that a batch is mixed at all; switch_probability: that it is by CutMix where both are on.
+        mix_probability: that a batch is mixed at all.
+        switch_probability: that a mixed batch is mixed by CutMix where both are on.
     """
 
     crop: bool = True
@@ -53,7 +54,7 @@ class Augmentation:
                 raise RequestError(f"{name} is the α of a Beta distribution: give 0 (off) or more")
 
     def policy(self) -> RandAugment | None:
-        """The parsed `rand_augment`; raises RequestError where it cannot be read."""
+        """The parsed `rand_augment`, None if it is empty; raises RequestError if it is invalid."""
         return parse_rand_augment(self.rand_augment) if self.rand_augment else None
 
 
@@ -64,15 +65,15 @@ def augment(
     augmentation: Augmentation,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Everything, in order.
+    """Augment and normalise a batch.
 
     Args:
         images: uint8 B×H×W×3.
         labels: int64 B, on the same device.
-        generator: on the CPU; what is drawn depends on the shapes and on `augmentation` alone.
+        generator: on the CPU; the draws depend on the shapes and on `augmentation` alone.
 
     Returns:
-        Images float32 B×3×H×W, normalised, and targets float32 B×K, or None where nothing was mixed.
+        Images float32 B×3×H×W, normalised, and targets float32 B×K, or None if nothing was mixed.
     """
     if augmentation.crop and entry.crop_padding:
         images = random_crop(images, entry.crop_padding, generator)
@@ -81,8 +82,8 @@ def augment(
         images = random_flip(images, generator)
     policy = augmentation.policy()
     if policy is not None:
-        fill = tuple(round(255 * channel) for channel in entry.mean)
-        images = rand_augment(images, policy, fill, generator)
+        red, green, blue = (round(255 * channel) for channel in entry.mean)
+        images = rand_augment(images, policy, (red, green, blue), generator)
     images = normalise(images, entry.mean, entry.std)
     if augmentation.erasing:
         images = random_erase(images, augmentation.erasing, generator)
@@ -92,15 +93,18 @@ def augment(
 
 
 def random_crop(images: torch.Tensor, padding: int, generator: torch.Generator) -> torch.Tensor:
-    """Crop each image B×H×W×C at its own place out of itself framed by `padding` zeros; same shape."""
+    """Pad each image of B×H×W×C by `padding` zeros and crop it at a random place to its former size."""
     offsets = torch.randint(2 * padding + 1, (2, len(images)), generator=generator)
     return crop(images, padding, offsets)
 
 
 def crop(images: torch.Tensor, padding: int, offsets: torch.Tensor) -> torch.Tensor:
-    """`random_crop` with given offsets: int64 2×B on the CPU, rows then columns of the upper left corner, 0..2·padding.
+    """Pad each image of B×H×W×C by `padding` zeros and crop it at a given place to its former size.
 
-    A row of a crop is a run of bytes in the padded batch: every one is fetched from all possible runs by one gather.
+    A row of a crop is a run of bytes in the padded batch: all are fetched from all possible runs by one gather.
+
+    Args:
+        offsets: int64 2×B on the CPU, row and column of the upper left corners, 0..2·padding.
     """
     size, height, width, channels = images.shape
     tall, wide = height + 2 * padding, width + 2 * padding
@@ -120,9 +124,8 @@ def random_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 def normalise(images: torch.Tensor, mean: Colour, std: Colour) -> torch.Tensor:
     """uint8 B×3×H×W to float32 (pixel/255 − mean)/std."""
-    scale = np.float32(1 / (255 * np.asarray(std)))
-    shift = np.float32(-np.asarray(mean) / np.asarray(std))
-    scale, shift = to_device(np.stack([scale, shift]), images.device).view(2, 1, 3, 1, 1)
+    factors = np.stack([1 / (255 * np.asarray(std)), -np.asarray(mean) / np.asarray(std)]).astype(np.float32)
+    scale, shift = to_device(factors, images.device).view(2, 1, 3, 1, 1)
     return torch.addcmul(shift, images.float(), scale)
 
 
@@ -166,7 +169,7 @@ def mix(
     """Mixup or CutMix of the batch with itself in reverse order, one λ for all.
 
     Returns:
-        Images, and targets float32 B×K whose rows sum to 1; (images, None) where the batch is left alone.
+        Images, and targets float32 B×K whose rows sum to 1; (images, None) if the batch is left as it is.
     """
     # The Beta distribution is drawn by numpy, seeded from the generator: torch draws it from its global one alone.
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
@@ -179,7 +182,7 @@ def mix(
     if paste:
         height, width = images.shape[-2:]
         top, bottom, left, right = cutmix_box(height, width, share, int(down * height), int(across * width))
-        share = 1 - (bottom - top) * (right - left) / (height * width)  # the box may reach over the edge
+        share = 1 - (bottom - top) * (right - left) / (height * width)  # the box is cut at the edges
         images = images.clone()
         images[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
     else:
@@ -189,7 +192,7 @@ def mix(
 
 
 def cutmix_box(height: int, width: int, share: float, y: int, x: int) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of a box of (1 − share) of the image's area about (y, x), cut at the edges."""
+    """Top, bottom, left and right of a box of (1 − share) of the image's area about (y, x), cut at the edges."""
     side = math.sqrt(1 - share)
     tall, wide = int(height * side), int(width * side)
     top, bottom = max(0, y - tall // 2), min(height, y + (tall + 1) // 2)

@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009).
 
-The arrays are made once from the official archive, wherever it can be had; no pickle but the official ones is read.
+The arrays are made once from the official archive; no pickle but the official ones is read.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ IMAGE_SIZE = 32
 
 @dataclass(frozen=True)
 class CifarSource(ArchiveSource):
-    """The archive of one CIFAR, and how its bytes are known.
+    """The archive of one CIFAR, and the checksums of its content.
 
     Attributes:
-        label_key: under which name a pickle keeps the labels.
+        label_key: name under which a pickle keeps the labels.
         train_files, test_files: pickles of a split, in order, each with its MD5.
-        raw_sha256: what `raw_digest` gives of the converted arrays, by field of `Arrays`.
+        raw_sha256: `raw_digest` of the converted arrays, by field of `Arrays`.
     """
 
     label_key: str
@@ -38,6 +38,7 @@ class CifarSource(ArchiveSource):
 
     @property
     def files(self) -> dict[str, str]:
+        """All pickles, each with its MD5."""
         return self.train_files | self.test_files
 
 
@@ -91,10 +92,10 @@ CIFAR10 = CifarSource(
 
 
 def load_cifar(data_folder: Path | str, source: CifarSource) -> Arrays:
-    """The arrays in `data_folder`/NAME; where they are missing, made from the archive (at hand, extracted, fetched).
+    """The arrays in `data_folder`/NAME; if they are missing, they are made from the archive (present or fetched).
 
     Raises:
-        RequestError: damaged files, or nothing at hand and nothing to be fetched.
+        RequestError: damaged files, or missing files that cannot be fetched.
         RunError: the folder cannot be written to.
     """
     arrays = load_converted(data_folder, source, partial(convert, source=source))
@@ -102,13 +103,13 @@ def load_cifar(data_folder: Path | str, source: CifarSource) -> Arrays:
     if foreign := _unofficial(arrays, source):
         raise RequestError(
             f"{array_paths(Path(data_folder) / source.name)[foreign]} is not the official data of {source.name};\n"
-            f"delete it, and it is made anew from the archive"
+            f"delete it to have it made again from the archive"
         )
     return arrays
 
 
 def _unofficial(arrays: Arrays, source: CifarSource) -> str | None:
-    """The first field of `Arrays` that does not hold the official bytes; None where all known ones do."""
+    """The first field of `Arrays` that does not hold the official bytes; None if all with a known checksum do."""
     for name, expected in source.raw_sha256.items():
         if raw_digest(getattr(arrays, name)) != expected:
             return name
@@ -116,7 +117,11 @@ def _unofficial(arrays: Arrays, source: CifarSource) -> str | None:
 
 
 def convert(data_folder: Path, source: CifarSource) -> Arrays:
-    """Decode the pickles of one CIFAR and check the result; takes the archive, the extracted folder, or the network."""
+    """Decode the pickles of one CIFAR from its archive or extracted folder, and check the result.
+
+    Raises:
+        RequestError: damaged files, or missing files that cannot be fetched.
+    """
     contents = _read(archive_or_folder(data_folder, source, partial(files_are_official, md5s=source.files)), source)
     train = _decode(contents, source.train_files, source)
     test = _decode(contents, source.test_files, source)
@@ -124,7 +129,7 @@ def convert(data_folder: Path, source: CifarSource) -> Arrays:
     if foreign := _unofficial(arrays, source):
         raise RequestError(
             f"{source.name}: the {foreign.replace('_', ' ')} are not the official ones (their SHA-256 differs);\n"
-            f"delete {source.archive} and {source.inner_folder}/ in {data_folder}, and they are fetched anew"
+            f"delete {source.archive} and {source.inner_folder}/ in {data_folder} to have them fetched again"
         )
     return arrays
 
@@ -168,11 +173,11 @@ def _decode(contents: dict[str, bytes], files: dict[str, str], source: CifarSour
 
 register_dataset(
     DatasetEntry(
-        name="cifar100",
-        num_classes=100,
-        image_size=IMAGE_SIZE,
-        train_size=50_000,
-        test_size=10_000,
+        name=CIFAR100.name,
+        num_classes=CIFAR100.num_classes,
+        image_size=CIFAR100.image_size,
+        train_size=CIFAR100.train_size,
+        test_size=CIFAR100.test_size,
         mean=(0.5071, 0.4867, 0.4408),
         std=(0.2675, 0.2565, 0.2761),
         crop_padding=4,
@@ -185,11 +190,11 @@ register_dataset(
 
 register_dataset(
     DatasetEntry(
-        name="cifar10",
-        num_classes=10,
-        image_size=IMAGE_SIZE,
-        train_size=50_000,
-        test_size=10_000,
+        name=CIFAR10.name,
+        num_classes=CIFAR10.num_classes,
+        image_size=CIFAR10.image_size,
+        train_size=CIFAR10.train_size,
+        test_size=CIFAR10.test_size,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
         crop_padding=4,

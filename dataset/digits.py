@@ -18,7 +18,7 @@ def load_digits(data_folder: Path | None = None) -> Arrays:
     """1,297 training and 500 test images, uint8 N×8×8×3; nothing is read from or written to `data_folder`.
 
     Raises:
-        RequestError: scikit-learn is missing, or its copy of the digits is not the one known.
+        RequestError: scikit-learn is missing, or its copy of the digits has another shape.
     """
     try:
         from sklearn.datasets import load_digits as load_scans
@@ -35,10 +35,13 @@ def load_digits(data_folder: Path | None = None) -> Arrays:
 
 
 def spread_evenly(labels: np.ndarray, count: int) -> np.ndarray:
-    """Mark `count` samples for testing: each class by its share, evenly spread over its samples in their order.
+    """Mark `count` samples for testing: of each class its share, evenly spread over its samples in their order.
 
-    The shares are rounded by largest remainder (ties to the lower class). No random numbers: the split is the same
-    everywhere and for good.
+    The shares are rounded by largest remainder (ties to the lower class). No random numbers are drawn, so the split is
+    the same everywhere.
+
+    Args:
+        labels: int64 N.
 
     Returns:
         bool N.

@@ -1,8 +1,8 @@
-"""Any folder of photographs as a data set, ImageNet among them: `--dataset folder:NAME[@SIZE]`.
+"""Any folder of photographs as a data set, such as ImageNet: `--dataset folder:NAME[@SIZE]`.
 
     DATA_FOLDER/NAME/train/CLASS/IMAGE ...        DATA_FOLDER/NAME/val/CLASS/IMAGE ...
 
-The images of a class may lie in sub-folders. Names that begin with a dot are passed over: macOS, notebooks and editors
+The images of a class may lie in sub-folders. Names that begin with a dot are skipped: macOS, notebooks and editors
 leave such files beside images.
 
 Files are decoded during training (see `dataset.image_files`): nothing is converted or copied, and nothing has to fit
@@ -28,10 +28,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def open_folder(name: str, data_folder: Path) -> DatasetEntry:
-    """The data set in DATA_FOLDER/NAME, for NAME or NAME@SIZE; its file names are read, not the files.
+    """The data set in DATA_FOLDER/NAME, for NAME or NAME@SIZE; reads file names, not files.
 
     Raises:
-        RequestError: there is no such folder, or it is not laid out as above; says what is missing.
+        RequestError: the folder is missing or has another layout.
     """
     name, size = _parse(name)
     folder = data_folder / name
@@ -55,11 +55,9 @@ def open_folder(name: str, data_folder: Path) -> DatasetEntry:
 def _parse(name: str) -> tuple[str, int]:
     name, at, size = name.partition("@")
     if at and not (size.isascii() and size.isdigit() and int(size)):
-        raise RequestError(f"--dataset {PREFIX}:{name}@{size}: the size is a number of pixels, as in {name}@224")
+        raise RequestError(f"--dataset {PREFIX}:{name}@{size}: give the size in pixels, as in {name}@224")
     if not name or name != Path(name).name:
-        raise RequestError(
-            f"--dataset {PREFIX}:{name}: name a folder in the data folder, and where that lies with --data_folder"
-        )
+        raise RequestError(f"--dataset {PREFIX}:{name}: give the name of a folder in the data folder (--data_folder)")
     return name, int(size) if at else DEFAULT_SIZE
 
 
@@ -71,10 +69,10 @@ def _read(folder: Path, size: int) -> Arrays:
     train, test = _part(folder, TRAIN), _part(folder, TEST)
     classes, _ = _contents(train)
     if len(classes) < 2:
-        raise RequestError(f"{train} holds {len(classes)} folders of images; a folder for each of 2 classes or more")
+        raise RequestError(f"{train} holds {len(classes)} folders of images; it needs 2 or more, one a class")
     others = set(_contents(test)[0]) - set(classes)
     if others:
-        raise RequestError(f"{test / min(others)}: there is no such class in {train}")
+        raise RequestError(f"{test / min(others)} is a class without a folder in {train}; add or remove it")
     return Arrays(*_images(train, classes, size, every=True), *_images(test, classes, size, every=False))
 
 
@@ -83,22 +81,23 @@ def _part(folder: Path, names: tuple[str, ...]) -> Path:
         if (folder / name).is_dir():
             return folder / name
     raise RequestError(
-        f"there is no folder {folder / names[0]};\n"
-        f"images are looked for in DATA_FOLDER/NAME/train/CLASS/ and DATA_FOLDER/NAME/val/CLASS/"
+        f"the folder {folder / names[0]} is missing;\n"
+        f"put images into DATA_FOLDER/NAME/train/CLASS/ and DATA_FOLDER/NAME/val/CLASS/"
     )
 
 
 def _images(part: Path, classes: list[str], size: int, every: bool) -> tuple[ImageFiles, np.ndarray]:
     """Names class by class, and labels; with `every`, each class must have an image."""
-    names, labels = [], []
+    names: list[bytes] = []
+    labels: list[int] = []
     for label, name in enumerate(classes):
         found = _names(part, name) if (part / name).is_dir() else []
         if every and not found:
-            raise RequestError(f"{part / name} holds no image ({', '.join(ENDINGS)})")
+            raise RequestError(f"{part / name} holds no image ({', '.join(ENDINGS)}); add some or remove the folder")
         names += map(os.fsencode, found)
         labels += [label] * len(found)
     if not names:
-        raise RequestError(f"{part} holds no image of the classes {', '.join(classes[:3])}, ...")
+        raise RequestError(f"{part} holds no image of the classes {', '.join(classes[:3])}, ...; add some")
     return ImageFiles(part, np.array(names), size), np.array(labels, dtype=np.int64)
 
 
@@ -138,7 +137,7 @@ def _contents(folder: Path) -> tuple[list[str], list[str]]:
                     if entry.is_file():
                         images.append(entry.name)
     except OSError as error:
-        raise RequestError(f"{error.filename} cannot be read ({error.strerror}); mend or remove it") from error
+        raise RequestError(f"{error.filename} cannot be read ({error.strerror}); repair or remove it") from error
     return sorted(folders), sorted(images)
 
 

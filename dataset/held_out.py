@@ -1,4 +1,4 @@
-"""A part of the training set held out, on which an epoch or a setting can be chosen without a look at the test set."""
+"""A part of the training set held out, on which an epoch or a setting can be chosen without the test set."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ SPLIT_SEED = 0  # the same images are held out in every run, whatever its trial
 
 
 def without_held_out(entry: DatasetEntry, images: int) -> DatasetEntry:
-    """The data set with so many fewer training images; itself for 0.
+    """The entry of a data set with `images` fewer training images; the entry itself for 0.
 
     Raises:
-        RequestError: fewer than one image of each class would be held out, or be left.
+        RequestError: fewer images than classes would be held out, or be left.
     """
     if images == 0:
         return entry
@@ -27,10 +27,10 @@ def without_held_out(entry: DatasetEntry, images: int) -> DatasetEntry:
 
 
 def hold_out(data: Arrays, images: int) -> tuple[Arrays, Arrays]:
-    """Training images without `images` of them, in equal shares of the classes; and those held out.
+    """Hold out `images` training images, in equal shares of the classes.
 
     Returns:
-        Two records with the same training set; the test set of the second is what is held out.
+        The data set without them, and the same training set with the held-out images as its test set.
 
     Raises:
         RequestError: a class has a single image, which cannot be on both sides.
@@ -39,7 +39,7 @@ def hold_out(data: Arrays, images: int) -> tuple[Arrays, Arrays]:
     if len(single):
         raise RequestError(
             f"--validation {images}: class {single[0]} (counted from 0) has a single training image, which cannot be "
-            f"parted;\ngive each class two or more, or do without --validation"
+            f"split;\ngive each class two or more, or leave --validation out"
         )
     from sklearn.model_selection import train_test_split  # takes long to import, and few runs hold anything out
 

@@ -1,4 +1,4 @@
-"""Photographs in files of any size, decoded by worker processes as training comes to them.
+"""Photographs in files of any size, decoded by worker processes ahead of training.
 
 For training a random part of each is scaled to the square (the random resized crop of Szegedy et al., CVPR 2015); for
 testing the shorter side is scaled to size/0.875 and the square in the middle taken. Both give what torchvision's
@@ -29,7 +29,7 @@ Box = tuple[int, int, int, int]
 
 
 class ImageFiles:
-    """N images below a folder, each to be a square of `size` pixels; rows are chosen as those of an array are.
+    """N images below a folder, each to become a square of `size` pixels; indexed by rows as an array is.
 
     Args:
         names: file names relative to `folder`, as `os.fsencode` gives them, in an array of bytes: no Python objects,
@@ -46,25 +46,26 @@ class ImageFiles:
         return ImageFiles(self.folder, self.names[rows], self.size)
 
     def path(self, row: int) -> Path:
+        """The file of one image."""
         return self.folder / os.fsdecode(self.names[row])
 
     def listing(self) -> bytes:
-        """What tells one such set from another: names and sizes in bytes, for reading all files takes hours.
+        """Names and sizes in bytes of all files, which identify the set: reading all files would take hours.
 
         Raises:
-            RequestError: a file is no longer there, or out of reach.
+            RequestError: a file is missing or cannot be read.
         """
         lines = (b"%s %d\n" % (name, self.path(row).stat().st_size) for row, name in enumerate(self.names))
         try:
             return b"".join(lines)
         except OSError as error:
-            raise RequestError(f"{error.filename} cannot be read ({error.strerror}); mend or remove it") from error
+            raise RequestError(f"{error.filename} cannot be read ({error.strerror}); repair or remove it") from error
 
     def decode(self, row: int) -> Image.Image:
-        """One image in RGB of 8 bits; of grey ones with 16 bits the upper 8.
+        """One image in RGB of 8 bits; grey ones of 16 bits keep the upper 8.
 
         Raises:
-            RunError: it cannot be read, or the range of its values is not known.
+            RunError: it cannot be read, or the range of its values is unknown.
         """
         try:
             with Image.open(self.path(row)) as image:
@@ -75,24 +76,26 @@ class ImageFiles:
                     raise ValueError(f"Pillow's mode {image.mode} has no known range: convert it to 8 bits")
                 return image.convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise RunError(f"{self.path(row)} cannot be decoded ({str(error)[:100]}); mend or remove it") from error
+            raise RunError(f"{self.path(row)} cannot be decoded ({str(error)[:100]}); repair or remove it") from error
 
 
 def middle(image: Image.Image, size: int) -> Image.Image:
-    """The square in the middle, for testing."""
-    shorter, scaled = min(image.size), round(size / TEST_SHARE)
-    image = image.resize(tuple(int(scaled * side / shorter) for side in image.size), Image.Resampling.BICUBIC)
+    """The square in the middle of an image, `size` pixels wide, for testing."""
+    (width, height), scaled = image.size, round(size / TEST_SHARE)
+    shorter = min(width, height)
+    scaled_size = (int(scaled * width / shorter), int(scaled * height / shorter))
+    image = image.resize(scaled_size, Image.Resampling.BICUBIC)
     left, top = (round((side - size) / 2) for side in image.size)
     return image.crop((left, top, left + size, top + size))
 
 
 def part(image: Image.Image, size: int, draws: Sequence[Sequence[float]]) -> Image.Image:
-    """The part of it that `draws` choose (see `random_box`), scaled to the square."""
+    """The part of an image that `draws` choose (see `random_box`), scaled to a square of `size` pixels."""
     return image.crop(random_box(*image.size, draws)).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def random_box(width: int, height: int, draws: Sequence[Sequence[float]]) -> Box:
-    """Left, top, right, bottom of the first box that fits into the image, or of the largest one in the middle.
+    """Left, top, right and bottom of the first box that fits into the image, or of the largest one in the middle.
 
     Args:
         draws: for each attempt four numbers in [0, 1): area, aspect (in the logarithm), and place across and down.
@@ -114,11 +117,11 @@ def random_box(width: int, height: int, draws: Sequence[Sequence[float]]) -> Box
 def decoded(
     files: ImageFiles, batches: Sequence[torch.Tensor], seeds: Sequence[Sequence[int]] | None, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Batches of pixels, decoded ahead of time in a process a core, up to MOST_WORKERS.
+    """Decode batches of pixels ahead of time, in one process for each core, up to MOST_WORKERS.
 
     Args:
-        batches: which rows each holds, int64 B.
-        seeds: of the random parts, for each batch one a view; None: the squares in the middle, in one view.
+        batches: rows of each batch, int64 B.
+        seeds: of the random parts, for each batch one a view; None for the squares in the middle, in one view.
 
     Yields:
         uint8 views×B×size×size×3 on `device`.
@@ -140,20 +143,20 @@ def decoded(
 
 
 def _own_cores() -> int:
-    """This process's share of the cores, where torchrun started several."""
+    """Number of cores for this process, a share of them where torchrun started several."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # not on macOS
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def _leave_signals(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the main one ends these when it has saved."""
+    """Ignore Ctrl-C, which reaches every process of the terminal; the main one ends the workers after it has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @dataclass
 class _Batches(Dataset):
-    """What a worker makes: one item is a whole batch, or the reason why there is none."""
+    """A worker's work: one item is a whole batch, or the message of an error."""
 
     files: ImageFiles
     batches: Sequence[torch.Tensor]

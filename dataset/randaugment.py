@@ -1,12 +1,13 @@
 """RandAugment (Cubuk et al., 2020) on whole batches, in timm's variant of growing strength ("rand-m9-mstd0.5-inc1").
 
-Each image draws its own operations and magnitudes. What it drew is known on the host, so the images of a batch are
-grouped by kind of operation with no question to the device: all point operations of a round are one table look-up, all
-geometric ones one `grid_sample`. Grey levels follow Pillow's arithmetic.
+Each image draws its own operations and magnitudes. The draws are on the host, so the images of a batch are grouped by
+kind of operation without waiting for the device: all point operations of a round are one table look-up, all geometric
+ones one `grid_sample`. Grey levels follow Pillow's arithmetic.
 """
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ STRONGEST = 10.0  # magnitudes count tenths of an operation's full strength
 
 @dataclass(frozen=True)
 class RandAugment:
-    """How strongly and how often.
+    """Strength and number of the operations.
 
     Attributes:
         magnitude: mean strength, 0..10.
@@ -44,10 +45,10 @@ class RandAugment:
 
 
 def parse_rand_augment(notation: str) -> RandAugment:
-    """Read timm's notation: "rand" and parts m9 (magnitude), n2 (layers), p0.5, mstd0.5, inc1, in any order.
+    """Parse timm's notation: "rand" and parts m9 (magnitude), n2 (layers), p0.5, mstd0.5, inc1, in any order.
 
     Raises:
-        RequestError: anything else, also the sets of operations other than inc1.
+        RequestError: the notation is invalid, or names another set of operations than inc1.
     """
     example = 'write it like "rand-m9-mstd0.5-inc1" (parts: m, n, p, mstd, inc1)'
     first, *parts = notation.split("-")
@@ -60,7 +61,7 @@ def parse_rand_augment(notation: str) -> RandAugment:
             raise RequestError(f"unknown part {part!r} in the augmentation {notation!r}; {example}")
         values[match[1]] = float(match[2])
     if values.get("inc") != 1:
-        raise RequestError(f"the augmentation {notation!r} names operations that are not there; end it with -inc1")
+        raise RequestError(f"the augmentation {notation!r} names a set of operations that is not available; add -inc1")
     magnitude, layers, probability = values.get("m", STRONGEST), values.get("n", 2), values.get("p", 0.5)
     if magnitude > STRONGEST or layers != int(min(layers, 100)) or probability > 1:
         raise RequestError(f"the augmentation {notation!r} is out of range: m 0..10, n a small whole number, p 0..1")
@@ -72,47 +73,57 @@ def rand_augment(
     images: torch.Tensor, policy: RandAugment, fill: tuple[float, float, float], generator: torch.Generator
 ) -> torch.Tensor:
     """Augment uint8 images B×3×H×W; what leaves the frame shows `fill` (RGB, 0..255). `generator` lives on the CPU."""
-    size, layers = len(images), policy.layers
-    drawn = torch.randint(len(OPERATIONS), (layers, size), generator=generator).numpy()
-    applied = (torch.rand((layers, size), generator=generator) < policy.probability).numpy()
-    if policy.magnitude_std == float("inf"):
-        levels = policy.magnitude * torch.rand((layers, size), generator=generator, dtype=torch.float64)
-    else:
-        noise = torch.randn((layers, size), generator=generator, dtype=torch.float64)
-        levels = policy.magnitude + policy.magnitude_std * noise
-    levels = levels.clamp(0, STRONGEST).numpy()
-    signs = (torch.randint(2, (layers, size), generator=generator) * 2 - 1).numpy()
-    for layer in range(layers):
-        rows = np.flatnonzero(applied[layer])
-        images = apply_operations(
-            images, rows, drawn[layer, rows], levels[layer, rows], signs[layer, rows], fill, policy.interpolation
-        )
+    for draws in draw_operations(len(images), policy, generator):
+        images = apply_operations(images, draws, fill, policy.interpolation)
     return images
 
 
-def apply_operations(
-    images: torch.Tensor,
-    rows: np.ndarray,
-    operations: np.ndarray,
-    levels: np.ndarray,
-    signs: np.ndarray,
-    fill: tuple[float, float, float],
-    interpolation: str = "bilinear",
-) -> torch.Tensor:
-    """One operation on each of the images `rows`, the others untouched; returns a new tensor.
+class Draws(NamedTuple):
+    """One operation for each of n images of a batch; arrays of length n.
 
-    Args:
-        images: uint8 B×3×H×W.
-        rows: which images, each at most once; the following hold a value per row.
+    Attributes:
+        rows: which images, each at most once.
         operations: positions in OPERATIONS.
         levels: strengths 0..10.
         signs: ±1, the direction of the operations that have one.
     """
-    if not len(rows):
+
+    rows: np.ndarray
+    operations: np.ndarray
+    levels: np.ndarray
+    signs: np.ndarray
+
+
+def draw_operations(size: int, policy: RandAugment, generator: torch.Generator) -> list[Draws]:
+    """Draw the operations of a batch of `size` images, a record for each layer."""
+    layers = policy.layers
+    drawn = torch.randint(len(OPERATIONS), (layers, size), generator=generator).numpy()
+    applied = (torch.rand((layers, size), generator=generator) < policy.probability).numpy()
+    if policy.magnitude_std == float("inf"):
+        strength = policy.magnitude * torch.rand((layers, size), generator=generator, dtype=torch.float64)
+    else:
+        noise = torch.randn((layers, size), generator=generator, dtype=torch.float64)
+        strength = policy.magnitude + policy.magnitude_std * noise
+    levels = strength.clamp(0, STRONGEST).numpy()
+    signs = (torch.randint(2, (layers, size), generator=generator) * 2 - 1).numpy()
+    chosen = [np.flatnonzero(mask) for mask in applied]
+    return [Draws(rows, drawn[n, rows], levels[n, rows], signs[n, rows]) for n, rows in enumerate(chosen)]
+
+
+def apply_operations(
+    images: torch.Tensor, draws: Draws, fill: tuple[float, float, float], interpolation: str = "bilinear"
+) -> torch.Tensor:
+    """Apply one operation to each of the drawn images and none to the others; returns a new tensor.
+
+    Args:
+        images: uint8 B×3×H×W.
+        fill: RGB 0..255, the colour outside the frame.
+    """
+    if not len(draws.rows):
         return images
     # Groups lie one after another once sorted by operation, and each group is a slice of the same few host arrays.
-    order = np.argsort(operations, kind="stable")
-    rows, operations, levels, signs = rows[order], operations[order], levels[order], signs[order]
+    order = np.argsort(draws.operations, kind="stable")
+    rows, operations, levels, signs = (values[order] for values in draws)
     ends = np.searchsorted(operations, np.arange(len(OPERATIONS) + 1))
     start = {name: int(ends[position]) for position, name in enumerate(OPERATIONS)}
     first_blend, first_affine = start[BLENDS[0]], start[AFFINE[0]]
@@ -131,23 +142,23 @@ def apply_operations(
         dull = torch.cat([_grey(originals[:sharpness]).expand(-1, 3, -1, -1), _smooth(originals[sharpness:])])
         pieces.append(_blend(dull, originals, factors.view(-1, 1, 1, 1)))
     if len(rows) > first_affine:
-        matrices = affine_matrices(
-            operations[first_affine:], levels[first_affine:], signs[first_affine:], images.shape[-2:]
-        )
+        height, width = images.shape[-2:]
+        affine = slice(first_affine, None)
+        matrices = affine_matrices(operations[affine], levels[affine], signs[affine], (height, width))
         pieces.append(_warp(chosen[first_affine:], to_device(matrices, images.device), fill, interpolation))
     return images.index_copy(0, places, torch.cat(pieces))
 
 
-# What a level means
+# Levels to parameters of the operations
 
 
 def enhancement(levels: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Blend factors: 1 changes nothing, 0.1 nearly loses the property, 1.9 exaggerates it; float32 n."""
+    """Blend factors, float32 n: 1 changes nothing, 0.1 nearly removes the property, 1.9 exaggerates it."""
     return np.maximum(0.1, 1 + signs * (levels / STRONGEST) * 0.9).astype(np.float32)
 
 
 def static_table(name: str, level: float, sign: int) -> np.ndarray:
-    """The new grey level of each old one, whole numbers 256, for an operation that ignores the image."""
+    """The new grey level of each of the 256 old ones, for an operation that ignores the image; int64 256."""
     old = np.arange(256)
     if name == "Invert":
         return 255 - old
@@ -167,10 +178,10 @@ def static_table(name: str, level: float, sign: int) -> np.ndarray:
 
 
 def affine_matrices(operations: np.ndarray, levels: np.ndarray, signs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Where each output pixel comes from: float32 n×2×3, x' = m₀·(x, y, 1) and y' = m₁·(x, y, 1), in pixels.
+    """Matrices m, float32 n×2×3, of the source (x', y') of each output pixel: x' = m₀·(x, y, 1), y' = m₁·(x, y, 1).
 
-    Rotation is about the centre, by up to 30°; shears are from the upper left corner, by up to 0.3; shifts are by up
-    to 0.45 of the width or height.
+    In pixels. Rotation is about the centre, by up to 30°; shears are from the upper left corner, by up to 0.3; shifts
+    are by up to 0.45 of the width or height.
     """
     height, width = size
     strength = signs * levels / STRONGEST
@@ -198,18 +209,18 @@ def affine_matrices(operations: np.ndarray, levels: np.ndarray, signs: np.ndarra
     return matrices.astype(np.float32)
 
 
-# What is done to the pixels
+# Operations on pixels
 
 
 def _tables(
     images: torch.Tensor, start: dict[str, int], operations: np.ndarray, levels: np.ndarray, signs: np.ndarray
 ) -> torch.Tensor:
     """A table of grey levels per image and channel, uint8 n×3×256; the images are sorted by operation."""
-    pieces = []
+    pieces: list[torch.Tensor] = []
     contrast, equalize, autocontrast = (start[name] for name in ("ContrastIncreasing", "Equalize", "AutoContrast"))
     if autocontrast:
-        tables = [static_table(OPERATIONS[operations[i]], levels[i], signs[i]) for i in range(autocontrast)]
-        tables = to_device(np.stack(tables).astype(np.uint8), images.device)
+        static = [static_table(OPERATIONS[operations[i]], levels[i], signs[i]) for i in range(autocontrast)]
+        tables = to_device(np.stack(static).astype(np.uint8), images.device)
         pieces.append(tables[:, None].expand(-1, 3, -1))
     if equalize > autocontrast:
         pieces.append(_autocontrast_tables(images[autocontrast:equalize]))
@@ -226,7 +237,7 @@ def _look_up(images: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
 
 
 def _autocontrast_tables(images: torch.Tensor) -> torch.Tensor:
-    """Stretch each channel's range to 0..255; a channel of one grey level stays."""
+    """Tables that stretch each channel's range to 0..255; a channel of one grey level stays."""
     low, high = (extreme.int()[..., None] for extreme in torch.aminmax(images.flatten(2), dim=2))
     old = torch.arange(256, device=images.device, dtype=torch.int32)
     stretched = ((old - low) * 255).div((high - low).clamp(min=1), rounding_mode="floor").clamp(0, 255)
@@ -234,7 +245,7 @@ def _autocontrast_tables(images: torch.Tensor) -> torch.Tensor:
 
 
 def _equalize_tables(images: torch.Tensor) -> torch.Tensor:
-    """Spread each channel's grey levels by their cumulative histogram, in whole numbers as Pillow does."""
+    """Tables that spread each channel's grey levels by their cumulative histogram, in whole numbers as Pillow does."""
     count, pixels = len(images) * 3, images.shape[-2] * images.shape[-1]
     values = images.reshape(count, pixels).long()
     offsets = torch.arange(count, device=images.device)[:, None] * 256
@@ -250,7 +261,7 @@ def _equalize_tables(images: torch.Tensor) -> torch.Tensor:
 
 
 def _contrast_tables(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Towards or away from the image's mean grey."""
+    """Tables that move grey levels towards or away from the image's mean grey."""
     pixels = images.shape[-2] * images.shape[-1]
     total = _grey(images).long().sum((1, 2, 3))
     mean = (2 * total + pixels).div(2 * pixels, rounding_mode="floor")[:, None]  # the mean, rounded half up
@@ -275,7 +286,7 @@ def _smooth(images: torch.Tensor) -> torch.Tensor:
 
 
 def _blend(dull: torch.Tensor, original: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """dull + factor·(original − dull), cut to 0..255, the fraction dropped; uint8."""
+    """dull + factor·(original − dull), clamped to 0..255 and rounded down; uint8."""
     dull = dull.float()
     return torch.addcmul(dull, original.float() - dull, factors).clamp_(0, 255).to(torch.uint8)
 
@@ -283,7 +294,7 @@ def _blend(dull: torch.Tensor, original: torch.Tensor, factors: torch.Tensor) ->
 def _warp(
     images: torch.Tensor, matrices: torch.Tensor, fill: tuple[float, float, float], interpolation: str
 ) -> torch.Tensor:
-    """Fetch each pixel from where its matrix points, measured between pixel corners; outside lies `fill`."""
+    """Fetch each pixel from the source that its matrix gives, between pixel corners; outside lies `fill`."""
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) + 0.5
     y = torch.arange(height, device=images.device)[:, None] + 0.5

@@ -1,10 +1,10 @@
-"""Which data sets exist, and what training on them should know."""
+"""The registered data sets, and what training should know of each."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ Colour = tuple[float, float, float]
 class Arrays(NamedTuple):
     """A data set in memory, or memory-mapped: images uint8 N×H×W×3 (RGB), labels int64 N, in the official order.
 
-    Images may also be files that are decoded as they are asked for.
+    Images may also be files that are decoded when they are needed.
     """
 
     train_images: np.ndarray | ImageFiles
@@ -38,8 +38,8 @@ class DatasetEntry:
         crop_padding: pixels of zeros round an image from which its random crop is taken; 0 means no crop.
         horizontal_flip: whether a mirrored image keeps its meaning.
         summary: one line for `--list`.
-        load: takes the data folder, returns the arrays, fetching and converting them where they are missing.
-        at_hand: takes the data folder, says whether `load` would find the arrays there.
+        load: takes the data folder and returns the arrays; fetches and converts them if they are missing.
+        at_hand: takes the data folder and tells whether `load` would find the arrays there.
     """
 
     name: str
@@ -57,22 +57,26 @@ class DatasetEntry:
 
 
 class DatasetRegistry(Registry[DatasetEntry]):
-    """The named data sets, and behind prefixes what lies in a data folder: PREFIX:NAME, known once it was found."""
+    """The named data sets, and those of prefixes, which lie in a data folder: PREFIX:NAME is known after `find`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("data set")
         self._libraries: dict[str, Callable[[str, Path], DatasetEntry]] = {}
         self._found: dict[str, DatasetEntry] = {}
 
     def add_library(self, prefix: str, open_named: Callable[[str, Path], DatasetEntry]) -> None:
-        """Open all names that begin with `prefix` and a colon; called with the rest and the data folder."""
+        """Let `open_named` resolve all names that begin with `prefix` and a colon.
+
+        Args:
+            open_named: called with the rest of the name and the data folder.
+        """
         self._libraries[prefix] = open_named
 
     def find(self, name: str, data_folder: Path) -> DatasetEntry:
-        """The data set `name`, looked for in the data folder where that is what its prefix says.
+        """The data set `name`; one with a prefix is looked up in the data folder.
 
         Raises:
-            RequestError: there is none.
+            RequestError: unknown name, or nothing of that name in the data folder.
         """
         prefix, _, rest = name.partition(":")
         if prefix not in self._libraries:
@@ -82,6 +86,7 @@ class DatasetRegistry(Registry[DatasetEntry]):
         return entry
 
     def canonical(self, name: str) -> str:
+        """The registered name behind a name or an alias; raises RequestError for an unknown one."""
         return name if name in self._found else super().canonical(name)
 
     def __getitem__(self, name: str) -> DatasetEntry:
@@ -91,8 +96,8 @@ class DatasetRegistry(Registry[DatasetEntry]):
 DATASETS = DatasetRegistry()
 
 
-def register_dataset(entry: DatasetEntry, aliases=()) -> DatasetEntry:
-    """Add a data set to the list; returns it."""
+def register_dataset(entry: DatasetEntry, aliases: Iterable[str] = ()) -> DatasetEntry:
+    """Register a data set and return it."""
     DATASETS.add(entry.name, entry, aliases)
     return entry
 
@@ -101,60 +106,63 @@ def load_arrays(name: str, data_folder: Path | str) -> Arrays:
     """The arrays of the data set `name`, fetched and converted once into `data_folder`.
 
     Raises:
-        RequestError: unknown name, damaged files, nothing there and no network, or other arrays than the entry states;
-            says how to mend it.
+        RequestError: unknown name, damaged files, missing files that cannot be fetched, or arrays that differ from the
+            data set's entry.
     """
     entry = DATASETS[name]
     arrays = entry.load(Path(data_folder))
-    found = flaw(
-        arrays,
-        train_size=entry.train_size,
-        test_size=entry.test_size,
-        image_size=entry.image_size,
-        num_classes=entry.num_classes,
-    )
-    if found is not None:
-        field, reason = found
+    flaw = find_flaw(arrays, entry)
+    if flaw is not None:
+        field, reason = flaw
         kind = field.removeprefix("train_").removeprefix("test_")
-        raise RequestError(f"data set {name}: {field} {reason};\n{_MENDS[kind]}")
+        raise RequestError(f"data set {name}: {field} {reason};\n{_ADVICE[kind]}")
     return arrays
 
 
-_MENDS = {
-    "images": "give uint8 from 0 to 255, colours last and grey three times, or mend the sizes in its DatasetEntry",
-    "labels": "give int64 counted from 0, one an image, or mend the sizes and num_classes in its DatasetEntry",
+_ADVICE = {
+    "images": "give uint8 from 0 to 255, colours last and grey three times, or correct the sizes in its DatasetEntry",
+    "labels": "give int64 counted from 0, one an image, or correct the sizes and num_classes in its DatasetEntry",
 }
 
 
-def flaw(
-    arrays: Arrays, *, train_size: int, test_size: int, image_size: int, num_classes: int
-) -> tuple[str, str] | None:
-    """The first field with another type, shape or label than so stated, and what it holds; None where all is well.
+class Sizes(Protocol):
+    """The sizes that a data set must have, from its `DatasetEntry` or the source of its files."""
 
-    Pixels are not looked at, so that files stay unread.
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def train_size(self) -> int: ...
+    @property
+    def test_size(self) -> int: ...
+
+
+def find_flaw(arrays: Arrays, sizes: Sizes) -> tuple[str, str] | None:
+    """The first field with another type, shape or label than expected, and what it holds; None if all are right.
+
+    Pixels are not checked, so that files stay unread.
     """
-    for field, array in zip(Arrays._fields, arrays, strict=True):
-        size = train_size if field.startswith("train") else test_size
-        if field.endswith("images"):
-            expected = np.dtype(np.uint8), (size, image_size, image_size, 3)
+    for field, array in arrays._asdict().items():
+        size = sizes.train_size if field.startswith("train") else sizes.test_size
+        is_images = field.endswith("images")
+        expected = f"uint8 {(size, sizes.image_size, sizes.image_size, 3)}" if is_images else f"int64 {(size,)}"
+        if isinstance(array, ImageFiles):
+            found = f"uint8 {(len(array), array.size, array.size, 3)}"
+        elif isinstance(array, np.ndarray):
+            found = f"{array.dtype} {array.shape}"
         else:
-            expected = np.dtype(np.int64), (size,)
-        if isinstance(array, np.ndarray):
-            found = array.dtype, array.shape
-        elif isinstance(array, ImageFiles):
-            found = np.dtype(np.uint8), (len(array), array.size, array.size, 3)
-        else:
-            found = "no numpy array but", type(array).__name__
+            found = f"a {type(array).__name__}, not a numpy array"
         if found != expected:
-            return field, f"holds {found[0]} {found[1]}, where {expected[0]} {expected[1]} is expected"
-        if field.endswith("labels") and size and (array.min() < 0 or array.max() >= num_classes):
-            return field, f"holds labels outside 0..{num_classes - 1}: {array.min()} to {array.max()}"
+            return field, f"holds {found}, where {expected} is expected"
+        if not is_images and size and (array.min() < 0 or array.max() >= sizes.num_classes):
+            return field, f"holds labels outside 0..{sizes.num_classes - 1}: {array.min()} to {array.max()}"
     return None
 
 
 def digest(arrays: Arrays) -> str:
-    """SHA-256 of all bytes of a data set, 64 hexadecimal digits; of files their names and sizes count."""
+    """SHA-256 of all bytes of a data set, 64 hexadecimal digits; files count by their names and sizes."""
     total = hashlib.sha256()
     for array in arrays:
-        total.update(array.listing() if isinstance(array, ImageFiles) else np.ascontiguousarray(array))
+        total.update(array.listing() if isinstance(array, ImageFiles) else np.ascontiguousarray(array).data)
     return total.hexdigest()

@@ -1,8 +1,8 @@
 """STL-10 (Coates, Ng, Lee, AISTATS 2011) at 32×32 pixels, to which the published transfer figures scale it.
 
 The labelled images are scaled once, at conversion, as torchvision's Resize does with PIL images: what follows (crop,
-flip, normalisation) sees the scaled image in the published experiments too. torchvision's own STL10 class is of no
-help: it wants the 100,000 unlabelled images (2.6 GB) extracted and reads them all to check them.
+flip, normalisation) gets the scaled image in the published experiments too. torchvision's own STL10 class does not
+help: it needs the 100,000 unlabelled images (2.6 GB) extracted and reads them all to check them.
 """
 
 import tarfile
@@ -35,7 +35,7 @@ class Stl10Source(ArchiveSource):
     files: dict[str, str] = field(default_factory=dict)
 
 
-# Addresses and checksums are those that torchvision gives.
+# Addresses and checksums are torchvision's.
 STL10 = Stl10Source(
     name="stl10",
     num_classes=10,
@@ -56,20 +56,24 @@ STL10 = Stl10Source(
 
 
 def load_stl10(data_folder: Path | str, source: Stl10Source = STL10) -> Arrays:
-    """5,000 training and 8,000 test images, uint8 N×32×32×3, in `data_folder`/stl10, made where they are missing.
+    """5,000 training and 8,000 test images, uint8 N×32×32×3, in `data_folder`/stl10; converted if they are missing.
 
-    They are made from the archive or its extracted folder stl10_binary/ in `data_folder`, else from the network.
+    They are converted from the archive or its extracted folder stl10_binary/ in `data_folder`, else fetched.
     Classes in the archive's order: airplane, bird, car, cat, deer, dog, horse, monkey, ship, truck.
 
     Raises:
-        RequestError: damaged files, or nothing at hand and nothing to be fetched.
+        RequestError: damaged files, or missing files that cannot be fetched.
         RunError: the folder cannot be written to.
     """
     return load_converted(data_folder, source, partial(convert, source=source))
 
 
 def convert(data_folder: Path, source: Stl10Source) -> Arrays:
-    """The labelled images, scaled; the unlabelled ones in the archive are passed over and never in memory."""
+    """The labelled images, scaled; the unlabelled ones in the archive are skipped and never in memory.
+
+    Raises:
+        RequestError: damaged files, or missing files that cannot be fetched.
+    """
     place = archive_or_folder(data_folder, source, partial(files_are_official, md5s=source.files))
     found = {}
     try:
@@ -83,7 +87,7 @@ def convert(data_folder: Path, source: Stl10Source) -> Arrays:
 
 
 def _labelled_files(place: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content, of the archive in its order; nothing is read after the last of them."""
+    """Name and content of the labelled files, in the archive's order; nothing is read after the last of them."""
     if place.is_dir():
         yield from ((name, (place / name).read_bytes()) for name in FIELDS)
         return
@@ -91,8 +95,9 @@ def _labelled_files(place: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(place, "r|*") as tar:
         for member in tar:
             name = PurePosixPath(member.name).name
-            if name in wanted and member.isfile():
-                yield name, tar.extractfile(member).read()
+            content = tar.extractfile(member) if name in wanted and member.isfile() else None
+            if content is not None:
+                yield name, content.read()
                 wanted.remove(name)
                 if not wanted:
                     return
@@ -107,7 +112,8 @@ def _images(content: bytes, size: int) -> np.ndarray:
     columns = np.frombuffer(content, dtype=np.uint8).reshape(-1, 3, ARCHIVE_SIZE, ARCHIVE_SIZE)
     images = np.empty((len(columns), size, size, 3), dtype=np.uint8)
     for image, pixels in zip(images, columns.transpose(0, 3, 2, 1), strict=True):
-        image[:] = Image.fromarray(np.ascontiguousarray(pixels)).resize((size, size), Image.Resampling.BILINEAR)
+        scaled = Image.fromarray(np.ascontiguousarray(pixels)).resize((size, size), Image.Resampling.BILINEAR)
+        image[:] = np.asarray(scaled)
     return images
 
 

@@ -1,7 +1,7 @@
 """TinyImageNet (Stanford's CS231n: 200 classes of ImageNet) at 32×32 pixels, for the published transfer figures.
 
 The images are scaled once, at conversion, as torchvision's Resize does with PIL images: what follows (crop, flip,
-normalisation) sees the scaled image in the published experiments too. The labels of the archive's test images were
+normalisation) gets the scaled image in the published experiments too. The labels of the archive's test images were
 never published; the validation images are the test set here, as in the literature.
 """
 
@@ -25,8 +25,8 @@ from dataset.registry import Arrays, DatasetEntry, register_dataset
 ARCHIVE_SIZE = 64  # pixels of the archive's images
 IMAGE_SIZE = 32
 ENDING = ".JPEG"
-ANNOTATIONS = "val/val_annotations.txt"  # a line is FILE, CLASS and a box, parted by tabs
-# What reading a damaged archive, folder or image raises.
+ANNOTATIONS = "val/val_annotations.txt"  # a line is FILE, CLASS and a box, separated by tabs
+# Raised when a damaged archive, folder or image is read.
 _DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 TINYIMAGENET = ArchiveSource(
@@ -43,34 +43,40 @@ TINYIMAGENET = ArchiveSource(
 
 
 class Tree(NamedTuple):
-    """The files of the archive or of its extracted folder: names relative to it, and what reads one."""
+    """The files of the archive or of its extracted folder: names relative to it, and a function that reads one."""
 
     names: Sequence[str]
     read: Callable[[str], bytes]
 
 
 class Sample(NamedTuple):
+    """The file of one image, and its class."""
+
     name: str
     label: int
 
 
 def load_tinyimagenet(data_folder: Path | str, source: ArchiveSource = TINYIMAGENET) -> Arrays:
-    """100,000 training and 10,000 test images, uint8 N×32×32×3, in `data_folder`/tinyimagenet, made where missing.
+    """100,000 training and 10,000 test images, uint8 N×32×32×3, in `data_folder`/tinyimagenet; converted if missing.
 
-    They are made from the archive or its extracted folder tiny-imagenet-200/ in `data_folder`, else from the network.
-    Of the extracted folder no checksums are known: classes and files are counted, and every image must be decodable.
+    They are converted from the archive or its extracted folder tiny-imagenet-200/ in `data_folder`, else fetched.
+    The extracted folder has no published checksums: classes and files are counted, and every image must be decodable.
     Classes are numbered by their WordNet names in alphabetical order. Training images come by class and name, test
     images in the order of val_annotations.txt.
 
     Raises:
-        RequestError: damaged files, or nothing at hand and nothing to be fetched.
+        RequestError: damaged files, or missing files that cannot be fetched.
         RunError: the folder cannot be written to.
     """
     return load_converted(data_folder, source, partial(convert, source=source))
 
 
 def convert(data_folder: Path, source: ArchiveSource) -> Arrays:
-    """Decode and scale all images, about a minute's work."""
+    """Decode and scale all images; takes about a minute.
+
+    Raises:
+        RequestError: damaged files, or missing files that cannot be fetched.
+    """
     place = archive_or_folder(data_folder, source, partial(_is_whole, source=source))
     try:
         with _opened(place, source) as tree, tqdm(total=sum(_sizes(source)), desc=source.name, disable=None) as bar:
@@ -99,19 +105,21 @@ def _opened(place: Path, source: ArchiveSource) -> Iterator[Tree]:
 
 
 def _is_whole(folder: Path, source: ArchiveSource) -> bool:
-    """Whether all images and labels are in the extracted folder; says so where they are not."""
+    """True if all images and labels are in the extracted folder; prints why they are not."""
     try:
         with _opened(folder, source) as tree:
             _samples(tree, source)
     except _DAMAGED as error:
-        print(f"{folder} is not the whole data set ({error}); passing over it", file=sys.stderr)
+        print(f"{folder} is not the whole data set ({error}); skipping it", file=sys.stderr)
         return False
     return True
 
 
 def _samples(tree: Tree, source: ArchiveSource) -> tuple[list[Sample], list[Sample]]:
-    """Training and test samples. Test images are found by their names alone, for many programs move them into folders
-    of their classes; val_annotations.txt stays.
+    """Training and test samples.
+
+    Test images are found by their names alone, because many programs move them into folders of their classes;
+    val_annotations.txt stays.
 
     Raises:
         ValueError, KeyError, OSError: the files are not those of the data set; the text says why.
@@ -126,7 +134,7 @@ def _samples(tree: Tree, source: ArchiveSource) -> tuple[list[Sample], list[Samp
         try:
             test.append(Sample(places[file], labels[wordnet_name]))
         except KeyError as error:
-            raise ValueError(f"{ANNOTATIONS} names {error}, which is not there") from error
+            raise ValueError(f"{ANNOTATIONS} names {error}, which is missing") from error
     found, expected = (len(labels), len(train), len(test)), (source.num_classes, *_sizes(source))
     if found != expected:
         raise ValueError("it holds {} classes, {} + {} images, not {}, {} + {}".format(*found, *expected))
@@ -143,8 +151,8 @@ def _images(tree: Tree, samples: list[Sample], size: int, bar: tqdm) -> np.ndarr
         except OSError as error:
             raise ValueError(f"{sample.name}: {error}") from error
         if pixels.size != (ARCHIVE_SIZE, ARCHIVE_SIZE):
-            raise ValueError(f"{sample.name} is not of {ARCHIVE_SIZE}×{ARCHIVE_SIZE} pixels")
-        image[:] = pixels.resize((size, size), Image.Resampling.BILINEAR)
+            raise ValueError(f"{sample.name} does not have {ARCHIVE_SIZE}×{ARCHIVE_SIZE} pixels")
+        image[:] = np.asarray(pixels.resize((size, size), Image.Resampling.BILINEAR))
         bar.update()
     return images
 

@@ -9,27 +9,22 @@ Two stages: first the student's features learn from L alone, through connectors 
 whole student learns from the cross-entropy alone. So β has no effect, here as in the published tables. Connectors are
 the tables': none between maps of one shape, else FitNets' regressor without its ReLU.
 
-The tables' first stage trains what belongs to the student's stages and keeps the rest in evaluation mode. With a wide
-ResNet as the student that changes the last of the compared maps: the batch norm before its ReLU stands behind the last
-stage, so it stays as it was made, with mean 0, variance 1, weight 1 and bias 0, and leaves the stage's output x alone:
-
-    s = x / √(1 + 1e-5)
-
-That is the default (`ab_bn` frozen). With `ab_bn` trained that batch norm normalises by the batch and learns like all
-others, as in the authors' code, whose first stage trains the whole student. Other students are the same in both forms.
+The last batch norm of a wide ResNet follows the last stage. In the tables' first stage, which trains the stages alone,
+it keeps its first state (mean 0, variance 1): s = x/√(1 + 1e-5) of the stage's output x. That is the default; in the
+authors' code it is trained like all others (`--ab_bn trained`). Other students are the same in both forms.
 """
 
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.maps import Regressor, pair_stages
-from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
-from models.wrn import WideResNet
+from distiller_zoo.sums import summed
+from models import Features, Network
 
 MARGIN = 1.0
 SCALE = 3 / 1000
@@ -45,9 +40,7 @@ class Connector(Regressor):
     """Maps of one shape to maps of another by convolution and batch norm, without an activation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.size:
-            x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
-        return self.bn(self.conv(x))
+        return self.regress(x)
 
 
 @register_method("abound", aliases=("ab",))
@@ -56,7 +49,7 @@ class ActivationBoundaries(Method):
 
     Options:
         init_epochs: epochs of the initial stage.
-        ab_bn: in it, the batch norm behind the last stage of a wide ResNet as the student.
+        ab_bn: the batch norm that follows the last stage of a wide ResNet as the student, in the initial stage.
     """
 
     paper = "Heo et al., Knowledge Transfer via Distillation of Activation Boundaries, AAAI 2019"
@@ -64,34 +57,40 @@ class ActivationBoundaries(Method):
     student_needs = ("preacts", "stages")
     teacher_needs = ("preacts",)
     initial_trains_student = True
+    required_hooks = ("inspect_networks",)
 
     def __init__(self, pair: Pair, *, init_epochs: Epochs = 30, ab_bn: Literal["frozen", "trained"] = "frozen"):
         super().__init__(pair)
         if init_epochs < 1:
             raise RequestError(f"--init_epochs is {init_epochs}; abound teaches in its initial stage, give 1 or more")
         self.initial_epochs = init_epochs
-        self.freezes, self.frozen_scale = ab_bn == "frozen", None
+        self.freezes_norm = ab_bn == "frozen"
+        self.frozen_norm_scale: float | None = None  # of a norm that follows the last stage and is frozen
         self.pairs = pair_stages(len(pair.student.preacts), len(pair.teacher.preacts))
         shapes = [(pair.student.preacts[i], pair.teacher.preacts[j]) for i, j in self.pairs]
         self.connectors = nn.ModuleList(nn.Identity() if s == t else Connector(s, t) for s, t in shapes)
 
-    def inspect_networks(self, student, teachers):
-        if self.freezes and isinstance(student, WideResNet):
-            self.frozen_scale = (1 + student.bn1.eps) ** -0.5
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
+        super().inspect_networks(student, teachers)
+        norms = student.stage_norms()
+        if self.freezes_norm and norms is not None and student.norm_follows_last_stage:
+            self.frozen_norm_scale = (1 + norms[-1].eps) ** -0.5
 
-    def initial_losses(self, student, teachers, batch):
+    def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         (teacher,) = teachers
-        maps, output = list(student.preacts), student.stages[-1]
-        if self.frozen_scale is not None:
-            # The layer itself normalised by the batch. Its running statistics moved too; the main stage forgets that.
-            maps[-1] = self.frozen_scale * output
-        total, last = 0.0, len(self.pairs) - 1
-        for place, (connector, (i, j)) in enumerate(zip(self.connectors, self.pairs, strict=True)):
-            total = total + 2.0 ** (place - last) * boundary_loss(connector(maps[i]), teacher.preacts[j])
-        return {"abound": SCALE * total}
+        maps, last_stage = list(student.preacts), student.stages[-1]
+        if self.frozen_norm_scale is not None:
+            # The network's own norm used the batch's statistics, and moved its running ones; the main stage forgets it.
+            maps[-1] = self.frozen_norm_scale * last_stage
+        distances = [
+            boundary_loss(connector(maps[i]), teacher.preacts[j])
+            for connector, (i, j) in zip(self.connectors, self.pairs, strict=True)
+        ]
+        deepest = len(distances) - 1
+        return {"abound": SCALE * summed(2.0 ** (place - deepest) * each for place, each in enumerate(distances))}
 
-    def end_initial_stage(self):
+    def end_initial_stage(self) -> None:
         self.connectors.requires_grad_(False)
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         return {}

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import RequestError, RunError
-from common.raised import place_raised, words_of
-from distiller_zoo.combination import Combination, Part, combine
+from common.messages import place_raised, words_of
+from distiller_zoo.combination import CombinationSpec, Part, combine
 from distiller_zoo.method import Method, Pair
 from distiller_zoo.registry import METHODS, declared_options
 from models import FeatureShapes
 
 
-def method_class(name: str) -> type[Method]:
-    """The class behind a name, an alias, or a combination such as `crd+kd` or `crd*0.5+kd`.
+def method_class(name: str) -> type[Method] | CombinationSpec:
+    """The class behind a name or an alias, or the combination that `crd+kd` or `crd*0.5+kd` names.
 
     Raises:
         RequestError: an unknown name, an empty part, or parts that do not go together.
@@ -45,57 +45,57 @@ def _part(text: str) -> Part:
 
 
 def canonical_method(name: str) -> str:
-    """The one name that stands for all ways to write a method or a combination; raises RequestError."""
+    """The one name for all ways to write a method or a combination; raises RequestError for an unknown one."""
     return method_class(name).name
 
 
 def options_of(name: str) -> Mapping[str, inspect.Parameter]:
-    """The options of a method: the keyword-only parameters of its constructor, with annotation and default.
+    """The options of a method by name: the keyword-only parameters of its constructor, with annotation and default.
 
     Of a combination those of all its parts; one that two parts have with different defaults is METHOD.OPTION in each.
     """
-    cls = method_class(name)
-    if not issubclass(cls, Combination):
-        return declared_options(cls)
-    found: dict[str, inspect.Parameter] = {}
-    of_parts = {part.cls.name: declared_options(part.cls) for part in cls.parts}
-    for part, options in of_parts.items():
-        for option, parameter in options.items():
+    method = method_class(name)
+    if not isinstance(method, CombinationSpec):
+        return declared_options(method)
+    options: dict[str, inspect.Parameter] = {}
+    of_parts = {part.cls.name: declared_options(part.cls) for part in method.parts}
+    for part, own in of_parts.items():
+        for option, parameter in own.items():
             defaults = {repr(other[option].default) for other in of_parts.values() if option in other}
-            found[option if len(defaults) == 1 else f"{part}.{option}"] = parameter
-    return found
+            options[option if len(defaults) == 1 else f"{part}.{option}"] = parameter
+    return options
 
 
 def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = None) -> Method:
     """Build a method for a pair, with random weights from torch's global generator.
 
     Raises:
-        RequestError: unknown method or option, wrong number of teachers, or a pair that it cannot serve.
+        RequestError: unknown method or option, wrong number of teachers, or a pair that the method refuses.
         RunError: any other exception of the method's constructor, which is a mistake in it and no refusal.
     """
-    cls, options = method_class(name), dict(options or {})
+    method, options = method_class(name), dict(options or {})
     known = options_of(name)
     for option in options:
         if option not in known:
             has = f"its options are {', '.join('--' + o for o in known)}" if known else "it has no options"
-            raise RequestError(f"method {cls.name} has no option --{option}; {has}")
+            raise RequestError(f"method {method.name} has no option --{option}; {has}")
     count = len(pair.teachers)
-    fewest, most = cls.min_teachers, cls.most_teachers()
+    fewest, most = method.min_teachers, method.most_teachers()
     if not fewest <= count <= most:
         wants = f"{fewest}" if fewest == most else f"up to {most}"
         raise RequestError(
-            f"method {cls.name} learns from {wants} teacher(s), but {count} were given with --path_t or --model_t"
+            f"method {method.name} learns from {wants} teacher(s), but {count} were given with --path_t or --model_t"
         )
-    with mistakes_told(cls.name, pair):
-        return cls(pair, **options)
+    with mistakes_as_run_errors(method.name, pair):
+        return method(pair, **options)
 
 
 @contextmanager
-def mistakes_told(name: str, pair: Pair) -> Iterator[None]:
-    """Around what a method does before it trains: an exception that is no refusal is a mistake in it.
+def mistakes_as_run_errors(name: str, pair: Pair) -> Iterator[None]:
+    """Context for what a method does before it trains: an exception that is no refusal is a mistake in the method.
 
     Raises:
-        RunError: in place of that exception, with its words, its file and line, and the pair.
+        RunError: in place of that exception, with its message, file and line, and the shapes of the pair.
     """
     try:
         yield

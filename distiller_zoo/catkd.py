@@ -1,6 +1,6 @@
 """CAT-KD: Class Attention Transfer Based Knowledge Distillation (Guo et al., CVPR 2023, arXiv:2304.12777).
 
-The class activation map of class k is the last map weighted by the classifier's row k: where k is seen. The maps of
+The class activation map of class k is the last map weighted by the classifier's row k: it shows where k is. The maps of
 all classes, pooled to r×r cells, are what the student learns:
 
     A_k = pool_r( Σ_d W_k,d·f_d ),    L = mean over samples, classes and cells of (A_t − A_s)²
@@ -20,14 +20,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import classifier_of, pool_to_grid
+from distiller_zoo.classifier import TeacherClassifier
+from distiller_zoo.maps import average_pool
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.predictions import classifier_of
 from distiller_zoo.registry import register_method
+from models import Features, Network
 
 
 def class_maps(last_map: Tensor, weight: Tensor, size: int) -> Tensor:
     """B×K×size² class activation maps of a B×D×H×W map, for a classifier of weight K×D."""
-    return weight @ pool_to_grid(last_map, size).flatten(2)
+    return weight @ average_pool(last_map, (size, size)).flatten(2)
 
 
 def class_attention_loss(maps_s: Tensor, maps_t: Tensor, normalise: bool) -> Tensor:
@@ -39,7 +42,7 @@ def class_attention_loss(maps_s: Tensor, maps_t: Tensor, normalise: bool) -> Ten
 
 @register_method("catkd")
 class CATKD(Method):
-    """Class activation maps.
+    """Match the class activation maps.
 
     Options:
         catkd_size: r, cells along each side.
@@ -49,20 +52,25 @@ class CATKD(Method):
     paper = "Guo et al., Class Attention Transfer Based Knowledge Distillation, CVPR 2023"
     weights = Weights(gamma=1, alpha=0, beta=15)
     needs = ("last_map",)
+    required_hooks = ("inspect_networks",)
 
     def __init__(self, pair: Pair, *, catkd_size: int = 2, catkd_normalise: bool = False):
         super().__init__(pair)
         check_positive(catkd_size=catkd_size)
         self.channels = (pair.student.last_map[0], pair.teacher.last_map[0])
+        self.classifier_t = TeacherClassifier(self.channels[1], pair.teacher.num_classes, saved=False)
+        self._student: tuple[Network, ...] = ()
         self.size, self.normalise = catkd_size, catkd_normalise
 
-    def inspect_networks(self, student, teachers):
-        classifier_of(student, self.channels[0], self.name)
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
+        super().inspect_networks(student, teachers)
+        for network, channels in zip((student, teachers[0]), self.channels, strict=True):
+            classifier_of(network, channels, self.name)
         self._student = (student,)  # in a tuple: as a submodule it would be trained and saved twice
-        teacher = classifier_of(teachers[0], self.channels[1], self.name)
-        self.register_buffer("weight_t", teacher.weight.detach().clone(), persistent=False)
+        self.classifier_t.copy_from(teachers[0])
 
-    def loss(self, student, teacher, batch):
-        maps_s = class_maps(student.last_map, self._student[0].last_linear.weight, self.size)
-        maps_t = class_maps(teacher.last_map, self.weight_t, self.size)
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        (network,) = self._student
+        maps_s = class_maps(student.last_map, network.last_linear.weight, self.size)
+        maps_t = class_maps(teacher.last_map, self.classifier_t.weight, self.size)
         return class_attention_loss(maps_s, maps_t, self.normalise)

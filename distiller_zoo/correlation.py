@@ -6,20 +6,24 @@ the batch:
 
     L = mean_{i<B} Σ_k δ_{i,k}·δ_{i+1,k}
 
-The paper (`cc_form` paper) compares the B×B correlations of a batch, in the Gaussian kernel by its Taylor series:
+The paper (`--cc_form paper`) compares the B×B correlations of a batch, in the Gaussian kernel by its Taylor series:
 
     K(e)_ij = exp(−2γ) Σ_{p≤P} (2γ)^p/p! · (x_i·x_j)^p,  x = e/‖e‖,    L = ‖K(e_s) − K(e_t)‖²_F / B²
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def neighbours_loss(e_s: Tensor, e_t: Tensor) -> Tensor:
@@ -33,7 +37,7 @@ def taylor_kernel(e: Tensor, gamma: float, order: int) -> Tensor:
     unit = F.normalize(e)
     cosines = unit @ unit.T
     powers = (cosines**p * ((2 * gamma) ** p / math.factorial(p)) for p in range(1, order + 1))
-    return math.exp(-2 * gamma) * sum(powers, start=1.0)
+    return math.exp(-2 * gamma) * sum(powers, start=torch.ones_like(cosines))
 
 
 def congruence_loss(e_s: Tensor, e_t: Tensor, gamma: float, order: int) -> Tensor:
@@ -66,13 +70,13 @@ class Correlation(Method):
     ):
         super().__init__(pair)
         check_positive(feat_dim=feat_dim, cc_gamma=cc_gamma, cc_order=cc_order)
-        self.gamma, self.order = cc_gamma, cc_order
-        self.embed_s = self.embed_t = None
+        self.embed_s: nn.Module = nn.Identity()
+        self.embed_t: nn.Module = nn.Identity()
+        self.compare: Callable[[Tensor, Tensor], Tensor] = partial(congruence_loss, gamma=cc_gamma, order=cc_order)
         if cc_form == "repdistiller":
             self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
             self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)
+            self.compare = neighbours_loss
 
-    def loss(self, student, teacher, batch):
-        if self.embed_s is None:
-            return congruence_loss(student.embedding, teacher.embedding, self.gamma, self.order)
-        return neighbours_loss(self.embed_s(student.embedding), self.embed_t(teacher.embedding))
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        return self.compare(self.embed_s(student.embedding), self.embed_t(teacher.embedding))

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 EPS = 1e-7
 
@@ -48,7 +49,15 @@ class NegativeSampler(nn.Module):
     place on and skips images of its own class until it has K. So the K negatives of a sample are a
     uniform draw without replacement. The window is K + (size of the largest class) wide, enough to
     skip any class, and every shape is static.
+
+    Args:
+        labels: N, int64, of the training set.
+        num_negatives: K.
     """
+
+    labels: Tensor  # N
+    members: Tensor  # classes × largest class: row c lists the images of class c
+    counts: Tensor  # images of each class
 
     def __init__(self, labels: Tensor, num_negatives: int):
         super().__init__()
@@ -57,7 +66,6 @@ class NegativeSampler(nn.Module):
         self.window = min(num_negatives + int(counts.max()), len(labels))
         order = labels.argsort(stable=True)
         self.register_buffer("labels", labels, persistent=False)
-        # Row c of `members` lists the images of class c, for positives drawn from the same class.
         members = torch.zeros(len(counts), int(counts.max()), dtype=torch.int64, device=labels.device)
         slots = torch.arange(members.shape[1], device=labels.device) < counts[:, None]
         members[slots] = order
@@ -83,14 +91,25 @@ class NegativeSampler(nn.Module):
 class ContrastMemory(nn.Module):
     """One memory of N unit vectors and the constant Z of the scores against it."""
 
+    bank: Tensor  # N×D
+    z: Tensor  # scalar; -1 until the first batch sets it
+
     def __init__(self, num_samples: int, dim: int):
         super().__init__()
         bound = 1 / math.sqrt(dim / 3)
         self.register_buffer("bank", torch.empty(num_samples, dim).uniform_(-bound, bound))
-        self.register_buffer("z", torch.tensor(-1.0))  # set by the first batch, then frozen
+        self.register_buffer("z", torch.tensor(-1.0))
 
-    def scores(self, anchor: Tensor, positive: Tensor, candidates: Tensor, drawn: Tensor, temperature: float):
-        """P of the positives (B) and of the candidates (B×W) for anchors B×D."""
+    def scores(
+        self, anchor: Tensor, positive: Tensor, candidates: Tensor, drawn: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """P of the positives (B) and of the candidates (B×W) for anchors B×D.
+
+        Args:
+            positive: B, int64 index of each sample's positive.
+            candidates: B×W, int64 indices.
+            drawn: B×W, True where a candidate is a negative.
+        """
         products = anchor @ self.bank.T / temperature
         positive = products.gather(1, positive[:, None]).squeeze(1).exp()
         negative = products.gather(1, candidates).exp()
@@ -122,6 +141,8 @@ class CRD(Method):
     paper = "Tian et al., Contrastive Representation Distillation, ICLR 2020"
     weights = Weights(gamma=1, alpha=0, beta=0.8)
     needs = ("embedding",)
+    required_hooks = ("prepare",)
+    sampler: NegativeSampler  # made by `prepare`
 
     def __init__(
         self,
@@ -141,16 +162,17 @@ class CRD(Method):
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)
         self.memory_s = ContrastMemory(pair.num_samples, feat_dim)
         self.memory_t = ContrastMemory(pair.num_samples, feat_dim)
-        self._fresh = None
+        self._latest: tuple[Tensor, Tensor, Tensor] | None = None  # of the last batch: index, v_s, v_t
 
-    def prepare(self, labels):
+    def prepare(self, labels: Tensor) -> None:
+        super().prepare(labels)
         # On small data sets there are fewer images of other classes than K.
         available = len(labels) - int(torch.bincount(labels).max())
         if available == 0:
             raise RequestError("crd contrasts images of different classes, and this data set has only one")
         self.sampler = NegativeSampler(labels, min(self.nce_k, available))
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         v_s = F.normalize(self.embed_s(student.embedding))
         v_t = F.normalize(self.embed_t(teacher.embedding))
         generator = batch.generator("crd")
@@ -158,17 +180,22 @@ class CRD(Method):
         candidates, drawn = self.sampler.negatives(batch.labels, generator)
         positive = self.sampler.positives(batch.labels, generator) if self.relax else batch.index
         sides = ((v_s, self.memory_t), (v_t, self.memory_s))
-        total = 0.0
+        loss = v_s.new_zeros(())
         for anchor, memory in sides:
             p, q = memory.scores(anchor, positive, candidates, drawn, self.temperature)
-            total = total + nce_loss(p, q, drawn, self.sampler.k, self.num_samples)
-        self._fresh = (batch.index, v_s.detach(), v_t.detach())
-        return total
+            loss = loss + nce_loss(p, q, drawn, self.sampler.k, self.num_samples)
+        self._latest = (batch.index, v_s.detach(), v_t.detach())
+        return loss
 
-    def after_step(self):
+    def after_step(self) -> None:
         # Not within the loss: the backward pass still needs the memories as they were.
-        if self._fresh is None:  # no loss was asked for: β is 0
+        if self._latest is None:  # no loss was computed: β is 0
             return
-        index, v_s, v_t = self._fresh
+        index, v_s, v_t = self._latest
         self.memory_s.update(index, v_s, self.momentum)
         self.memory_t.update(index, v_t, self.momentum)
+
+    def published_form(self, pair: Pair, labels: Tensor) -> Method:
+        from distiller_zoo.crd_gathered import GatheredCRD  # which imports this module
+
+        return GatheredCRD(pair, self, labels)

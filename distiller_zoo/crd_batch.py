@@ -7,19 +7,19 @@ authors advise where a memory of the whole data set is too large. It has no publ
 weight are those of CRD (Tian, Krishnan, Isola, ICLR 2020, arXiv:1910.10699).
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.contrast import info_nce
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def batch_contrast(z_s: Tensor, z_t: Tensor, temperature: float) -> Tensor:
     """InfoNCE of B×D unit vectors with their partners, against the partners of the rest of the batch."""
-    scores = z_s @ z_t.T / temperature
-    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    return info_nce(z_s @ z_t.T / temperature)
 
 
 @register_method("crd_batch")
@@ -43,7 +43,7 @@ class CrdBatch(Method):
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         z_s = F.normalize(self.embed_s(student.embedding))
         z_t = F.normalize(self.embed_t(teacher.embedding))
         return batch_contrast(z_s, z_t, self.temperature)

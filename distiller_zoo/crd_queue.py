@@ -14,15 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.queues import EmbeddingQueue
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def queue_contrast(z_s: Tensor, z_t: Tensor, queue: Tensor, same: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of B×D unit vectors with their partners, against K negatives.
+    """InfoNCE of B×D unit vectors with their partners, against K negatives; mean over the batch.
 
     Args:
+        z_s, z_t: B×D of student and teacher.
         queue: K×D.
         same: B×K, True where an entry is of the sample's own image: it is no negative.
     """
@@ -54,15 +56,15 @@ class CrdQueue(Method):
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)
         self.queue = EmbeddingQueue(min(nce_k, pair.num_samples), feat_dim)
-        self._fresh = None
+        self._latest: tuple[Tensor, Tensor] | None = None  # the teacher's vectors of the last batch, and its index
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         z_s = F.normalize(self.embed_s(student.embedding))
         z_t = F.normalize(self.embed_t(teacher.embedding))
-        self._fresh = (z_t.detach(), batch.index)
+        self._latest = (z_t.detach(), batch.index)
         same = self.queue.index == batch.index[:, None]
         return queue_contrast(z_s, z_t, self.queue.vectors, same, self.temperature)
 
-    def after_step(self):
-        if self._fresh is not None:  # a loss was asked for: β is not 0
-            self.queue.put(*self._fresh)
+    def after_step(self) -> None:
+        if self._latest is not None:  # a loss was computed: β is not 0
+            self.queue.put(*self._latest)

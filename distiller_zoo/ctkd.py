@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from distiller_zoo.checks import check_positive
 from distiller_zoo.kd import kd_loss
-from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def reversed_gradient(x: Tensor, strength: float) -> Tensor:
@@ -55,5 +56,5 @@ class CTKD(Method):
         theta = reversed_gradient(self.theta, adversary_strength(epoch, self.loops))
         return self.start + self.range * theta.sigmoid()
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return kd_loss(student.logits, teacher.logits, self.temperature(batch.epoch))

@@ -2,7 +2,7 @@
 Sablayrolles, Jégou, ICML 2021, arXiv:2012.12877).
 
 A distillation token goes through the blocks beside the class token and has a head of its own (models/vit.py). The class
-head learns the label, the distillation head the teacher; the deployed student answers with the mean of both logits:
+head learns the label, the distillation head the teacher; the deployed student predicts by the mean of both logits:
 
     hard    L = ½·CE(z, y) + ½·CE(z_dist, argmax z_t)
     soft    L = (1−λ)·CE(z, y) + λ·T²·KL( softmax(z_t/T) ‖ softmax(z_dist/T) )
@@ -17,12 +17,14 @@ labels, and standardises both sides; hard labels are the same with it.
 from typing import Literal
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from common.errors import RequestError
 from distiller_zoo.checks import check_positive
 from distiller_zoo.kd import kd_loss
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features, Network
 
 
 @register_method("deit")
@@ -47,22 +49,22 @@ class DeiT(Method):
         check_positive(deit_T=deit_T)
         self.hard, self.temperature = deit_labels == "hard", deit_T
 
-    def inspect_networks(self, student, teachers):
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
         if getattr(student, "head_dist", None) is None:
             raise RequestError(
                 "deit trains the head of a distillation token, which this student does not have; "
                 "choose one that does, for instance --model_s deit_nano_distilled"
             )
 
-    def predict(self, features):
+    def predict(self, features: Features) -> Tensor:
         return self.predictions_by_head(features)["average"]
 
-    def predictions_by_head(self, features):
+    def predictions_by_head(self, features: Features) -> dict[str, Tensor]:
         class_head, (distillation_head,) = features.logits, features.heads
         average = (class_head + distillation_head) / 2
         return {"average": average, "class": class_head, "distillation": distillation_head}
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         (logits,) = student.heads
         if self.hard:
             return F.cross_entropy(logits, teacher.logits.argmax(dim=1))

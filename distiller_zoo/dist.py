@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 EPS = 1e-8
 
@@ -28,13 +29,13 @@ def correlation_loss(a: Tensor, b: Tensor) -> Tensor:
 
 
 def inter_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
-    """Of each sample over the classes, times τ², for two B×K logits."""
+    """τ² times 1 − the mean correlation of each sample's predictions over the classes, for two B×K logits."""
     p_s, p_t = (logits_s / temperature).softmax(dim=1), (logits_t / temperature).softmax(dim=1)
     return correlation_loss(p_s, p_t) * temperature**2
 
 
 def intra_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
-    """Of each class over the samples, times τ²."""
+    """τ² times 1 − the mean correlation of each class's predictions over the batch, for two B×K logits."""
     p_s, p_t = (logits_s / temperature).softmax(dim=1), (logits_t / temperature).softmax(dim=1)
     return correlation_loss(p_s.T, p_t.T) * temperature**2
 
@@ -57,7 +58,7 @@ class DIST(Method):
         check_not_negative(dist_inter=dist_inter, dist_intra=dist_intra)
         self.inter_weight, self.intra_weight, self.temperature = dist_inter, dist_intra, dist_T
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         read = (student.logits, teachers[0].logits, self.temperature)
         return {
             "dist_inter": self.inter_weight * inter_loss(*read),

@@ -13,9 +13,10 @@ wrn_40_2 → wrn_16_2 or wrn_40_1 and vgg13 → vgg8 or MobileNetV2, 2 for resne
 from torch import Tensor
 
 from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
 from distiller_zoo.predictions import class_against_rest, kl_of_each, other_classes, warm_up
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def tckd_of_each(logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -26,7 +27,7 @@ def tckd_of_each(logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature
 
 
 def nckd_of_each(logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """B divergences among the classes other than the sample's own, times T²."""
+    """B divergences among the classes other than the sample's own, times T², for two B×K logits and labels B."""
     log_s = (other_classes(logits_s, labels) / temperature).log_softmax(dim=1)
     log_t = (other_classes(logits_t, labels) / temperature).log_softmax(dim=1)
     return kl_of_each(log_s, log_t) * temperature**2
@@ -60,7 +61,7 @@ class DKD(Method):
         self.target_weight, self.others_weight = dkd_alpha, dkd_beta
         self.temperature, self.warmup = dkd_T, dkd_warmup
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         read = (student.logits, teachers[0].logits, batch.main_labels, self.temperature)
         ramp = warm_up(batch.epoch, self.warmup)
         return {

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.checks import check_not_negative
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def correlations(a: Tensor, b: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def node_loss(e_s: Tensor, e_t: Tensor) -> Tensor:
 
 
 def edge_loss(e_s: Tensor, e_t: Tensor) -> Tensor:
-    """Frobenius distance of the correlations within the student and within the teacher; widths may differ."""
+    """Frobenius distance of the correlations within the student (B×D) and within the teacher (B×D')."""
     return (correlations(e_s, e_s) - correlations(e_t, e_t)).norm()
 
 
@@ -57,7 +58,7 @@ class EGA(Method):
         self.node_weight, self.edge_weight = ega_node, ega_edge
         self.project = nn.Identity() if width_s == width_t else nn.Linear(width_s, width_t)
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         e_s, e_t = self.project(student.embedding), teachers[0].embedding
         return {
             "ega_node": self.node_weight * node_loss(e_s, e_t),

@@ -5,7 +5,7 @@ The flow between two neighbouring maps f (bottom) and g (top) of one network, av
     G_cc' = mean_hw g_c·f_c',    L = Σ_neighbours mean( (G_s − G_t)² )
 
 Two stages: first the student's features learn from L alone, then the whole student from the cross-entropy alone, as in
-the paper and in the published tables (whose β therefore has no effect). `fsp_main` keeps β·L in the second
+the paper and in the published tables (whose β therefore has no effect). `--fsp_main` keeps β·L in the second
 stage. Maps of two sizes are brought to the smaller by average pooling, as in the tables' code; the paper takes maxima.
 """
 
@@ -16,20 +16,26 @@ from torch import Tensor
 
 from common.errors import RequestError
 from distiller_zoo.maps import to_common_size
-from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from distiller_zoo.sums import summed
+from models import Features
 
 
 def flow_matrix(bottom: Tensor, top: Tensor) -> Tensor:
-    """B×C_top×C_bottom mean products of the channels of two B×C×H×W maps."""
+    """G, B×C_top×C_bottom: mean products over positions of the channels of two B×C×H×W maps of one network."""
     bottom, top = (f.flatten(2) for f in to_common_size(bottom, top))
     return top @ bottom.mT / bottom.shape[2]
 
 
 def fsp_loss(maps_s: tuple[Tensor, ...], maps_t: tuple[Tensor, ...]) -> Tensor:
-    """Sum over neighbouring maps of the mean squared difference of the flows of student and teacher."""
+    """Sum over neighbouring maps of the mean squared difference of their flows in student and teacher.
+
+    Args:
+        maps_s, maps_t: B×C×H×W each, the stem first; equal channels in both networks.
+    """
     flows_s, flows_t = ([flow_matrix(*pair) for pair in pairwise(maps)] for maps in (maps_s, maps_t))
-    return sum(F.mse_loss(s, t) for s, t in zip(flows_s, flows_t, strict=True))
+    return summed(F.mse_loss(s, t) for s, t in zip(flows_s, flows_t, strict=True))
 
 
 @register_method("fsp")
@@ -38,7 +44,7 @@ class FSP(Method):
 
     Options:
         init_epochs: epochs of the initial stage.
-        fsp_main: whether the loss stands beside the cross-entropy after the initial stage too.
+        fsp_main: add the loss to the cross-entropy after the initial stage too.
     """
 
     paper = "Yim et al., A Gift from Knowledge Distillation, CVPR 2017"
@@ -63,11 +69,11 @@ class FSP(Method):
             )
         self.initial_epochs, self.in_main_stage = init_epochs, fsp_main
 
-    def initial_losses(self, student, teachers, batch):
+    def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         (teacher,) = teachers
         return {"fsp": fsp_loss((student.stem, *student.stages), (teacher.stem, *teacher.stages))}
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         return self.initial_losses(student, teachers, batch) if self.in_main_stage else {}
 
 

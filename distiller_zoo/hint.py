@@ -3,17 +3,19 @@
     L_hint = mean( (r(f_s) − f_t)² ),   r a convolutional regressor
 
 The paper trains the hint as a first stage, up to the guided layer, and distils predictions afterwards. The default
-is the one-stage form of the published tables, where the hint loss stands beside the cross-entropy for the whole
+is the one-stage form of the published tables, where the hint loss is added to the cross-entropy for the whole
 run; `--hint_epochs N` gives the paper's, with N epochs of hints (add `-a` for its second stage's KD).
 """
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from common.errors import RequestError
 from distiller_zoo.checks import check_not_negative
 from distiller_zoo.maps import Regressor
-from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 @register_method("hint", aliases=("fitnet",))
@@ -22,7 +24,7 @@ class Hint(Method):
 
     Options:
         hint_layer: 0 is the stem, 1 the first stage, and so on; the same index on both sides.
-        hint_epochs: length of a first stage that trains on the hint alone; 0: no such stage, the hint stays all along.
+        hint_epochs: length of a first stage that trains on the hint alone; 0: no such stage, the hint has no end.
     """
 
     paper = "Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015"
@@ -38,20 +40,20 @@ class Hint(Method):
         shapes_t = (pair.teacher.stem, *pair.teacher.stages)
         last = min(len(shapes_s), len(shapes_t)) - 1
         if not 0 <= hint_layer <= last:
-            raise RequestError(f"--hint_layer {hint_layer} is not there for this pair; choose 0 (stem) to {last}")
+            raise RequestError(f"--hint_layer is {hint_layer}; this pair has 0 (stem) to {last}, choose one of these")
         self.layer = hint_layer
         self.regressor = Regressor(shapes_s[hint_layer], shapes_t[hint_layer])
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         return {} if self.initial_epochs else self.initial_losses(student, teachers, batch)
 
-    def initial_losses(self, student, teachers, batch):
+    def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         return {self.name: self.loss(student, teachers[0], batch)}
 
-    def end_initial_stage(self):
-        self.regressor.requires_grad_(False)  # nothing asks it any more
+    def end_initial_stage(self) -> None:
+        self.regressor.requires_grad_(False)  # nothing uses it any more
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         f_s = (student.stem, *student.stages)[self.layer]
         f_t = (teacher.stem, *teacher.stages)[self.layer]
         return F.mse_loss(self.regressor(f_s), f_t)

@@ -15,20 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.contrast import info_nce
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 INITIAL_T = 1.0
 MAX_SCALE = 10.0
 
 
-def contrastive_loss(scores: Tensor) -> Tensor:
-    """Cross-entropy of B×B scores (student × teacher) with the diagonal."""
-    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
-
-
 def invariance_loss(scores: Tensor) -> Tensor:
-    """KL(teacher's view ‖ student's view) of B×B scores: how alike a sample sees the others from either side."""
+    """KL(softmax over columns ‖ softmax over rows) of B×B scores (student × teacher), in nats, mean over the batch."""
     of_student, of_teacher = scores.log_softmax(dim=1), scores.T.log_softmax(dim=1)
     return F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True)
 
@@ -56,8 +53,8 @@ class ICD(Method):
         self.t = nn.Parameter(torch.tensor(INITIAL_T))
         self.b = nn.Parameter(torch.tensor(0.0))
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         z_s = F.normalize(self.embed_s(student.embedding))
         z_t = F.normalize(self.embed_t(teachers[0].embedding))
         scores = z_s @ z_t.T * self.t.exp().clamp(max=MAX_SCALE) + self.b
-        return {"icd_contrast": contrastive_loss(scores), "icd_invariance": self.alpha * invariance_loss(scores)}
+        return {"icd_contrast": info_nce(scores), "icd_invariance": self.alpha * invariance_loss(scores)}

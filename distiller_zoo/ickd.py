@@ -10,8 +10,9 @@ G is C×C for every sample: with 2,048 channels a gigabyte for each network. Row
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 EPS = 1e-24  # of a squared length
 
@@ -45,5 +46,5 @@ class ICKD(Method):
         channels_s, channels_t = pair.student.stages[-1][0], pair.teacher.stages[-1][0]
         self.embed = nn.Sequential(nn.Conv2d(channels_s, channels_t, 1, bias=False), nn.BatchNorm2d(channels_t))
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return channel_correlation_loss(self.embed(student.stages[-1]), teacher.stages[-1])

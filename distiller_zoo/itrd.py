@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 MIN_VARIANCE = 1e-8  # of a channel that is constant over the batch
 EPS = 1e-12
@@ -76,7 +77,7 @@ class ITRD(Method):
         self.widths_differ = width_s != width_t
         self.embed = nn.Linear(width_s, width_t)
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         e_s, e_t = student.embedding, teachers[0].embedding
         embedded = self.embed(e_s)
         return {

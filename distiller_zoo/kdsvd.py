@@ -7,54 +7,24 @@ neighbouring stages relate:
 
     R_l,cd = exp( −(v_l,c − v_{l−1},d)² / 8 ),    L = Σ_l Σ_cd (R^s_l,cd − R^t_l,cd)² / B
 
-So both networks must be equally wide. The published code takes all singular vectors from a library routine, whose
-gradient is infinite where singular values meet (dead channels suffice) and which waits for the device. Here the few
-that are needed come by orthogonal iteration, v ← orth(MᵀM·v). After 16 steps the first is exact to fp32 for maps
-behind a ReLU, and directions in which a map has next to nothing fade to zero. Signs, which a library leaves open,
-are such that the teacher's vectors have positive sums.
+So both networks must be equally wide. Signs, which a decomposition leaves open, are such that the teacher's vectors
+have positive sums. How the vectors are found is in singular_vectors.py.
 """
 
-import math
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import RequestError
 from distiller_zoo.maps import pair_stages
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from distiller_zoo.singular_vectors import STEPS, singular_vectors
+from distiller_zoo.sums import summed
+from models import Features
 
 CANDIDATES = 4
-STEPS = 16
-EPS = 1e-6  # share of a map's energy below which a direction counts as none
-
-
-def singular_vectors(f: Tensor, count: int, steps: int = STEPS) -> Tensor:
-    """B×C×count leading right singular vectors of B×C×H×W maps as matrices of positions × channels."""
-    x = F.normalize(f.flatten(1)).view(*f.shape[:2], -1)  # C×P: vectors don't depend on the scale
-    channels, positions = x.shape[1:]
-    gram = x @ x.mT if channels <= positions else x.mT @ x
-    v = _cosines(len(gram[0]), min(count, channels, positions), like=x).expand(len(x), -1, -1)
-    for _ in range(steps):
-        v = _orthogonal(gram @ v)
-    return v if channels <= positions else F.normalize(x @ v, dim=1, eps=math.sqrt(EPS))
-
-
-def _cosines(size: int, count: int, like: Tensor) -> Tensor:
-    """size×count, the first waves of a cosine transform: a start that is orthogonal to nothing in particular."""
-    places = (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) / size
-    return torch.cos(math.pi * places[:, None] * torch.arange(count, dtype=like.dtype, device=like.device))
-
-
-def _orthogonal(v: Tensor) -> Tensor:
-    """Columns of B×N×count matrices made orthogonal one after the other, of unit length unless they are tiny."""
-    columns: list[Tensor] = []
-    for column in v.unbind(dim=2):
-        for done in columns:
-            column = column - (column * done).sum(dim=1, keepdim=True) * done
-        columns.append(F.normalize(column, eps=EPS))
-    return torch.stack(columns, dim=2)
 
 
 def aligned(v_s: Tensor, v_t: Tensor) -> Tensor:
@@ -66,21 +36,26 @@ def aligned(v_s: Tensor, v_t: Tensor) -> Tensor:
 
 
 def relation(v: Tensor, before: Tensor) -> Tensor:
-    """B×C×C' radial basis functions of the entries of two vectors B×C and B×C'."""
+    """B×C×C' radial basis functions R of the entries of two vectors, B×C and B×C' (of the stage before)."""
     return torch.exp(-(v[:, :, None] - before[:, None, :]).square() / 8)
 
 
 def kdsvd_loss(maps_s: list[Tensor], maps_t: list[Tensor], steps: int = STEPS) -> Tensor:
-    """Squared differences of the relations of neighbouring stages, mean over the batch; equal channels in pairs."""
-    total, before = 0.0, None
+    """Squared differences of the relations of neighbouring stages, mean over the batch.
+
+    Args:
+        maps_s, maps_t: B×C×H×W of two or more stages; equal channels in each pair.
+        steps: of the iteration that finds the singular vectors.
+    """
+    vectors = []
     for f_s, f_t in zip(maps_s, maps_t, strict=True):
         v_t = singular_vectors(f_t, 1, steps).squeeze(2)
         v_t = torch.where(v_t.sum(dim=1, keepdim=True) < 0, -v_t, v_t)
-        v_s = aligned(singular_vectors(f_s, CANDIDATES, steps), v_t)
-        if before is not None:
-            total = total + (relation(v_s, before[0]) - relation(v_t, before[1])).square().sum() / len(f_s)
-        before = v_s, v_t
-    return total
+        vectors.append((aligned(singular_vectors(f_s, CANDIDATES, steps), v_t), v_t))
+    return summed(
+        (relation(v_s, before_s) - relation(v_t, before_t)).square().sum() / len(v_s)
+        for (before_s, before_t), (v_s, v_t) in pairwise(vectors)
+    )
 
 
 @register_method("kdsvd")
@@ -107,6 +82,6 @@ class KDSVD(Method):
                 f"({listed_t}) must be equally wide; choose a student of the teacher's family and width"
             )
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         maps_s = [student.stages[i] for i, _ in self.pairs]
         return kdsvd_loss(maps_s, [teacher.stages[j] for _, j in self.pairs])

@@ -18,8 +18,9 @@ from torch import Tensor
 from common.errors import RequestError
 from distiller_zoo.checks import check_not_negative
 from distiller_zoo.maps import pair_stages, to_common_size
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def patches(f: Tensor) -> Tensor:
@@ -31,13 +32,28 @@ def manifold_loss(p_s: Tensor, p_t: Tensor) -> Tensor:
     """Mean squared difference of the cosines among the rows of ...×R×C unit vectors; widths C may differ."""
     rows = p_s.shape[-2]
     if rows <= p_s.shape[-1] + p_t.shape[-1]:
-        return F.mse_loss(p_s @ p_s.transpose(-1, -2), p_t @ p_t.transpose(-1, -2))
-
-    def products(a: Tensor, b: Tensor) -> Tensor:
-        return (a.transpose(-1, -2) @ b).square().sum(dim=(-2, -1))
-
+        return F.mse_loss(p_s @ p_s.mT, p_t @ p_t.mT)
     # The maps of a CNN's first stages have many positions and few channels: ⟨a·aᵀ, b·bᵀ⟩ = ‖aᵀ·b‖² spares R×R.
-    return (products(p_s, p_s) + products(p_t, p_t) - 2 * products(p_s, p_t)).mean() / rows**2
+    squares = squared_product(p_s, p_s) + squared_product(p_t, p_t) - 2 * squared_product(p_s, p_t)
+    return squares.mean() / rows**2
+
+
+def squared_product(a: Tensor, b: Tensor) -> Tensor:
+    """‖aᵀ·b‖² of matrices ...×R×C and ...×R×C'."""
+    return (a.mT @ b).square().sum(dim=(-2, -1))
+
+
+def stage_losses(p_s: Tensor, p_t: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The losses patch, sample and random of one stage, from B×P×C and B×P×C' patches.
+
+    Args:
+        drawn: K, int64: the patches that `random` compares, as positions in the batch's B·P.
+    """
+    return (
+        manifold_loss(p_s, p_t),
+        manifold_loss(p_s.transpose(0, 1), p_t.transpose(0, 1)),
+        manifold_loss(p_s.flatten(0, 1)[drawn], p_t.flatten(0, 1)[drawn]),
+    )
 
 
 @register_method("manifold")
@@ -71,32 +87,18 @@ class Manifold(Method):
         )
         if manifold_k < 2:
             raise RequestError(f"--manifold_k is {manifold_k}; relations need 2 patches or more")
-        self.w_patch, self.w_sample, self.w_random, self.k = (
-            manifold_patch,
-            manifold_sample,
-            manifold_random,
-            manifold_k,
-        )
+        self.w_patch, self.w_sample, self.w_random = manifold_patch, manifold_sample, manifold_random
+        self.k = manifold_k
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         (teacher,) = teachers
-        pairs = pair_stages(len(student.stages), len(teacher.stages))
         generator = batch.generator("manifold")
-        each = []
-        for i, j in pairs:
-            p_s, p_t = (patches(f) for f in to_common_size(student.stages[i], teacher.stages[j]))
-            count = p_s.shape[0] * p_s.shape[1]
-            drawn = torch.randperm(count, generator=generator, device=p_s.device)[: self.k]
-            each.append(
-                torch.stack(
-                    [
-                        manifold_loss(p_s, p_t),
-                        manifold_loss(p_s.transpose(0, 1), p_t.transpose(0, 1)),
-                        manifold_loss(p_s.flatten(0, 1)[drawn], p_t.flatten(0, 1)[drawn]),
-                    ]
-                )
-            )
-        patch, sample, random = torch.stack(each).mean(dim=0)
+        of_stages = []
+        for i, j in pair_stages(len(student.stages), len(teacher.stages)):
+            p_s, p_t = map(patches, to_common_size(student.stages[i], teacher.stages[j]))
+            drawn = torch.randperm(p_s.shape[0] * p_s.shape[1], generator=generator, device=p_s.device)[: self.k]
+            of_stages.append(torch.stack(stage_losses(p_s, p_t, drawn)))
+        patch, sample, random = torch.stack(of_stages).mean(dim=0)
         return {
             "manifold_patch": self.w_patch * patch,
             "manifold_sample": self.w_sample * sample,

@@ -1,11 +1,11 @@
-"""Bringing two networks' feature maps together: which goes with which, and at what size."""
+"""Feature maps of two networks side by side: which stages go together, and at what size."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 def pair_stages(num_student: int, num_teacher: int) -> list[tuple[int, int]]:
-    """Indices (student stage, teacher stage) that go together.
+    """Pairs (student stage, teacher stage) of indices that go together.
 
     Equal counts pair in order. Otherwise each stage of the shorter list goes with the stage at the
     same relative depth of the longer one, and last goes with last.
@@ -20,13 +20,14 @@ def pair_stages(num_student: int, num_teacher: int) -> list[tuple[int, int]]:
 def to_common_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Average-pool the larger of two B×C×H×W maps to the height and width of the smaller."""
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
-    return _pool(a, size), _pool(b, size)
+    return average_pool(a, size), average_pool(b, size)
 
 
-def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if x.shape[2:] == size:
-        return x
+def average_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Averages of B×C×H×W maps over the cells of a grid of `size` (rows, columns)."""
     (height, width), (rows, columns) = x.shape[2:], size
+    if (height, width) == size:
+        return x
     if height % rows or width % columns:
         return F.adaptive_avg_pool2d(x, size)
     return F.avg_pool2d(x, (height // rows, width // columns))  # whose gradient is deterministic on GPUs too
@@ -55,7 +56,8 @@ class Regressor(nn.Module):
     def __init__(self, source: tuple[int, int, int], target: tuple[int, int, int]):
         super().__init__()
         (c_in, h_in, _), (c_out, h_out, w_out) = source, target
-        self.size = None
+        self.size: tuple[int, int] | None = None
+        self.conv: nn.Conv2d | nn.ConvTranspose2d
         if h_in == 2 * h_out:
             self.conv = nn.Conv2d(c_in, c_out, kernel_size=3, stride=2, padding=1)
         elif h_in * 2 == h_out:
@@ -67,7 +69,11 @@ class Regressor(nn.Module):
             self.conv = nn.Conv2d(c_in, c_out, kernel_size=1)
         self.bn = nn.BatchNorm2d(c_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.size:
+    def regress(self, x: Tensor) -> Tensor:
+        """Maps before the ReLU."""
+        if self.size is not None:
             x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
-        return F.relu(self.bn(self.conv(x)))
+        return self.bn(self.conv(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.regress(x))

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.maps import to_common_size
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def generation_loss(generated: Tensor, f_t: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class MGD(Method):
             nn.Conv2d(channels_t, channels_t, 3, padding=1),
         )
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         f_s, f_t = to_common_size(self.align(student.stages[-1]), teacher.stages[-1])
         b, c, h, w = f_s.shape
         shape = (b, c, 1, 1) if self.channelwise else (b, 1, h, w)

@@ -35,7 +35,7 @@ class StatisticsNetwork(nn.Module):
 
 
 def marginal_order(samples: int, marginal: Marginal, generator: torch.Generator) -> Tensor:
-    """Which sample's b takes the place of each sample's own: int64, `samples` long.
+    """Indices (int64, `samples` long) of the samples whose b takes the place of each sample's own.
 
     `random` draws with replacement, as Algorithm 1 does; `shifted` gives each sample its neighbour's, so that none
     keeps its own (of two samples or more).
@@ -46,6 +46,11 @@ def marginal_order(samples: int, marginal: Marginal, generator: torch.Generator)
 
 
 def information_bound(psi: nn.Module, a: Tensor, b: Tensor, order: Tensor) -> Tensor:
-    """V in nats, a scalar; a is B×D_a, b is B×D_b, `order` of `marginal_order`."""
+    """V in nats, a scalar.
+
+    Args:
+        a, b: B×D_a and B×D_b.
+        order: B, of `marginal_order`.
+    """
     joint, marginal = psi(a, b), psi(a, b[order])
     return joint.mean() - (marginal.logsumexp(dim=0) - math.log(len(marginal)))

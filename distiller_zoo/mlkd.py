@@ -21,19 +21,23 @@ Weights: 0.1 for the cross-entropy of each view, whose sum is 0.2 times the mean
 authors train with --learning_rate 0.025.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import Tensor
 
 from distiller_zoo.kd import kd_loss
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from distiller_zoo.sums import summed
+from models import Features
 
+View = tuple[Tensor, Tensor]  # B×K logits of student and teacher
 Level = Callable[[Tensor, Tensor, float], Tensor]  # the loss of B×K logits of student and teacher at a temperature
 
 TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
 STRONG_TEMPERATURES = (3.0, 4.0, 5.0)  # those at which the published form has an instance level of the second view
+REPEATED_TEMPERATURES = (2.0, 6.0)  # those at which it has that of the first view again
 
 
 def batch_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
@@ -49,36 +53,33 @@ def class_loss(logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor
 
 
 def share_up_to_median(values: Tensor) -> Tensor:
-    """The share of N values that are no larger than their median (the mean of the middle two)."""
+    """The share of N values that are no larger than their median (the mean of the middle two); a scalar."""
     return (values <= values.quantile(0.5)).to(values.dtype).mean()
 
 
-def over_temperatures(level: Level, logits_s: Tensor, logits_t: Tensor, temperatures=TEMPERATURES) -> Tensor:
-    """The sum of a level's loss over temperatures."""
-    return sum(level(logits_s, logits_t, temperature) for temperature in temperatures)
+def over_temperatures(level: Level, view: View, temperatures: Sequence[float] = TEMPERATURES) -> Tensor:
+    """Sum over temperatures of a level's loss of one view."""
+    return summed(level(*view, temperature) for temperature in temperatures)
 
 
-def published_losses(
-    weak: tuple[Tensor, Tensor], strong: tuple[Tensor, Tensor], instance_level: Level = kd_loss
-) -> dict[str, Tensor]:
-    """The three levels as the authors' code adds them up; each view is its logits of student and teacher, B×K."""
+def published_losses(weak: View, strong: View, instance_loss: Level = kd_loss) -> dict[str, Tensor]:
+    """The three levels as the authors' code adds them up."""
     p_t = weak[1].detach().softmax(dim=1)
     samples, classes = share_up_to_median(p_t.amax(dim=1)), share_up_to_median(p_t.sum(dim=0))
-    repeated = [temperature for temperature in TEMPERATURES if temperature not in STRONG_TEMPERATURES]
-    instance = samples * over_temperatures(instance_level, *weak)
-    instance = instance + over_temperatures(instance_level, *strong, STRONG_TEMPERATURES)
-    instance = instance + over_temperatures(instance_level, *weak, repeated)
+    instance = samples * over_temperatures(instance_loss, weak)
+    instance = instance + over_temperatures(instance_loss, strong, STRONG_TEMPERATURES)
+    instance = instance + over_temperatures(instance_loss, weak, REPEATED_TEMPERATURES)
     return {
         "mlkd_instance": instance,
-        "mlkd_batch": samples * over_temperatures(batch_loss, *weak),
-        "mlkd_class": classes * over_temperatures(class_loss, *weak),
+        "mlkd_batch": samples * over_temperatures(batch_loss, weak),
+        "mlkd_class": classes * over_temperatures(class_loss, weak),
     }
 
 
-def symmetric_losses(*views: tuple[Tensor, Tensor], instance_level: Level = kd_loss) -> dict[str, Tensor]:
-    """The three levels, each summed over views and temperatures."""
-    levels = {"mlkd_instance": instance_level, "mlkd_batch": batch_loss, "mlkd_class": class_loss}
-    return {name: sum(over_temperatures(level, *view) for view in views) for name, level in levels.items()}
+def symmetric_losses(weak: View, strong: View, instance_loss: Level = kd_loss) -> dict[str, Tensor]:
+    """The three levels, each summed over both views and all temperatures."""
+    levels = {"mlkd_instance": instance_loss, "mlkd_batch": batch_loss, "mlkd_class": class_loss}
+    return {name: over_temperatures(level, weak) + over_temperatures(level, strong) for name, level in levels.items()}
 
 
 @register_method("mlkd")
@@ -96,11 +97,11 @@ class MLKD(Method):
 
     def __init__(self, pair: Pair, *, mlkd_form: Literal["published", "symmetric"] = "published"):
         super().__init__(pair)
-        self.form = published_losses if mlkd_form == "published" else symmetric_losses
+        self.losses_of_views = published_losses if mlkd_form == "published" else symmetric_losses
 
-    def losses(self, student, teachers, batch):
-        views = zip(student.logits.chunk(2), teachers[0].logits.chunk(2), strict=True)
-        return self.form(*views, instance_level=self._instance_level)
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
+        weak, strong = zip(student.logits.chunk(2), teachers[0].logits.chunk(2), strict=True)
+        return self.losses_of_views(weak, strong, self._instance_loss)
 
-    def _instance_level(self, logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
+    def _instance_loss(self, logits_s: Tensor, logits_t: Tensor, temperature: float) -> Tensor:
         return kd_loss(self.standardise(logits_s), self.standardise(logits_t), temperature)

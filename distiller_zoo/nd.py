@@ -19,15 +19,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 EPS = 1e-7
 DROPOUT = 0.5  # of what brings the student's embedding to the teacher's width, as the authors have it
 
 
 def direction_and_norm_loss(e_s: Tensor, e_t: Tensor, centres: Tensor) -> Tensor:
-    """The loss of B×D embeddings and the centres of their classes, B×D and of any length."""
+    """L, a scalar.
+
+    Args:
+        e_s, e_t: B×D embeddings.
+        centres: B×D, of each sample's class; their length does not matter.
+    """
     length = torch.maximum(e_s.norm(dim=1), e_t.norm(dim=1)).clamp(min=EPS)
     return 1 - ((e_s * F.normalize(centres, dim=1)).sum(dim=1) / length).mean()
 
@@ -41,22 +47,25 @@ class ND(Method):
     needs_training_set_pass = True
     weights_from = "the authors' for resnet56 → resnet20"
     needs = ("embedding",)
+    required_hooks = ("fit_on_training_set",)
+    centres: Tensor  # K×width: sums of the teacher's embeddings over each class
 
     def __init__(self, pair: Pair):
         super().__init__(pair)
         own, width = pair.student.embedding, pair.teacher.embedding
-        self.connector = nn.Identity()
+        self.connector: nn.Module = nn.Identity()
         if own != width:
             linear = nn.Linear(own, width)
             nn.init.zeros_(linear.bias)
             self.connector = nn.Sequential(nn.BatchNorm1d(own), nn.Dropout(DROPOUT), linear)
-        # Sums point where the means do.
+        # Sums have the direction of the means.
         self.register_buffer("centres", torch.zeros(pair.teacher.num_classes, width))
 
-    def fit_on_training_set(self, teachers, labels):
+    def fit_on_training_set(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
+        super().fit_on_training_set(teachers, labels)
         members = F.one_hot(labels, len(self.centres)).to(self.centres.dtype)
         self.centres += members.T @ teachers[0].embedding
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         centres = self.centres[batch.main_labels]
         return direction_and_norm_loss(self.connector(student.embedding), teacher.embedding, centres)

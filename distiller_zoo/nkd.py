@@ -14,9 +14,10 @@ copies of it, the label slipped into both normalised sets; here it is out, as in
 from torch import Tensor
 
 from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.predictions import other_classes
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def target_loss(logits_s: Tensor, logits_t: Tensor, labels: Tensor) -> Tensor:
@@ -27,7 +28,13 @@ def target_loss(logits_s: Tensor, logits_t: Tensor, labels: Tensor) -> Tensor:
 
 
 def others_loss(logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """λ² times the mean cross-entropy of the normalised probabilities of the classes other than the label."""
+    """λ² times the mean cross-entropy of the normalised probabilities of the classes other than the label.
+
+    Args:
+        logits_s, logits_t: B×K.
+        labels: B.
+        temperature: λ.
+    """
     log_s = (other_classes(logits_s, labels) / temperature).log_softmax(dim=1)
     weight = (other_classes(logits_t, labels) / temperature).softmax(dim=1)
     return -(weight * log_s).sum(dim=1).mean() * temperature**2
@@ -51,7 +58,7 @@ class NKD(Method):
         check_not_negative(nkd_gamma=nkd_gamma)
         self.others_weight, self.temperature = nkd_gamma, nkd_T
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         logits_s, logits_t, labels = student.logits, teachers[0].logits, batch.main_labels
         return {
             "nkd_target": target_loss(logits_s, logits_t, labels),

@@ -1,7 +1,10 @@
 """No distillation: the student (or a teacher) trained alone, the row that every gain is measured from."""
 
-from distiller_zoo.method import Method, Weights
+from torch import Tensor
+
+from distiller_zoo.method import Batch, Method, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 @register_method("none", aliases=("vanilla",))
@@ -13,5 +16,5 @@ class NoDistillation(Method):
     min_teachers = 0
     max_teachers = 0
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         return {}

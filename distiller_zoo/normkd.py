@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
+from models import Features
 
 EPS = 1e-7
 
@@ -50,5 +51,5 @@ class NormKD(Method):
         check_positive(normkd_T=normkd_T)
         self.scale = normkd_T
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return normkd_loss(student.logits, teacher.logits, self.scale)

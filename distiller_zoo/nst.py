@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distiller_zoo.maps import pair_stages, to_common_size
-from distiller_zoo.method import Method, Weights
+from distiller_zoo.method import Batch, Method, Weights
 from distiller_zoo.registry import register_method
+from distiller_zoo.sums import summed
+from models import Features
 
 
 def mean_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -39,6 +41,8 @@ class NST(Method):
     weights = Weights(gamma=1, alpha=0, beta=50)
     needs = ("stages",)
 
-    def loss(self, student, teacher, batch):
-        pairs = pair_stages(len(student.stages), len(teacher.stages))
-        return sum(nst_loss(student.stages[i], teacher.stages[j]) for i, j in pairs)
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        losses = []
+        for i, j in pair_stages(len(student.stages), len(teacher.stages)):
+            losses.append(nst_loss(student.stages[i], teacher.stages[j]))
+        return summed(losses)

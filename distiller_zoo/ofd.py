@@ -11,20 +11,15 @@ the values seen in training so far, the paper's other way. The published factor 
 """
 
 import math
-from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
 
 from distiller_zoo.maps import pair_stages, to_common_size
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
-from models import Network
-from models.mobilenetv2 import MobileNetV2
-from models.resnet import ResNet
-from models.resnet_imagenet import BottleneckResNet
-from models.vgg import VGG
-from models.wrn import WideResNet
+from distiller_zoo.sums import summed
+from models import Features, Network
 
 RARE = 0.001  # where negative values are rarer, the margin is -3 standard deviations
 
@@ -38,72 +33,55 @@ def expected_negative(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def partial_distance(s: Tensor, t: Tensor, margin: Tensor) -> Tensor:
-    """Sum over channels and positions of the partial L2 distance, mean over the batch; maps B×C×H×W, C margins."""
+    """Sum over channels and positions of the partial L2 distance d, mean over the batch.
+
+    Args:
+        s, t: B×C×H×W.
+        margin: C.
+    """
     target = torch.maximum(t, margin[:, None, None])
     counts = (s > target) | (target > 0)
     return torch.where(counts, (s - target).square(), 0).sum() / len(s)
 
 
-@singledispatch
-def last_norms(teacher: Network) -> list[nn.BatchNorm2d] | None:
-    """The batch norm that ends each stage before its ReLU, of families that have it; else None."""
-    return None
-
-
-@last_norms.register
-def _(teacher: ResNet):
-    return [stage[-1].bn2 for stage in (teacher.layer1, teacher.layer2, teacher.layer3)]
-
-
-@last_norms.register
-def _(teacher: BottleneckResNet):
-    return [stage[-1].bn3 for stage in (teacher.layer1, teacher.layer2, teacher.layer3, teacher.layer4)]
-
-
-@last_norms.register
-def _(teacher: WideResNet):
-    return [teacher.block2.layer[0].bn1, teacher.block3.layer[0].bn1, teacher.bn1]
-
-
-@last_norms.register
-def _(teacher: VGG):
-    return [block[-1] for block in (teacher.block1, teacher.block2, teacher.block3, teacher.block4)]
-
-
-@last_norms.register
-def _(teacher: MobileNetV2):
-    return [teacher.blocks[place][-1].conv[-1] for place in (1, 2, 4, 6)]
-
-
 class Margin(nn.Module):
-    """Mean of the negative values of each channel of a teacher's stage."""
+    """Mean of the negative values of each channel of a teacher's stage.
+
+    Attributes:
+        total, count: C, float64: sum and number of the negative values so far.
+    """
+
+    total: Tensor
+    count: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
         self.register_buffer("total", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(channels, dtype=torch.float64))
-        self.known, self._fresh = False, None
+        self.known = False
+        self._counted: tuple[Tensor, Tensor] | None = None  # total and count with the latest batch
 
     def take_from(self, norm: nn.BatchNorm2d) -> None:
-        """Know it from the parameters of the batch norm, and count no more."""
+        """Set it from the parameters of the batch norm, and count no values any more."""
         self.total.copy_(expected_negative(norm.bias.detach(), norm.weight.detach()))
         self.count.fill_(1)
         self.known = True
 
     def forward(self, f_t: Tensor) -> Tensor:
-        """C margins, those of the batch B×C×H×W counted in."""
+        """C margins; a counted margin includes the batch of maps, B×C×H×W."""
         total, count = self.total, self.count
         if not self.known:
-            summed = f_t.clamp(max=0).sum(dim=(0, 2, 3)), (f_t < 0).sum(dim=(0, 2, 3))
-            total, count = self._fresh = total + summed[0], count + summed[1]
+            total, count = total + f_t.clamp(max=0).sum(dim=(0, 2, 3)), count + (f_t < 0).sum(dim=(0, 2, 3))
+            self._counted = total, count
         return (total / count.clamp(min=1)).to(f_t.dtype)
 
     def keep(self) -> None:
-        """Remember the batch that was last seen."""
-        if self._fresh is not None:
-            self.total.copy_(self._fresh[0])
-            self.count.copy_(self._fresh[1])
-            self._fresh = None
+        """Add the batch of the last `forward` to the counts."""
+        if self._counted is not None:
+            total, count = self._counted
+            self.total.copy_(total)
+            self.count.copy_(count)
+            self._counted = None
 
 
 @register_method("ofd", aliases=("overhaul",))
@@ -113,34 +91,38 @@ class OFD(Method):
     paper = "Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019"
     weights = Weights(gamma=1, alpha=0, beta=0.001)
     needs = ("preacts",)
+    required_hooks = ("inspect_networks",)
 
     def __init__(self, pair: Pair):
         super().__init__(pair)
         shapes_s, shapes_t = pair.student.preacts, pair.teacher.preacts
         self.pairs = pair_stages(len(shapes_s), len(shapes_t))
         self.connectors = nn.ModuleList(_connector(shapes_s[i][0], shapes_t[j][0]) for i, j in self.pairs)
-        self.margins = nn.ModuleList(Margin(shapes_t[j][0]) for _, j in self.pairs)
+        self._margins = tuple(Margin(shapes_t[j][0]) for _, j in self.pairs)
+        self.margins = nn.ModuleList(self._margins)
 
-    def inspect_networks(self, student, teachers):
-        norms = last_norms(teachers[0])
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
+        super().inspect_networks(student, teachers)
+        norms = teachers[0].stage_norms()
         if norms is not None:
-            for margin, (_, j) in zip(self.margins, self.pairs, strict=True):
+            for margin, (_, j) in zip(self._margins, self.pairs, strict=True):
                 margin.take_from(norms[j])
 
-    def loss(self, student, teacher, batch):
-        total, last = 0.0, len(self.pairs) - 1
-        for place, (i, j) in enumerate(self.pairs):
-            margin = self.margins[place](teacher.preacts[j])
-            s, t = to_common_size(self.connectors[place](student.preacts[i]), teacher.preacts[j])
-            total = total + 2.0 ** (place - last) * partial_distance(s, t, margin)
-        return total
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        distances = []
+        for connector, margin, (i, j) in zip(self.connectors, self._margins, self.pairs, strict=True):
+            m = margin(teacher.preacts[j])
+            distances.append(partial_distance(*to_common_size(connector(student.preacts[i]), teacher.preacts[j]), m))
+        deepest = len(distances) - 1
+        return summed(2.0 ** (place - deepest) * each for place, each in enumerate(distances))
 
-    def after_step(self):
-        for margin in self.margins:
+    def after_step(self) -> None:
+        for margin in self._margins:
             margin.keep()
 
 
 def _connector(channels_s: int, channels_t: int) -> nn.Sequential:
+    """1×1 convolution and batch norm: B×channels_s×H×W to B×channels_t×H×W."""
     conv = nn.Conv2d(channels_s, channels_t, 1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(channels_t))

@@ -1,4 +1,4 @@
-"""What the docstring of a method says of each of its options, in a block that begins with `Options:`.
+"""The texts of a method's options, from the block of its docstring that begins with `Options:`.
 
 Options:
     dkd_alpha, dkd_beta: weights of the target class and of the others.
@@ -15,17 +15,17 @@ _ENTRY = re.compile(r"^([A-Za-z]\w*(?:, *[A-Za-z]\w*)*): +(.+)", re.DOTALL)
 
 
 def option_texts(cls: type[Method]) -> dict[str, str]:
-    """The sentence on each option that the docstring explains, in one line and without its full stop."""
+    """The text of each option by name, in one line and without its full stop; options without a text are left out."""
     texts: dict[str, str] = {}
     for entry in _entries(inspect.getdoc(cls) or ""):
-        if found := _ENTRY.match(entry):
-            text = " ".join(found[2].split()).removesuffix(".")
-            texts |= {name.strip(): text for name in found[1].split(",")}
+        if match := _ENTRY.match(entry):
+            text = " ".join(match[2].split()).removesuffix(".")
+            texts |= {name.strip(): text for name in match[1].split(",")}
     return texts
 
 
 def _entries(doc: str) -> list[str]:
-    """The entries of the block, each with the lines that go on deeper below its first."""
+    """The entries of the block, each with the indented lines that continue it."""
     begin = _BEGIN.search(doc)
     if begin is None:
         return []

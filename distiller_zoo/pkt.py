@@ -7,8 +7,9 @@ The mean over all B² entries, rather than the sum over j, is what the published
 
 from torch import Tensor
 
-from distiller_zoo.method import Method, Weights
+from distiller_zoo.method import Batch, Method, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 EPS = 1e-7
 
@@ -21,7 +22,7 @@ def neighbour_probabilities(e: Tensor) -> Tensor:
 
 
 def pkt_loss(e_s: Tensor, e_t: Tensor) -> Tensor:
-    """Mean over B×B of p_t·log(p_t / p_s)."""
+    """Mean over B×B of p_t·log(p_t / p_s), for embeddings B×D and B×D' of student and teacher."""
     p_s, p_t = neighbour_probabilities(e_s), neighbour_probabilities(e_t)
     return (p_t * ((p_t + EPS) / (p_s + EPS)).log()).mean()
 
@@ -34,5 +35,5 @@ class PKT(Method):
     weights = Weights(gamma=1, alpha=0, beta=30000)
     needs = ("embedding",)
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return pkt_loss(student.embedding, teacher.embedding)

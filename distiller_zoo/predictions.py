@@ -1,4 +1,4 @@
-"""What losses on predictions share: standardised logits, divergences, other classes, classifiers, warm-up."""
+"""Helpers of losses on predictions: standardised logits, divergences, other classes, classifiers, warm-up."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ def standardised(logits: Tensor) -> Tensor:
     """Logits ...×K with mean 0 and standard deviation 1 in each row.
 
     Logit standardization (Sun, Ren, Li, Wang, Cao, CVPR 2024, arXiv:2403.01427): the student need not match the
-    teacher's shift and scale. Stands before the temperature, for any loss on logits.
+    teacher's shift and scale. It comes before the temperature, for any loss on logits.
     """
     centred, scale = logits - logits.mean(dim=-1, keepdim=True), logits.std(dim=-1, keepdim=True)
     # Classifiers of MLPs start at zero: divided by EPS, the first gradient would be ten million times too large.
@@ -24,12 +24,12 @@ def standardised(logits: Tensor) -> Tensor:
 
 
 def with_standardised_logits(features: Features) -> Features:
-    """The same features, their logits standardised; those of heads stay as they are."""
+    """Features whose logits are standardised (see `standardised`); those of heads are not."""
     return replace(features, logits=standardised(features.logits))
 
 
 def kl_of_each(log_s: Tensor, log_t: Tensor) -> Tensor:
-    """KL(teacher ‖ student) of each sample, from log-probabilities ...×K of both."""
+    """KL(teacher ‖ student) of each sample in nats (...), from log-probabilities ...×K of both."""
     return F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(dim=-1)
 
 
@@ -40,27 +40,23 @@ def other_classes(values: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_against_rest(logits: Tensor, classes: Tensor) -> Tensor:
-    """B×2 log-probabilities of one class of each sample (B) and of all others together, from B×K logits."""
+    """B×2 log-probabilities of one class of each sample (`classes`, B) and of all others together; logits B×K."""
     one = logits.gather(1, classes[:, None])
     rest = other_classes(logits, classes).logsumexp(dim=1, keepdim=True)
     return torch.cat([one, rest], dim=1).log_softmax(dim=1)
 
 
 def warm_up(epoch: int, epochs: int) -> float:
-    """The factor of a loss that grows evenly to 1 over its first epochs (epoch: from 1); 0 epochs: 1 at once."""
+    """Factor of a loss that grows linearly to 1 over the first `epochs`; 1 if these are 0. `epoch` counts from 1."""
     return min(epoch / epochs, 1.0) if epochs else 1.0
 
 
-def pool_to_grid(maps: Tensor, size: int) -> Tensor:
-    """B×C×size×size averages over the cells of B×C×H×W maps."""
-    height, width = maps.shape[2:]
-    if height % size or width % size:
-        return F.adaptive_avg_pool2d(maps, size)
-    return F.avg_pool2d(maps, (height // size, width // size))  # whose gradient is deterministic on GPUs too
-
-
 def classifier_of(network: Network, channels: int, method: str) -> nn.Linear:
-    """The last linear layer of a network, to be applied to each place of its last map.
+    """The last linear layer of a network, to be applied to each position of its last map.
+
+    Args:
+        channels: of that map.
+        method: the name of the method that asks, for the message.
 
     Raises:
         RequestError: the layer reads something else than the map's channels.

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def direction_loss(e_s: Tensor, e_t: Tensor) -> Tensor:
@@ -49,5 +50,5 @@ class ProjectorEnsemble(Method):
         each = torch.stack([projector(e_s) for projector in self.projectors])
         return (each.relu() if self.relu else each).mean(dim=0)
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return direction_loss(self.project(student.embedding), teacher.embedding)

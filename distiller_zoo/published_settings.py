@@ -1,4 +1,4 @@
-"""Weights and options that authors published for single pairs of networks on CIFAR-100 (published.csv)."""
+"""Weights and options that were published for single pairs of networks on CIFAR-100 (published.csv)."""
 
 import ast
 import csv
@@ -13,11 +13,12 @@ FILE = Path(__file__).with_name("published.csv")
 
 @dataclass(frozen=True)
 class PublishedPair:
-    """What a source gives for a method on a pair, where it departs from the method's one default for all.
+    """Published settings of a method on a pair that differ from the method's defaults.
 
     Attributes:
-        weights: alpha and beta, where the source does not leave them at the defaults.
-        options: by name.
+        weights: alpha and beta, those that differ.
+        options: values by name, those that differ.
+        source: where they were published.
     """
 
     method: str
@@ -30,7 +31,7 @@ class PublishedPair:
 
 @cache
 def published_pairs() -> tuple[PublishedPair, ...]:
-    """All rows of the file."""
+    """All rows of published.csv, in order."""
     with open(FILE, encoding="utf-8", newline="") as file:
         return tuple(_row(row) for row in csv.DictReader(file))
 
@@ -48,7 +49,7 @@ def _row(row: dict[str, str]) -> PublishedPair:
 
 
 def published_for(method: str, teachers: Iterable[str], student: str) -> PublishedPair | None:
-    """What was published for a method with one teacher on this pair; None where nothing was."""
+    """The published settings of a method with one teacher on this pair; None if there are none."""
     teachers = tuple(teachers)
     for pair in published_pairs():
         if (pair.method, (pair.teacher,), pair.student) == (method, teachers, student):

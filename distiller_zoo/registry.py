@@ -1,29 +1,33 @@
-"""Which methods exist, and what each declares."""
+"""The registry of methods, and the checks of what each declares."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
 from types import MappingProxyType
-from typing import Literal, get_args, get_origin
+from typing import Literal, TypeVar, get_args, get_origin
 
 from common.registry import Registry
-from distiller_zoo.method import Epochs, Method
+from distiller_zoo.method import HOOK_CALLS, Epochs, Method
 from models import Features
 
 METHODS: Registry[type[Method]] = Registry("method")
 FIELDS = [field.name for field in fields(Features)]
 KINDS = "bool, int, float, str, Literal[...], tuple[int, ...] or Epochs"
 
+MethodClass = TypeVar("MethodClass", bound=type[Method])
 
-def register_method(name: str, *, aliases: tuple[str, ...] = ()):
+
+def register_method(name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[MethodClass], MethodClass]:
     """Class decorator: makes a Method available as `--distill NAME`.
 
     Raises:
-        TypeError: it declares what no network gives, or an option that cannot become a flag.
+        TypeError: the class declares a field that no network has, a hook that it lacks, or an option that cannot
+            become a flag.
+        ValueError: the name or an alias is taken.
     """
 
-    def register(cls: type[Method]) -> type[Method]:
+    def register(cls: MethodClass) -> MethodClass:
         _check_needs(cls)
         _check_hooks(cls)
         _check_options(cls)
@@ -34,10 +38,14 @@ def register_method(name: str, *, aliases: tuple[str, ...] = ()):
     return register
 
 
-@cache  # each registration compares with all before it
 def declared_options(cls: type[Method]) -> Mapping[str, inspect.Parameter]:
-    """The keyword-only parameters of a method's constructor, with annotation and default."""
-    parameters = inspect.signature(cls.__init__, eval_str=True).parameters.values()
+    """The keyword-only parameters of a method's constructor by name, with annotation and default."""
+    return _keyword_only(cls.__init__)
+
+
+@cache  # each registration compares with all before it
+def _keyword_only(constructor: Callable[..., None]) -> Mapping[str, inspect.Parameter]:
+    parameters = inspect.signature(constructor, eval_str=True).parameters.values()
     return MappingProxyType({p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY})
 
 
@@ -47,7 +55,7 @@ def _check_needs(cls: type[Method]) -> None:
             raise TypeError(f'{cls.__name__}: needs is the text {needs!r}; make it a tuple, ("{needs}",)')
         for name in needs or ():
             if name not in FIELDS:
-                raise TypeError(f"{cls.__name__} needs {name!r}, which no network has; there is {', '.join(FIELDS)}")
+                raise TypeError(f"{cls.__name__}: needs has the unknown field {name!r}; available: {', '.join(FIELDS)}")
 
 
 # Hooks that cost a pass, a file or a check, and the flag that declares each.
@@ -72,11 +80,20 @@ def _check_hooks(cls: type[Method]) -> None:
         if hasattr(cls, former):
             raise TypeError(f"{cls.__name__}: the hook {former} is now called {name}; rename it")
     for hook, flag in DECLARED_BY.items():
-        written = getattr(cls, hook) is not getattr(Method, hook)
-        if written and not getattr(cls, flag):
+        if _has(cls, hook) and not getattr(cls, flag):
             raise TypeError(f"{cls.__name__} has {hook} and does not declare it; write `{flag} = True` in the class")
-        if getattr(cls, flag) and not written and flag in MEANINGLESS_ALONE:
+        if getattr(cls, flag) and not _has(cls, hook) and flag in MEANINGLESS_ALONE:
             raise TypeError(f"{cls.__name__} declares {flag} and has no {hook}; write it, or leave the flag out")
+    for hook in cls.required_hooks:
+        if hook not in HOOK_CALLS:
+            raise TypeError(f"{cls.__name__} requires the unknown hook {hook!r}; available: {', '.join(HOOK_CALLS)}")
+        if not _has(cls, hook):
+            raise TypeError(f"{cls.__name__} requires {hook} and does not define it; write it, or require it no longer")
+
+
+def _has(cls: type[Method], hook: str) -> bool:
+    """True if the class defines the hook itself."""
+    return getattr(cls, hook) is not getattr(Method, hook)
 
 
 def _check_options(cls: type[Method]) -> None:
@@ -90,8 +107,8 @@ def _check_options(cls: type[Method]) -> None:
         if not _is_kind(parameter.annotation):
             raise TypeError(f"{cls.__name__}: annotate the option {name} by one of {KINDS}")
         for _, other in METHODS.items():
-            own = declared_options(other).get(name)
-            if own is not None and own.annotation != parameter.annotation:
+            same_name = declared_options(other).get(name)
+            if same_name is not None and same_name.annotation != parameter.annotation:
                 raise TypeError(
                     f"{cls.__name__}: {other.name} has an option {name} of another type; rename one of them"
                 )

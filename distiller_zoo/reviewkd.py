@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from distiller_zoo.maps import pair_stages
-from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.maps import average_pool, pair_stages
+from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
 from distiller_zoo.predictions import warm_up
 from distiller_zoo.registry import register_method
+from distiller_zoo.sums import summed
+from models import Features
 
 MAX_WIDTH = 512
 POOLED_SIZES = (4, 2, 1)
@@ -32,15 +34,9 @@ def hierarchical_context_loss(f_s: Tensor, f_t: Tensor) -> Tensor:
         if size < f_s.shape[2]:
             weight /= 2
             total += weight
-            loss = loss + weight * F.mse_loss(_pooled(f_s, size), _pooled(f_t, size))
+            grid = (size, size)
+            loss = loss + weight * F.mse_loss(average_pool(f_s, grid), average_pool(f_t, grid))
     return loss / total
-
-
-def _pooled(f: Tensor, size: int) -> Tensor:
-    height, width = f.shape[2:]
-    if height % size or width % size:
-        return F.adaptive_avg_pool2d(f, size)
-    return F.avg_pool2d(f, (height // size, width // size))  # the same; has a deterministic gradient on CUDA
 
 
 class AttentionFusion(nn.Module):
@@ -59,13 +55,18 @@ class AttentionFusion(nn.Module):
         self.conv_in = nn.Sequential(nn.Conv2d(channels_s, width, 1, bias=False), nn.BatchNorm2d(width))
         self.conv_out = nn.Sequential(nn.Conv2d(width, target[0], 3, padding=1, bias=False), nn.BatchNorm2d(target[0]))
         self.attention = nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid()) if fuses else None
-        for conv in (self.conv_in[0], self.conv_out[0]):
-            nn.init.kaiming_uniform_(conv.weight, a=1)
+        for conv in (self.conv_in.get_submodule("0"), self.conv_out.get_submodule("0")):
+            nn.init.kaiming_uniform_(conv.get_parameter("weight"), a=1)
 
     def forward(self, f_s: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The level to compare with the teacher's, and what the next level is fused with."""
+        """The level to compare with the teacher's, and the input `deeper` of the next level.
+
+        Args:
+            f_s: B×C×H×W, the student's level.
+            deeper: B×width×H'×W' of the level before; None for the deepest.
+        """
         x = self.conv_in(f_s)
-        if self.attention is not None:
+        if self.attention is not None and deeper is not None:
             deeper = F.interpolate(deeper, x.shape[2:], mode="nearest")
             a, b = self.attention(torch.cat([x, deeper], dim=1)).split(1, dim=1)
             x = a * x + b * deeper
@@ -102,11 +103,11 @@ class ReviewKD(Method):
             for place, (channels, target) in enumerate(zip(sources, targets, strict=True))
         )
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         levels_s = [student.embedding[:, :, None, None], *(student.stages[i] for i, _ in reversed(self.pairs))]
         levels_t = [teacher.embedding[:, :, None, None], *(teacher.preacts[j] for _, j in reversed(self.pairs))]
-        total, deeper = 0.0, None
+        losses, deeper = [], None
         for fusion, f_s, f_t in zip(self.fusions, levels_s, levels_t, strict=True):
             fused, deeper = fusion(f_s, deeper)
-            total = total + hierarchical_context_loss(fused, f_t)
-        return total * warm_up(batch.epoch, self.warmup)
+            losses.append(hierarchical_context_loss(fused, f_t))
+        return summed(losses) * warm_up(batch.epoch, self.warmup)

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 EPS = 1e-12
 
@@ -31,12 +32,12 @@ def angles(e: Tensor) -> Tensor:
 
 
 def distance_loss(e_s: Tensor, e_t: Tensor) -> Tensor:
-    """Huber loss between the relative distances of student and teacher."""
+    """Huber loss between the relative distances of B×D and B×D' embeddings of student and teacher."""
     return F.smooth_l1_loss(relative_distances(e_s), relative_distances(e_t))
 
 
 def angle_loss(e_s: Tensor, e_t: Tensor) -> Tensor:
-    """Huber loss between the angles of student and teacher."""
+    """Huber loss between the angles of B×D and B×D' embeddings of student and teacher."""
     return F.smooth_l1_loss(angles(e_s), angles(e_t))
 
 
@@ -56,7 +57,7 @@ class RKD(Method):
         super().__init__(pair)
         self.distance_weight, self.angle_weight = rkd_distance, rkd_angle
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         e_s, e_t = student.embedding, teachers[0].embedding
         return {
             "rkd_distance": self.distance_weight * distance_loss(e_s, e_t),

@@ -14,9 +14,10 @@ for SCD; their training command sets it to T, as here.
 from torch import Tensor
 
 from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
 from distiller_zoo.predictions import class_against_rest, kl_of_each, warm_up
 from distiller_zoo.registry import register_method
+from models import Features
 
 MASKED = -1e9  # a logit of no weight, yet finite: a row of these alone gives zero, not NaN
 
@@ -64,7 +65,7 @@ class RLD(Method):
         self.confidence_weight, self.correlation_weight = rld_alpha, rld_beta
         self.temperature, self.warmup = rld_T, rld_warmup
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         read = (student.logits, teachers[0].logits, batch.main_labels, self.temperature)
         ramp = warm_up(batch.epoch, self.warmup)
         return {

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.queues import EmbeddingQueue
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def relational_loss(z_s: Tensor, z_t: Tensor, memory: Tensor, student_t: float, teacher_t: float) -> Tensor:
@@ -55,6 +56,7 @@ class RRD(Method):
     paper = "Giakoumoglou & Stathaki, Relational Representation Distillation, 2024"
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("embedding",)
+    bank: Tensor  # N×D, of memory_type momentum
 
     def __init__(
         self,
@@ -74,25 +76,25 @@ class RRD(Method):
         self.student_t, self.teacher_t, self.momentum = nce_t_s, nce_t_t, nce_m
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim).requires_grad_(False)
-        self.queue = None
+        self.queue: EmbeddingQueue | None = None
         if memory_type == "fifo":
             self.queue = EmbeddingQueue(min(nce_k, pair.num_samples), feat_dim)
         else:
             self.register_buffer("bank", F.normalize(torch.randn(pair.num_samples, feat_dim)))
-        self._fresh = None
+        self._latest: tuple[Tensor, Tensor] | None = None  # the teacher's vectors of the last batch, and its index
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         z_s = F.normalize(self.embed_s(student.embedding))
         z_t = F.normalize(self.embed_t(teacher.embedding))
-        self._fresh = (z_t.detach(), batch.index)
+        self._latest = (z_t.detach(), batch.index)
         memory = self.bank if self.queue is None else self.queue.vectors
         return relational_loss(z_s, z_t, memory, self.student_t, self.teacher_t)
 
     @torch.no_grad()
-    def after_step(self):
-        if self._fresh is None:  # no loss was asked for: β is 0
+    def after_step(self) -> None:
+        if self._latest is None:  # no loss was computed: β is 0
             return
-        z_t, index = self._fresh
+        z_t, index = self._latest
         if self.queue is not None:
             self.queue.put(z_t, index)
         else:

@@ -19,14 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Method, Pair, Weights
-from distiller_zoo.predictions import classifier_of, kl_of_each, pool_to_grid
+from distiller_zoo.classifier import TeacherClassifier
+from distiller_zoo.maps import average_pool
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.predictions import classifier_of, kl_of_each
 from distiller_zoo.registry import register_method
+from models import Features, Network
 
 
 def region_logits(last_map: Tensor, weight: Tensor, bias: Tensor | None, scales: Sequence[int]) -> Tensor:
     """R×B×K logits of the regions of a B×D×H×W map, for a classifier of weight K×D and bias K."""
-    regions = torch.cat([pool_to_grid(last_map, scale).flatten(2) for scale in scales], dim=2)
+    regions = torch.cat([average_pool(last_map, (scale, scale)).flatten(2) for scale in scales], dim=2)
     return F.linear(regions.permute(2, 0, 1), weight, bias)
 
 
@@ -56,6 +59,7 @@ class SDD(Method):
     paper = "Wei et al., Scale Decoupled Distillation, CVPR 2024"
     weights = Weights(gamma=0.1, alpha=0, beta=0.9)
     needs = ("last_map",)
+    required_hooks = ("inspect_networks",)
     standardises_itself = True  # the logits of regions
 
     def __init__(
@@ -70,26 +74,26 @@ class SDD(Method):
         check_positive(sdd_T=sdd_T)
         check_not_negative(sdd_complementary=sdd_complementary)
         self.channels = (pair.student.last_map[0], pair.teacher.last_map[0])
+        self.classifier_t = TeacherClassifier(self.channels[1], pair.teacher.num_classes, saved=False)
+        self._student: tuple[Network, ...] = ()
         self.scales = tuple(int(scale) for scale in sdd_scales.split(","))
         self.complementary, self.temperature = sdd_complementary, sdd_T
 
-    def inspect_networks(self, student, teachers):
-        classifier_of(student, self.channels[0], self.name)
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
+        super().inspect_networks(student, teachers)
+        for network, channels in zip((student, teachers[0]), self.channels, strict=True):
+            classifier_of(network, channels, self.name)
         self._student = (student,)  # in a tuple: as a submodule it would be trained and saved twice
-        teacher = classifier_of(teachers[0], self.channels[1], self.name)
-        self.register_buffer("weight_t", teacher.weight.detach().clone(), persistent=False)
-        bias = None if teacher.bias is None else teacher.bias.detach().clone()
-        self.register_buffer("bias_t", bias, persistent=False)
+        self.classifier_t.copy_from(teachers[0])
 
-    def regions(self, student, teacher) -> tuple[Tensor, Tensor]:
-        """R×B×K logits of both."""
-        classifier = self._student[0].last_linear
-        return (
-            region_logits(student.last_map, classifier.weight, classifier.bias, self.scales),
-            region_logits(teacher.last_map, self.weight_t, self.bias_t, self.scales),
-        )
+    def regions(self, student: Features, teacher: Features) -> tuple[Tensor, Tensor]:
+        """R×B×K logits of the regions, of student and teacher."""
+        (network,) = self._student
+        c_s, c_t = network.last_linear, self.classifier_t
+        logits_s = region_logits(student.last_map, c_s.weight, c_s.bias, self.scales)
+        return logits_s, region_logits(teacher.last_map, c_t.weight, c_t.bias, self.scales)
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         logits_s, logits_t = self.regions(student, teacher)
         weights = region_weights(logits_t, batch.main_labels, self.complementary)
         return sdd_loss(self.standardise(logits_s), self.standardise(logits_t), weights, self.temperature)

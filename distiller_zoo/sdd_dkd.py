@@ -5,20 +5,26 @@ Regions and their weights are those of sdd.py, the loss of each region is DKD's 
     L = min(epoch/warmup, 1) · mean over samples and regions of  w_r·( α·TCKD(z_s,r, z_t,r) + β·NCKD(z_s,r, z_t,r) )
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
 
 from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.dkd import nckd_of_each, tckd_of_each
-from distiller_zoo.method import Epochs, Pair, Weights
+from distiller_zoo.method import Batch, Epochs, Pair, Weights
 from distiller_zoo.predictions import warm_up
 from distiller_zoo.registry import register_method
 from distiller_zoo.sdd import SDD, region_weights
+from models import Features
+
+LossOfSamples = Callable[[Tensor, Tensor, Tensor, float], Tensor]  # two N×K logits, N labels, temperature → N losses
 
 
-def of_each_region(loss, logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """R×B losses of R×B×K logits and labels B, by a loss of N samples with N×K logits."""
+def of_each_region(
+    loss: LossOfSamples, logits_s: Tensor, logits_t: Tensor, labels: Tensor, temperature: float
+) -> Tensor:
+    """R×B losses of R×B×K logits and labels B, by a loss of single samples."""
     count = len(logits_s)
     flat = loss(logits_s.flatten(0, 1), logits_t.flatten(0, 1), labels.repeat(count), temperature)
     return flat.view(count, -1)
@@ -54,10 +60,10 @@ class SDDWithDKD(SDD):
         super().__init__(pair, sdd_scales=sdd_scales, sdd_complementary=sdd_complementary, sdd_T=dkd_T)
         self.target_weight, self.others_weight, self.warmup = dkd_alpha, dkd_beta, dkd_warmup
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         logits_s, logits_t = self.regions(student, teacher)
-        read = (self.standardise(logits_s), self.standardise(logits_t), batch.main_labels, self.temperature)
-        each = self.target_weight * of_each_region(tckd_of_each, *read)
-        each = each + self.others_weight * of_each_region(nckd_of_each, *read)
+        inputs = (self.standardise(logits_s), self.standardise(logits_t), batch.main_labels, self.temperature)
+        dkd = self.target_weight * of_each_region(tckd_of_each, *inputs)
+        dkd = dkd + self.others_weight * of_each_region(nckd_of_each, *inputs)
         weights = region_weights(logits_t, batch.main_labels, self.complementary)
-        return warm_up(batch.epoch, self.warmup) * (weights * each).mean()
+        return warm_up(batch.epoch, self.warmup) * (weights * dkd).mean()

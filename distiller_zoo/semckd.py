@@ -8,7 +8,7 @@ Every stage of the student learns from all stages of the teacher, each sample wi
 
 P_st is 1×1, 3×3 and 1×1 convolutions; the larger map is pooled to the smaller. The MLPs read rows of similarities, so
 their width is the batch size, and the published code skips smaller batches. Here a batch is read in groups of that
-size, the last filled up with zeros: for full batches of 64 that is the published loss. KL stands beside it (α = 1).
+size, the last filled up with zeros: for full batches of 64 that is the published loss. KL is added to it (α = 1).
 
 The published β = 400 was for wide teachers (resnet32x4 and others). With resnet56, whose activations are larger, it
 diverges at a learning rate of 0.05; `-b 100` does not.
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from distiller_zoo.checks import check_positive
 from distiller_zoo.maps import bottleneck, to_common_size
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 REDUCTION = 4
 
@@ -80,25 +81,24 @@ class SemCKD(Method):
         shapes_s, shapes_t = pair.student.stages, pair.teacher.stages
         self.query = nn.ModuleList(SimilarityEmbed(semckd_group) for _ in shapes_s)
         self.key = nn.ModuleList(SimilarityEmbed(semckd_group) for _ in shapes_t)
-        self.projections = nn.ModuleList(
-            nn.ModuleList(bottleneck(s[0], 2 * t[0], t[0]) for t in shapes_t) for s in shapes_s
-        )
+        self._projections = tuple(nn.ModuleList(bottleneck(s[0], 2 * t[0], t[0]) for t in shapes_t) for s in shapes_s)
+        self.projections = nn.ModuleList(self._projections)
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         queries, keys = self._embed(self.query, student.stages), self._embed(self.key, teacher.stages)
         distances = [
-            torch.stack([self._distance(p, f_s, f_t) for p, f_t in zip(row, teacher.stages, strict=True)], dim=1)
-            for row, f_s in zip(self.projections, student.stages, strict=True)
+            torch.stack([_distance(p, f_s, f_t) for p, f_t in zip(row, teacher.stages, strict=True)], dim=1)
+            for row, f_s in zip(self._projections, student.stages, strict=True)
         ]
         return calibrated_loss(torch.stack(distances, dim=1), queries, keys, self.temperature)
 
     def _embed(self, layers: nn.ModuleList, maps: tuple[Tensor, ...]) -> Tensor:
-        """B×stages×D."""
+        """B×stages×D embeddings of the similarities in each stage."""
         rows = [layer(group_similarities(f, self.group)) for layer, f in zip(layers, maps, strict=True)]
         return torch.stack(rows, dim=1)
 
-    @staticmethod
-    def _distance(projection: nn.Module, f_s: Tensor, f_t: Tensor) -> Tensor:
-        """B mean squared differences."""
-        f_s, f_t = to_common_size(f_s, f_t)
-        return (projection(f_s) - f_t).square().flatten(1).mean(dim=1)
+
+def _distance(projection: nn.Module, f_s: Tensor, f_t: Tensor) -> Tensor:
+    """B mean squared differences of two maps."""
+    f_s, f_t = to_common_size(f_s, f_t)
+    return (projection(f_s) - f_t).square().flatten(1).mean(dim=1)

@@ -6,28 +6,29 @@ G = rows of F·Fᵀ, each of unit length (F: B×CHW of the last stage),   L = �
 import torch.nn.functional as F
 from torch import Tensor
 
-from distiller_zoo.method import Method, Weights
+from distiller_zoo.method import Batch, Method, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def similarity_matrix(f: Tensor) -> Tensor:
-    """B×B similarities of the samples of a batch, rows of unit length."""
+    """B×B similarities of the samples of B×... features, rows of unit length."""
     flat = f.flatten(1)
     return F.normalize(flat @ flat.T)
 
 
 def similarity_loss(f_s: Tensor, f_t: Tensor) -> Tensor:
-    """Squared Frobenius distance of the two similarity matrices over B²; shapes may differ beyond B."""
+    """Squared Frobenius distance of two similarity matrices over B², for B×... features of any shapes."""
     return F.mse_loss(similarity_matrix(f_s), similarity_matrix(f_t))
 
 
 @register_method("similarity", aliases=("sp",))
 class Similarity(Method):
-    """Similarity of the samples of a batch as seen by the last stage."""
+    """Match the similarities of the samples of a batch in the last stage."""
 
     paper = "Tung & Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019"
     weights = Weights(gamma=1, alpha=0, beta=3000)
     needs = ("stages",)
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return similarity_loss(student.stages[-1], teacher.stages[-1])

@@ -1,6 +1,6 @@
 """SimKD: Knowledge Distillation with the Reused Teacher Classifier (Chen et al., CVPR 2022, arXiv:2203.14001).
 
-A projector P brings the student's last map to the teacher's; the teacher's classifier then answers for the student:
+A projector P brings the student's last map to the teacher's; the teacher's classifier then predicts for the student:
 
     L = mean( (P(f_s) − f_t)² ),    logits = c_t( mean_hw P(f_s) )
 
@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from distiller_zoo.classifier import TeacherClassifier, rectifier_of
 from distiller_zoo.maps import bottleneck
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features, Network
 
 
 @register_method("simkd")
 class SimKD(Method):
-    """Match the map behind the embedding, and answer through the teacher's classifier.
+    """Match the map behind the embedding, and predict by the teacher's classifier.
 
     Options:
         simkd_factor: r, by which the projector is narrower than the teacher.
@@ -37,33 +38,37 @@ class SimKD(Method):
     needs = ("last_map",)
     attaches = True
     changes_predictions = True
+    required_hooks = ("inspect_networks",)
 
     def __init__(self, pair: Pair, *, simkd_factor: int = 2):
         super().__init__(pair)
-        self.reads_stage = pair.student.stages[-1][0] != pair.student.last_map[0]
-        channels_s, *size_s = pair.student.stages[-1] if self.reads_stage else pair.student.last_map
+        last_map, stages = pair.student.last_map, pair.student.stages
+        self.reads_stage = bool(stages) and stages[-1][0] != last_map[0]
+        channels_s, *size_s = stages[-1] if self.reads_stage else last_map
         channels_t, *size_t = pair.teacher.last_map
         if not 1 <= simkd_factor <= channels_t:
             raise RequestError(
                 f"--simkd_factor is {simkd_factor}; it must be from 1 to {channels_t}, the teacher's width"
             )
-        self.size = tuple(map(min, size_s, size_t))
+        height, width = map(min, size_s, size_t)
+        self.size = (height, width)
         last = rectifier_of(pair.teacher)
         self.projector = bottleneck(channels_s, channels_t // simkd_factor, channels_t)
         self.projector.extend([nn.BatchNorm2d(channels_t), last])
-        self.classifier = TeacherClassifier(pair.teacher)
+        self.classifier = TeacherClassifier(channels_t, pair.teacher.num_classes)
 
-    def inspect_networks(self, student, teachers):
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
+        super().inspect_networks(student, teachers)
         self.classifier.copy_from(teachers[0])
 
-    def attach(self, features):
-        read = features.stages[-1] if self.reads_stage else features.last_map
-        projected = self.projector(self._pooled(read))
+    def attach(self, features: Features) -> Features:
+        f_s = features.stages[-1] if self.reads_stage else features.last_map
+        projected = self.projector(self._pooled(f_s))
         if self.training:  # for the loss; deployed, the features stay those of the network
             features = replace(features, last_map=projected)
         return replace(features, logits=self.classifier(projected.mean(dim=(2, 3))))
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return F.mse_loss(student.last_map, self._pooled(teacher.last_map))
 
     def _pooled(self, f: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.classifier import TeacherClassifier, rectifier_of
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features, Network
 
 
 def regression_losses(h: Tensor, e_t: Tensor, classifier: nn.Module) -> tuple[Tensor, Tensor]:
@@ -28,6 +29,7 @@ class SRRL(Method):
     paper = "Yang et al., Knowledge Distillation via Softmax Regression Representation Learning, ICLR 2021"
     weights = Weights(gamma=1, alpha=1, beta=1)
     needs = ("embedding",)
+    required_hooks = ("inspect_networks",)
 
     def __init__(self, pair: Pair):
         super().__init__(pair)
@@ -35,12 +37,13 @@ class SRRL(Method):
         self.connector = nn.Sequential(
             nn.Linear(pair.student.embedding, width, bias=False), nn.BatchNorm1d(width), rectifier_of(pair.teacher)
         )
-        self.classifier = TeacherClassifier(pair.teacher)
+        self.classifier = TeacherClassifier(width, pair.teacher.num_classes)
 
-    def inspect_networks(self, student, teachers):
+    def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
+        super().inspect_networks(student, teachers)
         self.classifier.copy_from(teachers[0])
 
-    def losses(self, student, teachers, batch):
+    def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         h = self.connector(student.embedding)
         feature, regression = regression_losses(h, teachers[0].embedding, self.classifier)
         return {"srrl_feature": feature, "srrl_regression": regression}

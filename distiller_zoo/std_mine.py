@@ -7,6 +7,7 @@ optimizer's momentum and weight decay alone. The paper gives no rates; 0.01 is t
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,68 +17,81 @@ from distiller_zoo.method import Batch, Trainee
 from distiller_zoo.mine import Marginal, StatisticsNetwork, information_bound, marginal_order
 
 
+@dataclass(frozen=True)
+class MineSettings:
+    """When and how the step is taken.
+
+    Attributes:
+        every: one step every so many steps of an epoch; 0: at the first of each epoch.
+        samples: images of a batch that are used; 0: all.
+        marginal: how images are paired for the marginal (see `marginal_order`).
+        rates: r_θ and r_ω.
+
+    Raises:
+        RequestError: a value is out of range.
+    """
+
+    every: int
+    samples: int
+    marginal: Marginal
+    rates: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.samples < 0 or self.samples == 1:
+            raise RequestError(
+                f"--std_mine_every {self.every} --std_mine_samples {self.samples}: give 0 or more, and not 1 sample"
+            )
+        if min(self.rates) < 0:
+            raise RequestError(f"--std_mine_lr and --std_mine_student_lr are {self.rates}; give 0 or more")
+
+
 class TokenInformation(nn.Module):
     """A statistics network for each module with heads; with several pairs of tokens there, each is a sample.
 
     Args:
         shapes: (N, H, W) of the block of each module.
         pairs: tokens of each kind in a module.
-        every: one step every so many steps of an epoch; 0: at the first of each epoch.
-        samples: images of a batch that are used; 0: all.
-        rates: r_θ and r_ω.
 
-    Raises:
-        RequestError: a value that makes no sense.
+    Attributes:
+        bound: V in nats before the latest step; a scalar.
     """
 
-    def __init__(
-        self,
-        shapes: Sequence[tuple[int, int, int]],
-        pairs: int,
-        *,
-        every: int,
-        samples: int,
-        marginal: Marginal,
-        rates: tuple[float, float],
-    ):
+    bound: Tensor
+
+    def __init__(self, shapes: Sequence[tuple[int, int, int]], pairs: int, settings: MineSettings):
         super().__init__()
-        if every < 0 or samples < 0 or samples == 1:
-            raise RequestError(
-                f"--std_mine_every {every} --std_mine_samples {samples}: give 0 or more, and 2 samples or more"
-            )
-        if min(rates) < 0:
-            raise RequestError(f"--std_mine_lr and --std_mine_student_lr are {rates}; give 0 or more")
         self.networks = nn.ModuleList(StatisticsNetwork(n, h * w) for n, h, w in shapes)
         self.requires_grad_(False)  # the run's optimizer must not train them
         self.widths = [n for n, _, _ in shapes]
-        self.pairs, self.every, self.samples, self.marginal, self.rates = pairs, every, samples, marginal, rates
+        self.pairs, self.settings = pairs, settings
         self.register_buffer("bound", torch.zeros(()))
 
     def due(self, step: int) -> bool:
-        """Whether the step follows on step `step` (from 0) of an epoch."""
-        return step % self.every == 0 if self.every else step == 0
+        """True if the step follows step `step` (from 0) of an epoch."""
+        return step % self.settings.every == 0 if self.settings.every else step == 0
 
     def value(self, tokens: Sequence[Tensor], generator: torch.Generator) -> Tensor:
         """V in nats, the mean over the modules; `tokens` are B×(N+P), `pairs` of each module in turn."""
         bounds = []
         for place, (psi, width) in enumerate(zip(self.networks, self.widths, strict=True)):
-            here = tokens[place * self.pairs : (place + 1) * self.pairs]
-            both = torch.cat([each[: self.samples or None] for each in here])
-            order = marginal_order(len(both), self.marginal, generator)
+            of_module = tokens[place * self.pairs : (place + 1) * self.pairs]
+            both = torch.cat([one[: self.settings.samples or None] for one in of_module])
+            order = marginal_order(len(both), self.settings.marginal, generator)
             bounds.append(information_bound(psi, both[:, :width], both[:, width:], order))
         return torch.stack(bounds).mean()
 
     def step(self, trainee: Trainee, batch: Batch) -> None:
-        """Both updates, and V of before them into `bound`."""
+        """Take both steps, and keep V of before them in `bound`."""
         for parameter in trainee.parameters:
             parameter.grad = None  # of the optimizer's step, which is done
         self.networks.requires_grad_(True)
         psi, model = list(self.networks.parameters()), trainee.parameters
+        rate_psi, rate_model = self.settings.rates
         value = self.value(trainee.features(batch.images).tokens, batch.generator("mine"))
         value.backward()
         trainee.average([*psi, *model])
         with torch.no_grad():
-            for parameters, rate in ((psi, self.rates[0]), (model, -self.rates[1])):
+            for parameters, rate in ((psi, rate_psi), (model, -rate_model)):
                 for parameter in parameters:
                     if parameter.grad is not None:
                         parameter.add_(parameter.grad, alpha=rate)

@@ -1,4 +1,4 @@
-"""Several teachers as one, for methods that learn from predictions: a mixture of what they predict."""
+"""Several teachers as one, for methods that learn from predictions alone: a mixture of their predictions."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,24 +9,24 @@ from torch import Tensor
 from models import Features
 
 Weighting = Literal["average", "confidence"]
-MANY = 8  # teachers at most, for no deeper reason than memory
+MANY = 8  # teachers at most: a limit of memory, not of the formulas
 
 
 def negative_entropies(logits: Sequence[Tensor]) -> Tensor:
-    """M×B: Σ_k p log p in nats of what each of M teachers (or heads) predicts by its B×K logits; 0 where it is sure."""
+    """M×B numbers Σ_k p log p in nats, from the B×K logits of each of M teachers (or heads); 0 for a certain one."""
     log_p = torch.stack(tuple(logits)).log_softmax(dim=2)
     return (log_p.exp() * log_p).sum(dim=2)
 
 
 def confidence_weights(logits: Sequence[Tensor]) -> Tensor:
-    """M×B weights: for each sample the softmax over M teachers (or heads) of their negative entropy."""
+    """M×B weights: for each sample the softmax of the negative entropies of M teachers (or heads); logits B×K each."""
     return negative_entropies(logits).softmax(dim=0)
 
 
 def mixture(teachers: tuple[Features, ...], weighting: Weighting) -> Features:
     """One teacher whose logits (B×K) are log Σ_i w_i·p_i of the teachers' probabilities p_i.
 
-    w_i is 1/M, or by `confidence` the weight of each sample that STD gives it (see `confidence_weights`).
+    w_i is 1/M for `average`; for `confidence` it is STD's weight of each sample (see `confidence_weights`).
     """
     logits = [teacher.logits for teacher in teachers]
     log_p = torch.stack(logits).log_softmax(dim=2)

@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.maps import pair_stages
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from distiller_zoo.sums import summed
+from models import Features
 
 
 def to_size(f: Tensor, size: tuple[int, int]) -> Tensor:
@@ -35,7 +37,7 @@ def bridge_loss(f_s: Tensor, f_t: Tensor, cosine: bool) -> Tensor:
 
 @register_method("token_bridge")
 class TokenBridge(Method):
-    """Each stage's tokens, projected linearly to the teacher's map at the same depth.
+    """Match each stage's tokens, projected linearly, with the teacher's map at the same depth.
 
     Options:
         bridge_distance: compares directions ("cosine") or values ("mse").
@@ -54,9 +56,10 @@ class TokenBridge(Method):
             nn.Conv2d(pair.student.stages[i][0], pair.teacher.stages[j][0], 1) for i, j in self.pairs
         )
 
-    def loss(self, student, teacher, batch):
-        total = 0.0
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        losses = []
         for (i, j), project in zip(self.pairs, self.projections, strict=True):
             f_s, f_t = student.stages[i], teacher.stages[j]
-            total = total + bridge_loss(project(f_s), to_size(f_t, tuple(f_s.shape[2:])), self.cosine)
-        return total / len(self.pairs)
+            height, width = f_s.shape[2:]
+            losses.append(bridge_loss(project(f_s), to_size(f_t, (height, width)), self.cosine))
+        return summed(losses) / len(self.pairs)

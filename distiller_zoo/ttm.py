@@ -1,6 +1,6 @@
 """TTM: KD Based on Transformed Teacher Matching (Zheng, Yang, ICLR 2024, arXiv:2402.11148).
 
-A temperature on the teacher's side alone, seen as a power γ = 1/T of its probabilities; none on the student's:
+A temperature on the teacher's side alone, as a power γ = 1/T of its probabilities; none on the student's:
 
     q = p_t^γ / Σ_k p_t,k^γ,    L = mean KL( q ‖ softmax(z_s) )
 
@@ -12,9 +12,10 @@ learning rate of 0.05, a student learned nothing with it, and learned well with 
 from torch import Tensor
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def transformed_kl_of_each(logits_s: Tensor, logits_t: Tensor, power: float) -> Tensor:
@@ -38,5 +39,5 @@ class TTM(Method):
         check_positive(ttm_l=ttm_l)
         self.power = ttm_l
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return transformed_kl_of_each(student.logits, teacher.logits, self.power).mean()

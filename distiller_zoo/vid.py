@@ -12,21 +12,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distiller_zoo.maps import pair_stages, to_common_size
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from distiller_zoo.sums import summed
+from models import Features
 
 EPS = 1e-5
 INITIAL_VARIANCE = 5.0
 
 
 def gaussian_nll(mean: Tensor, target: Tensor, variance: Tensor) -> Tensor:
-    """Mean negative log-likelihood (less its constant) of B×C×H×W targets; `variance` has one entry a channel."""
+    """Mean negative log-likelihood (less its constant) in nats of B×C×H×W targets.
+
+    Args:
+        mean: B×C×H×W.
+        variance: C.
+    """
     variance = variance[None, :, None, None]
     return 0.5 * ((mean - target).square() / variance + variance.log()).mean()
 
 
 class VariationalRegressor(nn.Module):
-    """Mean and variance of a teacher map given a student map."""
+    """The negative log-likelihood of teacher maps given student maps, B×C×H×W; the larger is pooled to the smaller."""
 
     def __init__(self, channels_s: int, channels_t: int):
         super().__init__()
@@ -61,6 +68,8 @@ class VID(Method):
             VariationalRegressor(pair.student.stages[i][0], pair.teacher.stages[j][0]) for i, j in self.pairs
         )
 
-    def loss(self, student, teacher, batch):
-        pairs = zip(self.regressors, self.pairs, strict=True)
-        return sum(regressor(student.stages[i], teacher.stages[j]) for regressor, (i, j) in pairs)
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        losses = []
+        for regressor, (i, j) in zip(self.regressors, self.pairs, strict=True):
+            losses.append(regressor(student.stages[i], teacher.stages[j]))
+        return summed(losses)

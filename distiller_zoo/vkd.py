@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 
 def normalised_loss(projected: Tensor, e_t: Tensor) -> Tensor:
@@ -29,7 +30,9 @@ def normalised_loss(projected: Tensor, e_t: Tensor) -> Tensor:
 
 
 class OrthogonalProjection(nn.Module):
-    """B×`width_in` → B×`width_out` by a matrix with orthonormal columns, or rows where that is the shorter side."""
+    """B×`width_in` → B×`width_out` by a matrix with orthonormal columns, or rows if there are fewer of them."""
+
+    start: Tensor  # Q, longer×shorter
 
     def __init__(self, width_in: int, width_out: int):
         super().__init__()
@@ -39,7 +42,7 @@ class OrthogonalProjection(nn.Module):
         self.move = nn.Parameter(torch.zeros(longer, shorter))
 
     def matrix(self) -> Tensor:
-        """`width_out`×`width_in`."""
+        """P, `width_out`×`width_in`."""
         q = self.start
         skew = self.move @ q.T
         half = (skew - skew.T) / 2
@@ -65,5 +68,5 @@ class VkD(Method):
         super().__init__(pair)
         self.project = OrthogonalProjection(pair.student.embedding, pair.teacher.embedding)
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return normalised_loss(self.project(student.embedding), teacher.embedding)

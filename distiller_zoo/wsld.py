@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
+from models import Features
 
 EPS = 1e-7
 
@@ -49,6 +50,6 @@ class WSLD(Method):
         check_positive(wsld_T=wsld_T)
         self.temperature = wsld_T
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         weights = soft_label_weights(student.logits, teacher.logits, batch.main_labels)
         return weighted_soft_loss(student.logits, teacher.logits, weights, self.temperature)

@@ -11,9 +11,10 @@ the authors give, WTTM beside CRD for vgg13 → vgg8: γ = 0.2, β = 4.
 from torch import Tensor
 
 from distiller_zoo.checks import check_positive
-from distiller_zoo.method import Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.registry import register_method
 from distiller_zoo.ttm import transformed_kl_of_each
+from models import Features
 
 
 def power_sum(logits_t: Tensor, power: float) -> Tensor:
@@ -42,5 +43,5 @@ class WTTM(Method):
         check_positive(wttm_l=wttm_l)
         self.power = wttm_l
 
-    def loss(self, student, teacher, batch):
+    def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return wttm_loss(student.logits, teacher.logits, self.power)

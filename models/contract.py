@@ -1,45 +1,47 @@
 """What every network must be: checked once where one is created, and where its features are first seen.
 
-An unmet part of it would otherwise show an epoch later, or never: methods are built for the shapes that a network
-gives, and many take wrong ones without a word. No check draws a random number, changes the network or costs a pass.
+A network that breaks the contract would otherwise fail an epoch later, or never: methods are built for the shapes that
+it gives, and many take wrong ones silently. No check draws a random number, changes the network or costs a pass.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from common.errors import RequestError
 from models.features import Features
 
-# What each field of `Features` must be, of every network: one tensor, or a tuple of them.
+if TYPE_CHECKING:
+    from models.network import Network
+
+# The form of each field of `Features`: one tensor, or a tuple of them.
 TENSORS = {"logits": "B×K", "embedding": "B×D", "stem": "B×C×H×W", "last_map": "B×D×H×W"}
 TUPLES = {"stages": "B×C×H×W", "preacts": "B×C×H×W", "blocks": "B×C×H×W", "heads": "B×K", "tokens": "B×D"}
 
 
-def check_built(network: nn.Module, num_classes: int, image_size: int) -> None:
-    """Check what a network says of itself, as it was built for `num_classes` and `image_size`.
+def check_built(network: "Network", num_classes: int, image_size: int) -> None:
+    """Check what a network declares about itself after it was built for `num_classes` and `image_size`.
 
     Raises:
         RequestError: it names another image size, or no linear layer with so many outputs.
     """
     size = getattr(network, "image_size", None)
     if size != image_size:
-        said = "says no image_size" if size is None else f"says that its image_size is {size}"
+        found = "has no image_size" if size is None else f"has the image_size {size}"
         raise RequestError(
-            f"{_place(network)} was built for images of {image_size}×{image_size} and {said};\n"
+            f"{_place(network)} was built for images of {image_size}×{image_size} and {found};\n"
             f"write `self.image_size = image_size` in its constructor"
         )
     name = network.classifier_name
     try:
-        layer = network.get_submodule(name)
-    except AttributeError:
-        layer = None
-    if not isinstance(layer, nn.Linear):
-        found = f"is a {type(layer).__name__} there" if layer is not None else "is no such layer"
+        layer = network.last_linear
+    except (AttributeError, TypeError) as error:
+        found = "does not exist" if isinstance(error, AttributeError) else f"is a {_kind_of(network, name)}"
         raise RequestError(
-            f"{_place(network)} should have its last linear layer as {name!r}, and there {found};\n"
-            f'name the layer in the class: classifier_name = "head", say'
-        )
+            f"{_place(network)}: {name} should be the last linear layer and {found};\n"
+            f'name that layer in the class, for example classifier_name = "head"'
+        ) from None
     if layer.out_features != num_classes:
         raise RequestError(
             f"{_place(network)} was built for {num_classes} classes, and its {name} has {layer.out_features} "
@@ -47,20 +49,21 @@ def check_built(network: nn.Module, num_classes: int, image_size: int) -> None:
         )
 
 
-def check_features(network: nn.Module, features: object) -> None:
+def check_features(network: "Network", features: object) -> None:
     """Check what `network.features` gave for one image: which fields, their types, ranks and sizes.
 
     Raises:
         RequestError: the first field that is not as `Features` says.
     """
-    for fault in _faults(features, network.get_submodule(network.classifier_name)):
+    if not isinstance(features, Features):
+        fault = f"a {type(features).__name__}; return a record of models/features.py: Features(logits=..., ...)"
+        raise RequestError(f"{_place(network)}.features gives {fault}")
+    for fault in _faults(features, network.last_linear):
         raise RequestError(f"{_place(network)}.features gives {fault}")
 
 
-def _faults(features: object, classifier: nn.Linear) -> Iterator[str]:
-    """One fault after the other; those further down may be asked for only where there is none above them."""
-    if not isinstance(features, Features):
-        yield f"a {type(features).__name__}; return a record of models/features.py: Features(logits=..., ...)"
+def _faults(features: Features, classifier: nn.Linear) -> Iterator[str]:
+    """One fault after the other; a later one may be asked for only where there is none before it."""
     for name, form in TENSORS.items():
         yield from _fault(name, getattr(features, name), form)
     for name, form in TUPLES.items():
@@ -74,10 +77,9 @@ def _faults(features: object, classifier: nn.Linear) -> Iterator[str]:
         if logits.shape[1] != classes:
             name = f"heads[{place - 1}]" if place else "logits"
             yield f"{_described(name, logits)}; it must have {classes} columns, one for each class"
-    for name in ("embedding", "last_map"):
-        found = getattr(features, name)
-        if found.shape[1] != width:
-            yield f"{_described(name, found)}; D must be {width}, the inputs of the last linear layer"
+    for name, tensor in (("embedding", features.embedding), ("last_map", features.last_map)):
+        if tensor.shape[1] != width:
+            yield f"{_described(name, tensor)}; D must be {width}, the inputs of the last linear layer"
     if not features.stages:
         yield "no stages; there must be one or more"
     if [stage.shape for stage in features.stages] != [preact.shape for preact in features.preacts]:
@@ -99,6 +101,10 @@ def _described(name: str, value: object) -> str:
         return f"no {name}"
     found = "×".join(map(str, value.shape)) or "a scalar" if isinstance(value, Tensor) else f"a {type(value).__name__}"
     return f"{name} as {found}"
+
+
+def _kind_of(network: nn.Module, name: str) -> str:
+    return type(network.get_submodule(name)).__name__
 
 
 def _place(network: nn.Module) -> str:

@@ -32,7 +32,10 @@ TINY_IMAGE = 16  # px; below it that stem keeps the resolution
 
 
 def cycle_shift(x: Tensor, dim: int) -> Tensor:
-    """B×H×W×C → B×H×W×C: channel c at position p of `dim` (HEIGHT or WIDTH) is what stood at p + SHIFTS[c % 3]."""
+    """Shift channel c of B×H×W×C by SHIFTS[c % 3]: position p of `dim` (HEIGHT or WIDTH) takes the value at p + shift.
+
+    Positions outside the map are zero.
+    """
     length = x.shape[dim]
     padded = F.pad(x, (0, 0, 1, 1) if dim == WIDTH else (0, 0, 0, 0, 1, 1))
     shifted = torch.empty_like(x)
@@ -42,7 +45,7 @@ def cycle_shift(x: Tensor, dim: int) -> Tensor:
 
 
 class CycleFC(nn.Module):
-    """A linear layer over channels read one step aside along `dim` (see `cycle_shift`). B×H×W×C → B×H×W×C."""
+    """A linear layer over channels that are read one step aside along `dim` (see `cycle_shift`)."""
 
     def __init__(self, width: int, dim: int):
         super().__init__()
@@ -52,11 +55,12 @@ class CycleFC(nn.Module):
         nn.init.trunc_normal_(self.weight, std=LINEAR_STD)
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×H×W×C to B×H×W×C."""
         return F.linear(cycle_shift(x, self.dim), self.weight.flatten(1), self.bias)
 
 
 class CycleMixing(nn.Module):
-    """Two Cycle FCs and a channel FC, summed with weights that each image gives to each channel. B×H×W×C → the same.
+    """Two Cycle FCs and a channel FC, summed with weights that each image gives to each channel.
 
     The weights are a softmax over the three branches, computed from the mean over positions of their sum.
     """
@@ -70,6 +74,7 @@ class CycleMixing(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×H×W×C to B×H×W×C."""
         h, w, c = self.sfc_h(x), self.sfc_w(x), self.mlp_c(x)
         scores = self.reweight((h + w + c).mean(dim=(1, 2)))  # B×3C, the three of a channel side by side
         of_h, of_w, of_c = scores.unflatten(1, (-1, 3)).softmax(dim=2)[:, None, None].unbind(dim=-1)
@@ -77,7 +82,7 @@ class CycleMixing(nn.Module):
 
 
 class CycleBlock(nn.Module):
-    """Cycle FCs, then a perceptron over the channels, each with pre-norm and residual. B×H×W×C → B×H×W×C."""
+    """Cycle FCs, then a perceptron over the channels, each with pre-norm and residual."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -87,25 +92,27 @@ class CycleBlock(nn.Module):
         self.mlp = Mlp(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×H×W×C to B×H×W×C."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
 class PatchEmbedding(nn.Module):
-    """Overlapping patches embedded linearly, the stem and the step between stages. B×C×H×W → B×N×H/stride×W/stride."""
+    """Overlapping patches embedded linearly: the stem, and the step between stages."""
 
     def __init__(self, in_channels: int, width: int, kernel: int, stride: int, padding: int):
         super().__init__()
         self.proj = nn.Conv2d(in_channels, width, kernel, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×C×H×W to B×N×H/stride×W/stride."""
         return self.proj(x)
 
 
 class CycleMLP(Network):
     """Four stages of `depths` blocks, `widths` channels wide; any image size.
 
-    `Features.blocks` are those of the last stage, which share one resolution: there STD's modules stand.
+    `Features.blocks` are those of the last stage, which share one resolution; STD attaches its modules to them.
     """
 
     classifier_name = "head"
@@ -129,15 +136,15 @@ class CycleMLP(Network):
     def features(self, x: Tensor) -> Features:
         stem = x = self.patch_embed(x)
         *earlier, last_stage = self.network
-        stages, blocks = [], []
+        outputs, blocks = [], []
         for stage, transition in zip(earlier[::2], earlier[1::2], strict=True):
-            stages.append(_channels_first(stage(_channels_last(x))))
-            x = transition(stages[-1])
+            outputs.append(_channels_first(stage(_channels_last(x))))
+            x = transition(outputs[-1])
         x = _channels_last(x)
-        for block in last_stage:
+        for block in last_stage.children():
             x = block(x)
             blocks.append(_channels_first(x))
-        stages = (*stages, blocks[-1])
+        stages = (*outputs, blocks[-1])
         x = self.norm(x)
         embedding = x.mean(dim=(1, 2))
         return Features(self.head(embedding), embedding, stem, stages, stages, _channels_first(x), tuple(blocks))

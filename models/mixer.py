@@ -8,11 +8,11 @@ from functools import partial
 from torch import Tensor, nn
 
 from models.registry import register_model
-from models.tokens import Mlp, TokenNetwork
+from models.tokens import Mlp, TokenNetwork, TokenSizes
 
 
 class MixerBlock(nn.Module):
-    """Token mixing, then channel mixing, each with pre-norm and residual. B×P×N → B×P×N."""
+    """Token mixing, then channel mixing, each with pre-norm and residual."""
 
     def __init__(self, patches: int, width: int):
         super().__init__()
@@ -22,6 +22,7 @@ class MixerBlock(nn.Module):
         self.mlp_channels = Mlp(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×P×N to B×P×N, of P patches and N channels."""
         x = x + self.mlp_tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
         return x + self.mlp_channels(self.norm2(x))
 
@@ -39,11 +40,9 @@ class MlpMixer(TokenNetwork):
         super().__init__(
             partial(MixerBlock, width=width),
             nn.LayerNorm(width, eps=1e-6),
-            width=width,
-            depth=depth,
-            patch=patch,
-            num_classes=num_classes,
-            image_size=image_size,
+            TokenSizes(width, depth, patch),
+            num_classes,
+            image_size,
         )
 
 

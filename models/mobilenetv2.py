@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import global_average, init_convolutions
 
@@ -14,7 +14,7 @@ STAGES = ((1, 8, 1, 1), (6, 12, 2, 1), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project without activation. B×in×H×W to B×out×H/stride×W/stride."""
+    """Expand, convolve each channel, project without activation."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int):
         super().__init__()
@@ -28,6 +28,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×in×H×W to B×out×H/stride×W/stride."""
         return x + self.conv(x) if self.has_shortcut else self.conv(x)
 
 
@@ -58,6 +59,10 @@ class MobileNetV2(Network):
         init_convolutions(self)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        # Each stage ends in the batch norm of its last block's last convolution.
+        return batch_norms(*(list(self.blocks[place].modules())[-1] for place in (1, 2, 4, 6)))
 
     def features(self, x: Tensor) -> Features:
         stem = self.conv1(x)

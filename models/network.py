@@ -1,4 +1,4 @@
-"""The base class of all networks: `features(x)` is the one method a network writes."""
+"""The base class of all networks, each of which writes one method, `features(x)`."""
 
 import torch
 from torch import Tensor, nn
@@ -7,36 +7,64 @@ from models.contract import check_features
 from models.features import Features, FeatureShapes
 
 
+def batch_norms(*layers: object) -> tuple[nn.BatchNorm2d, ...]:
+    """The layers that are batch norms, in order: layers of a submodule have no type of their own."""
+    return tuple(layer for layer in layers if isinstance(layer, nn.BatchNorm2d))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of scalars in all parameters of a module, trained or frozen."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 class Network(nn.Module):
     """A classifier of B×3×H×W images that can show its inner features.
 
     Attributes:
-        classifier_name: attribute that holds the last linear layer, whose input is the embedding.
-        constants: last parts of the names of what its authors' checkpoints hold beside the weights and nothing here
-            reads, since the code computes it.
-        image_size: the height and width that it was built for; every constructor sets it.
+        classifier_name: name of the last linear layer in the state dict; its input is the embedding.
+        constants: last parts of keys that the authors' checkpoints hold beside the weights and nothing here reads,
+            since the code computes them.
+        image_size: height and width of the images that it was built for; every constructor sets it.
+        norm_follows_last_stage: whether the last of `stage_norms` lies behind the last stage, between `stages[-1]` and
+            `preacts[-1]`, as in networks that normalise before they convolve.
     """
 
     classifier_name = "fc"
     constants: tuple[str, ...] = ()
     image_size: int
+    norm_follows_last_stage = False
 
     def features(self, x: Tensor) -> Features:
-        """All features of one forward pass (see `Features`); costs no more than `forward`."""
+        """Features of B×3×H×W images in one forward pass; costs no more than `forward`."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """B×K logits."""
+        """B×3×H×W images to B×K logits."""
         return self.features(x).logits
 
     @property
     def last_linear(self) -> nn.Linear:
-        """The layer that turns the embedding into logits."""
-        return self.get_submodule(self.classifier_name)
+        """The layer that turns the embedding into logits.
+
+        Raises:
+            AttributeError, TypeError: `classifier_name` names no layer, or another kind of layer.
+        """
+        layer = self.get_submodule(self.classifier_name)
+        if not isinstance(layer, nn.Linear):
+            raise TypeError(f"{self.classifier_name} is a {type(layer).__name__}, not a linear layer")
+        return layer
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...] | None:
+        """The batch norm before the last ReLU of each stage, one for each of `Features.preacts`.
+
+        Its bias and weight are the mean and standard deviation of the values that the ReLU reads (of a residual
+        network: without those of the shortcut). None if the stages end otherwise.
+        """
+        return None
 
     @torch.no_grad()
     def feature_shapes(self) -> FeatureShapes:
-        """Shapes of all features, found by one pass over a blank image; changes no state.
+        """Find the shapes of all features by one pass over a blank image; changes no state.
 
         Raises:
             RequestError: a field is not as every network must give it (see `models.contract`).

@@ -1,4 +1,4 @@
-"""Checkpoints of CIFAR-100 networks that others published: data only, fetched by engine.checkpoints.teachers."""
+"""Checkpoints of CIFAR-100 networks that others published: data only; engine/checkpoints/ fetches them."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ REPDISTILLER = "http://shape2prog.csail.mit.edu/repo"
 
 
 @dataclass(frozen=True)
-class PublishedTeacher:
+class PublishedCheckpoint:
     """One published checkpoint of a CIFAR-100 network.
 
     Attributes:
-        file: where it lies below `<output>/models`.
+        file: path below `<output>/models`.
         top1: published test accuracy in per cent.
-        url: where it is fetched from.
+        url: address of the file.
         sha256_prefix: start of the file's SHA-256, where its publisher gives one.
         mean, std: the normalisation it was trained with, where it is not RepDistiller's.
-        archive: a tar file that holds it too, as `member`; tried first.
+        archive: address of a tar file that holds it too, as `member`; tried first.
     """
 
     model: str
@@ -32,16 +32,16 @@ class PublishedTeacher:
     std: tuple[float, float, float] | None = None
 
 
-def _from_hub(model: str, top1: float, digest: str) -> PublishedTeacher:
+def _from_hub(model: str, top1: float, digest: str) -> PublishedCheckpoint:
     file = f"cifar100_{model}-{digest}.pt"
     url = f"{HUB}/resnet/{file}"
-    return PublishedTeacher(model, file, top1, url, sha256_prefix=digest, mean=HUB_MEAN, std=HUB_STD)
+    return PublishedCheckpoint(model, file, top1, url, sha256_prefix=digest, mean=HUB_MEAN, std=HUB_STD)
 
 
-def _from_repdistiller(model: str, top1: float) -> PublishedTeacher:
+def _from_repdistiller(model: str, top1: float) -> PublishedCheckpoint:
     file = f"{model}_vanilla/ckpt_epoch_240.pth"
     url = f"{REPDISTILLER}/{file}"
-    return PublishedTeacher(model, file, top1, url, archive=MDISTILLER_TAR, member=f"cifar_teachers/{file}")
+    return PublishedCheckpoint(model, file, top1, url, archive=MDISTILLER_TAR, member=f"cifar_teachers/{file}")
 
 
 # The first entry of a network is the one that a run takes by default.
@@ -61,7 +61,7 @@ DATASET = "cifar100"
 DEFAULT_TEACHER = "resnet56"
 
 
-def find_published(sha256: str) -> PublishedTeacher | None:
-    """The published checkpoint with this SHA-256, where its publisher gave the start of it."""
+def find_published(sha256: str) -> PublishedCheckpoint | None:
+    """The published checkpoint with this SHA-256, if its publisher gives the start of it; None if it is unknown."""
     matching = (t for t in PUBLISHED if t.sha256_prefix and sha256.startswith(t.sha256_prefix))
     return next(matching, None)

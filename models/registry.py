@@ -1,12 +1,15 @@
-"""Which networks exist, and what a recipe should know of each."""
+"""The registered networks, and what a recipe should know of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from common.errors import RequestError
 from common.registry import Registry
 from models.contract import check_built
 from models.network import Network
+
+Builder = TypeVar("Builder", bound=Callable[..., Network])
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,8 @@ class ModelEntry:
         build: called as `build(num_classes=..., image_size=...)`.
         family: networks that share a definition ("resnet", "mixer").
         summary: one line for `--list`.
-        recipe: the recipe that such a network is trained with by default.
-        learning_rate: what the RepDistiller protocol uses where it departs from its 0.05.
+        recipe: the recipe that it is trained with by default.
+        learning_rate: RepDistiller's, where it is not 0.05.
     """
 
     build: Callable[..., Network]
@@ -29,29 +32,30 @@ class ModelEntry:
 
 
 class Library:
-    """Networks of another package, named PREFIX:NAME. Nothing of that package is imported before one is asked for."""
+    """Networks of another package, named PREFIX:NAME. The package is imported when one of its networks is requested."""
 
     def canonical(self, name: str) -> str:
-        """The one way to write a NAME (without the prefix); raises RequestError where there is no such network."""
+        """The canonical form of a NAME (without the prefix); raises RequestError for an unknown one."""
         raise NotImplementedError
 
     def entry(self, name: str) -> ModelEntry:
-        """What is registered of a canonical NAME."""
+        """How to build and train the network of a canonical NAME."""
         raise NotImplementedError
 
 
 class ModelRegistry(Registry[ModelEntry]):
-    """The networks of this package, in order, and behind prefixes those of libraries, which are not counted out."""
+    """The networks of this package, in order of registration; those of libraries are found but not listed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("model")
         self._libraries: dict[str, Library] = {}
 
     def add_library(self, prefix: str, library: Library) -> None:
-        """Open all names that begin with `prefix` and a colon."""
+        """Let `library` resolve all names that begin with `prefix` and a colon."""
         self._libraries[prefix] = library
 
     def canonical(self, name: str) -> str:
+        """The registered name behind a name, an alias or PREFIX:NAME; raises RequestError for an unknown one."""
         prefix, colon, rest = name.partition(":")
         if name not in self._entries and colon and prefix in self._libraries:
             return f"{prefix}:{self._libraries[prefix].canonical(rest)}"
@@ -64,12 +68,11 @@ class ModelRegistry(Registry[ModelEntry]):
         prefix, _, rest = name.partition(":")
         return self._libraries[prefix].entry(rest)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         try:
-            self.canonical(name)
+            return isinstance(name, str) and bool(self.canonical(name))
         except RequestError:
             return False
-        return True
 
 
 DEFAULT_STUDENT = "mixer_s4"
@@ -77,10 +80,17 @@ DEFAULT_STUDENT = "mixer_s4"
 MODELS = ModelRegistry()
 
 
-def register_model(name: str, *, family: str, summary: str, aliases=(), **hints):
-    """Decorator for a builder `build(num_classes, image_size) -> Network`."""
+def register_model(
+    name: str, *, family: str, summary: str, aliases: Iterable[str] = (), **hints: Any
+) -> Callable[[Builder], Builder]:
+    """Decorator that registers a builder `build(num_classes, image_size) -> Network`.
 
-    def register(build: Callable[..., Network]):
+    Args:
+        family, summary: as in `ModelEntry`.
+        hints: further fields of `ModelEntry`: `recipe`, `learning_rate`.
+    """
+
+    def register(build: Builder) -> Builder:
         MODELS.add(name, ModelEntry(build, family, summary, **hints), aliases)
         return build
 
@@ -91,8 +101,8 @@ def create_model(name: str, num_classes: int = 100, image_size: int = 32) -> Net
     """Build the network `name` with random weights from torch's global generator.
 
     Raises:
-        RequestError: unknown name, an image size that the network cannot take, or a network that does not say of
-            itself what every one must (see `models.contract`).
+        RequestError: unknown name, an image size that the network cannot take, or a network that breaks the contract
+            of all networks (see `models.contract`).
     """
     network = MODELS[name].build(num_classes=num_classes, image_size=image_size)
     if not isinstance(network, Network):
@@ -104,5 +114,5 @@ def create_model(name: str, num_classes: int = 100, image_size: int = 32) -> Net
 
 
 def file_name_of(name: str) -> str:
-    """The name of a network or data set as a part of file names, safe everywhere: timm:NAME@224 gives timm_NAME_224."""
+    """Name of a network or data set for use in file names on every system: timm:NAME@224 gives timm_NAME_224."""
     return name.replace(":", "_").replace("@", "_")

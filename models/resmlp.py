@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from models.registry import register_model
-from models.tokens import Mlp, TokenNetwork
+from models.tokens import Mlp, TokenNetwork, TokenSizes
 
 
 class Affine(nn.Module):
-    """α·x + β for each of the N channels. B×P×N → B×P×N."""
+    """α·x + β for each channel."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -29,14 +29,15 @@ class Affine(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×P×N to B×P×N, of P patches and N channels."""
         return torch.addcmul(self.beta, self.alpha, x)
 
 
 class ResBlock(nn.Module):
-    """Patches mixed by one layer, then channels by a perceptron. B×P×N → B×P×N.
+    """Patches mixed by one layer, then channels by a perceptron.
 
     Args:
-        scale: what the residual branches' factors for each channel start from (LayerScale).
+        scale: first value of the residual branches' factor for each channel (LayerScale).
     """
 
     def __init__(self, patches: int, width: int, scale: float):
@@ -49,6 +50,7 @@ class ResBlock(nn.Module):
         self.ls2 = nn.Parameter(torch.full((width,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×P×N to B×P×N, of P patches and N channels."""
         x = x + self.ls1 * self.linear_tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
         return x + self.ls2 * self.mlp_channels(self.norm2(x))
 
@@ -66,11 +68,9 @@ class ResMLP(TokenNetwork):
         super().__init__(
             partial(ResBlock, width=width, scale=scale),
             Affine(width),
-            width=width,
-            depth=depth,
-            patch=patch,
-            num_classes=num_classes,
-            image_size=image_size,
+            TokenSizes(width, depth, patch),
+            num_classes,
+            image_size,
         )
 
 

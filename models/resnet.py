@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 
 PLAIN_WIDTHS = (16, 16, 32, 64)
@@ -15,7 +15,7 @@ WIDE_WIDTHS = (32, 64, 128, 256)
 
 
 def init_convolutions(network: nn.Module) -> None:
-    """Weights of all convolutions normal with variance 2/fan-out (He et al., ICCV 2015), biases zero."""
+    """Draw weights of all convolutions from a normal of variance 2/fan-out (He et al., ICCV 2015); biases are zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -24,17 +24,15 @@ def init_convolutions(network: nn.Module) -> None:
 
 
 def global_average(maps: Tensor) -> Tensor:
-    """B×C×H×W to B×C."""
+    """Mean over positions: B×C×H×W to B×C."""
     return F.adaptive_avg_pool2d(maps, 1).flatten(1)
 
 
 class ReluStage(nn.Sequential):
-    """Blocks that return what their last ReLU would read; the stage applies that ReLU and yields both.
-
-    B×C×H×W to (B×C'×H'×W' after the last ReLU, the same before it).
-    """
+    """Blocks that leave their last ReLU to the stage, which returns its output and its input."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """B×C×H×W to B×C'×H'×W' after the last ReLU and B×C'×H'×W' before it."""
         for block in self:
             preact = block(x)
             x = F.relu(preact)
@@ -42,7 +40,7 @@ class ReluStage(nn.Sequential):
 
 
 def run_stages(x: Tensor, stages: Iterable[nn.Module]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Outputs and preacts of stages that follow each other, each of which yields both."""
+    """Run stages one after the other, each of which returns output and preact; returns all outputs and all preacts."""
     outputs, preacts = [], []
     for stage in stages:
         x, preact = stage(x)
@@ -52,7 +50,7 @@ def run_stages(x: Tensor, stages: Iterable[nn.Module]) -> tuple[tuple[Tensor, ..
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut. B×in×H×W to B×out×H/stride×W/stride, before the last ReLU."""
+    """Two 3×3 convolutions and a shortcut, without the last ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -60,13 +58,14 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×in×H×W to B×out×H/stride×W/stride."""
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return residual + self.downsample(x)
 
@@ -91,6 +90,9 @@ class ResNet(Network):
         self.layer3 = _stage(outs[1], outs[2], blocks_per_stage, stride=2)
         self.fc = nn.Linear(outs[2], num_classes)
         init_convolutions(self)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return batch_norms(*(stage[-1].bn2 for stage in (self.layer1, self.layer2, self.layer3)))
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(x)))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import ReluStage, global_average, init_convolutions, run_stages
 
@@ -14,10 +14,7 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolution and a shortcut.
-
-    B×in×H×W to B×(4·width)×H/stride×W/stride, before the last ReLU.
-    """
+    """1×1, 3×3 and 1×1 convolution and a shortcut, without the last ReLU."""
 
     def __init__(self, in_channels: int, width: int, stride: int):
         super().__init__()
@@ -28,13 +25,14 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×in×H×W to B×(4·width)×H/stride×W/stride."""
         hidden = F.relu(self.bn1(self.conv1(x)))
         hidden = F.relu(self.bn2(self.conv2(hidden)))
         return self.bn3(self.conv3(hidden)) + self.shortcut(x)
@@ -60,6 +58,9 @@ class BottleneckResNet(Network):
         self.layer4 = _stage(1024, 512, blocks_per_stage[3], stride=2)
         self.linear = nn.Linear(2048, num_classes)
         init_convolutions(self)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return batch_norms(*(stage[-1].bn3 for stage in (self.layer1, self.layer2, self.layer3, self.layer4)))
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(x)))

@@ -14,9 +14,9 @@ STEM_WIDTH = 24
 
 
 class ShuffleUnit(nn.Module):
-    """Grouped 1×1, shuffle, depthwise 3×3, grouped 1×1, and a shortcut; before the last ReLU.
+    """Grouped 1×1, shuffle, depthwise 3×3, grouped 1×1, and a shortcut, without the last ReLU.
 
-    B×in×H×W to B×out×H×W by a sum; with stride 2 to B×out×H/2×W/2 by appending the pooled input's channels.
+    The shortcut is added; with stride 2 it is pooled and its channels are appended.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
@@ -34,6 +34,7 @@ class ShuffleUnit(nn.Module):
         self.bn3 = nn.BatchNorm2d(residual_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×in×H×W to B×out×H/stride×W/stride."""
         hidden = F.channel_shuffle(F.relu(self.bn1(self.conv1(x))), self.in_groups)
         hidden = F.relu(self.bn2(self.conv2(hidden)))  # a ReLU that the paper omits and RepDistiller has
         residual = self.bn3(self.conv3(hidden))

@@ -11,10 +11,7 @@ from models.resnet import global_average, run_stages
 
 
 class SplitUnit(nn.Module):
-    """Convolves the second half of the channels and keeps the first. B×C×H×W to the same shape twice.
-
-    Returns the shuffled output, and the unshuffled output before the last ReLU (see `ShuffleNetV2`).
-    """
+    """Convolves the second half of the channels and keeps the first."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -27,6 +24,7 @@ class SplitUnit(nn.Module):
         self.bn3 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """B×C×H×W to the shuffled output and the unshuffled one before the last ReLU, both B×C×H×W."""
         kept, hidden = x.chunk(2, dim=1)
         hidden = F.relu(self.bn1(self.conv1(hidden)))
         hidden = self.bn3(self.conv3(self.bn2(self.conv2(hidden))))
@@ -35,7 +33,7 @@ class SplitUnit(nn.Module):
 
 
 class DownUnit(nn.Module):
-    """Two branches of stride 2, joined and shuffled. B×in×H×W to B×out×H/2×W/2."""
+    """Two branches of stride 2, joined and shuffled."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -52,6 +50,7 @@ class DownUnit(nn.Module):
         self.bn5 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×in×H×W to B×out×H/2×W/2."""
         left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
         right = F.relu(self.bn3(self.conv3(x)))
         right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
@@ -59,12 +58,13 @@ class DownUnit(nn.Module):
 
 
 class ShuffleStage(nn.Sequential):
-    """A `DownUnit` and `count` `SplitUnit`s; returns both outputs of the last."""
+    """A `DownUnit` and `count` `SplitUnit`s."""
 
     def __init__(self, in_channels: int, out_channels: int, count: int):
         super().__init__(DownUnit(in_channels, out_channels), *(SplitUnit(out_channels) for _ in range(count)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """B×in×H×W to both outputs of the last unit, B×out×H/2×W/2."""
         down, *units = self
         x = down(x)
         for unit in units:

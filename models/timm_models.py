@@ -4,13 +4,15 @@ It is built without weights for the images of the data set. `timm:NAME@224` is b
 itself, bicubic with antialiasing as timm's own transforms do: so a network fine-tuned at 224 px can teach on images of
 32 px.
 
-Parameters have timm's names, so timm's own state dicts load. They say nothing of normalisation: the images come
-normalised as the data set is here, unless a tag behind a dot (`resnet18.a1_in1k`) says which weights a file holds. The
-tag is no part of the network's name.
+State dicts have timm's keys, so timm's own weights load. They say nothing of normalisation: the images come normalised
+as the data set is here, unless a tag behind a dot (`resnet18.a1_in1k`) says which weights a file holds. The tag is no
+part of the network's name.
 """
 
 import difflib
+from collections.abc import Callable
 from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +26,19 @@ from models.tokens import NUM_STAGES, stage_ends
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of pixels in 0..1, per channel
 FORM = "any network of timm as timm:NAME, images resized as timm:NAME@224 (pip install timm==1.0.31)"
-# What timm and torch raise where a network cannot be built for, or cannot take, images of some size.
+# Raised by timm and torch for a network that cannot be built for, or cannot take, images of some size.
 UNFIT = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)
+PREFIX = "net."  # of timm's keys in the names of a `TimmNetwork`'s parameters; not in its state dict
+
+if TYPE_CHECKING:
+
+    class TimmModule(nn.Module):
+        """The interface that all classifiers of timm share, for the type checker: timm has no types."""
+
+        def forward_intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]: ...
+        def forward_features(self, x: Tensor) -> Tensor: ...
+        def forward_head(self, x: Tensor, pre_logits: bool) -> Tensor: ...
+        def get_classifier(self) -> nn.Module: ...
 
 
 class TimmNetwork(Network):
@@ -33,26 +46,24 @@ class TimmNetwork(Network):
 
     Of the maps that timm gives, B×C×H×W in order, the stem is the first. Where all have one shape (ViTs, MLPs) they are
     the blocks, and the stages are four of them at even distances; elsewhere the stages are the last four, or fewer.
-    Preacts are the stages, whatever activation these end in. The embedding is what the classifier reads; where it is
-    the mean of the final map, that is `last_map`, elsewhere the embedding as a map of one position.
+    Preacts are the stages, whatever activation these end in. The embedding is the classifier's input; where it is the
+    mean of the final map, that is `last_map`, elsewhere the embedding as a map of one position.
 
     Args:
         network: as timm builds it.
         name: NAME or NAME@SIZE, for messages.
         image_size: of the images that come.
-        built_for: of the images that it takes; others are resized.
+        built_for: size of the images that the network takes; others are resized.
 
     Raises:
-        RequestError: it cannot take such images or would ignore their margins, or its answer is no linear layer's.
+        RequestError: the network cannot take such images, ignores their margins, or has no linear classifier.
     """
 
-    def __init__(self, network: nn.Module, name: str, image_size: int, built_for: int):
+    def __init__(self, network: "TimmModule", name: str, image_size: int, built_for: int):
         super().__init__()
-        # The very dictionaries of timm's network: what is moved, loaded or trained here is so there, under timm's
-        # names. The network itself lies in a tuple, for as a submodule it would add a prefix to all of them.
-        for members in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
-            setattr(self, members, getattr(network, members))
-        self._timm = (network,)
+        self.net = network
+        self.register_state_dict_post_hook(_to_timms_keys)
+        self.register_load_state_dict_pre_hook(_from_timms_keys)
         self.image_size, self.built_for = image_size, built_for
         self.classifier_name = _classifier_name(network, name)
         self.averages_map = False
@@ -60,50 +71,49 @@ class TimmNetwork(Network):
 
     @property
     def last_linear(self) -> nn.Linear:
-        # Not by the name as an attribute of this class: Inception-v4's classifier is itself called `last_linear`.
-        return self._timm[0].get_submodule(self.classifier_name)
+        """The layer that turns the embedding into logits."""
+        layer = self.net.get_submodule(self.classifier_name)
+        assert isinstance(layer, nn.Linear)  # see `_classifier_name`
+        return layer
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that must not decay, whatever their shape: what timm lists, and what is called no weight.
+        """Names of parameters that must not decay, whatever their shape: timm's list, and all that is called no weight.
 
         timm's lists lack some tables of positions (Visformer's, HaloNet's) and scales (NFNet's).
         """
-        listed = getattr(self._timm[0], "no_weight_decay", set)()
-        return {name for name, _ in self.named_parameters() if not name.endswith("weight")} | set(listed)
-
-    def train(self, mode: bool = True) -> "TimmNetwork":
-        self._timm[0].train(mode)
-        return super().train(mode)
+        listed: Callable[[], set[str]] = getattr(self.net, "no_weight_decay", set)
+        others = {name for name, _ in self.net.named_parameters() if not name.endswith("weight")}
+        return {PREFIX + name for name in others | set(listed())}
 
     def features(self, x: Tensor) -> Features:
+        """Features of B×3×H×W images of `image_size`."""
         if self.built_for != self.image_size:
             size = (self.built_for, self.built_for)
             x = F.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
         return self._features(x)
 
     def _features(self, x: Tensor) -> Features:
-        """Of images in the size that it is built for."""
-        (network,) = self._timm
-        final, maps = network.forward_intermediates(x)
-        embedding = network.forward_head(final, pre_logits=True)
+        """Features of images in the size that the network is built for."""
+        final, maps = self.net.forward_intermediates(x)
+        embedding = self.net.forward_head(final, pre_logits=True)
         isotropic = len(maps) > 1 and len({m.shape for m in maps}) == 1
         stages = tuple(maps[i] for i in stage_ends(len(maps))) if isotropic else tuple(maps[-NUM_STAGES:])
-        last_map = _as_map(final, embedding.shape[1]) if self.averages_map else embedding[:, :, None, None]
+        averaged = _as_map(final, embedding.shape[1]) if self.averages_map else None
+        last_map = embedding[:, :, None, None] if averaged is None else averaged
         blocks = tuple(maps) if isotropic else ()
         return Features(self.last_linear(embedding), embedding, maps[0], stages, stages, last_map, blocks)
 
     @torch.no_grad()
     def _probe(self, name: str) -> None:
         """Compare the features of one image with what timm computes, and find out whether it averages a map."""
-        (network,) = self._timm
         image = torch.rand(1, 3, self.built_for, self.built_for, generator=torch.Generator().manual_seed(0))
         read: list[Tensor] = []
         hook = self.last_linear.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
         self.eval()
         try:
-            logits = network(image)
+            logits = self.net(image)
             hook.remove()
-            seen, final = self._features(image), network.forward_features(image)
+            seen, final = self._features(image), self.net.forward_features(image)
             maps = [seen.stem, *seen.stages]
         except UNFIT as error:
             raise _unfit(name, self.built_for, error) from None
@@ -113,7 +123,7 @@ class TimmNetwork(Network):
             raise RequestError(f"timm:{name} computes its logits in a way that its features do not show; take another")
         last_map = _as_map(final, seen.embedding.shape[1])
         self.averages_map = last_map is not None and _close(last_map.mean(dim=(2, 3)), seen.embedding)
-        if _cuts_patches(network) and self.built_for != _usual_size(name):
+        if _cuts_patches(self.net) and self.built_for != _usual_size(name):
             self._check_margins(name)
 
     @torch.enable_grad()
@@ -127,6 +137,20 @@ class TimmNetwork(Network):
         if read < self.built_for:
             reason = ValueError(f"its patches cover {read}×{read} of them")
             raise _unfit(name, self.built_for, reason, read)
+
+
+def _to_timms_keys(_network: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: dict[str, Any]) -> None:
+    """Give a state dict timm's keys, so that it can be exchanged with timm and with files of earlier versions."""
+    versions = getattr(state, "_metadata", {})
+    versions.pop(prefix + PREFIX.removesuffix("."), None)
+    for names in (state, versions):
+        for name in [name for name in names if name.startswith(prefix + PREFIX)]:
+            names[prefix + name.removeprefix(prefix + PREFIX)] = names.pop(name)
+
+
+def _from_timms_keys(_network: nn.Module, state: dict[str, Tensor], prefix: str, *_others: object) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[prefix + PREFIX + name.removeprefix(prefix)] = state.pop(name)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
@@ -143,13 +167,13 @@ def _as_map(final: Tensor, channels: int) -> Tensor | None:
     return final.permute(0, 3, 1, 2) if final.ndim == 4 and final.shape[3] == channels else None
 
 
-def _classifier_name(network: nn.Module, name: str) -> str:
-    """What the last linear layer is called; raises RequestError where there is no single one."""
+def _classifier_name(network: "TimmModule", name: str) -> str:
+    """The name of the last linear layer; raises RequestError where there is no single one."""
     classifier = network.get_classifier()
     if not isinstance(classifier, nn.Linear):
         raise RequestError(
-            f"timm:{name} does not answer by one linear layer (its classifier is a {type(classifier).__name__}); "
-            f"take another network (of DeiT with two heads: deit_tiny_distilled and its like, without the prefix)"
+            f"timm:{name} has no single linear classifier (it is a {type(classifier).__name__}); "
+            f"take another network (in place of timm's DeiT with two heads: deit_tiny_distilled, without the prefix)"
         )
     return next(path for path, module in network.named_modules() if module is classifier)
 
@@ -165,20 +189,20 @@ def _cuts_patches(network: nn.Module) -> bool:
 
 
 def _usual_size(name: str) -> int:
-    """Of the images that timm's weights were trained on, in pixels."""
+    """Size in pixels of the images that timm's weights were trained on."""
     return _timm().get_pretrained_cfg(name.partition("@")[0]).input_size[-1]
 
 
 def _unfit(name: str, size: int, error: Exception, *others: int) -> RequestError:
-    """`others` are sizes that fit, beside the usual one."""
+    """The refusal of an image size; `others` are sizes that fit, beside the usual one."""
     arch, usual = name.partition("@")[0], _usual_size(name)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100].rstrip(".")
     fit = " or ".join(f"timm:{arch}@{other}" for other in sorted({*others, usual}))
-    mend = "take another size" if usual == size else f"{fit} resizes them"
-    return RequestError(f"timm:{name} cannot take images of {size}×{size} ({reason}); {mend}")
+    advice = "choose another size" if usual == size else f"{fit} resizes them"
+    return RequestError(f"timm:{name} cannot take images of {size}×{size} ({reason}); {advice}")
 
 
-def _timm():
+def _timm() -> Any:  # a module without types
     try:
         import timm
     except ImportError:
@@ -197,25 +221,14 @@ def _build(name: str, num_classes: int, image_size: int) -> TimmNetwork:
     return TimmNetwork(network, name, image_size, built_for)
 
 
-def _create(arch: str, num_classes: int, image_size: int) -> nn.Module:
+def _create(arch: str, num_classes: int, image_size: int) -> "TimmModule":
     create = partial(_timm().create_model, arch, pretrained=False, num_classes=num_classes)
     try:
-        network = create(img_size=image_size)
+        return create(img_size=image_size)
     except TypeError as error:
         if "img_size" not in str(error):
             raise
-        network = create()  # one that takes images of many sizes, and none by name
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d) and type(part) is not nn.BatchNorm2d and hasattr(part, "act"):
-            # timm has batch norms that also activate. Several processes give batch norms another class, in which
-            # the activation would be lost; as a hook it stays.
-            part.__class__ = nn.BatchNorm2d
-            part.register_forward_hook(_activate)
-    return network
-
-
-def _activate(part: nn.Module, _, output: Tensor) -> Tensor:
-    return part.act(part.drop(output))
+        return create()  # some take images of many sizes and no such argument
 
 
 @cache
@@ -245,14 +258,15 @@ def published_normalisation(name: str | None) -> Normalisation | None:
 def _check_tag(arch: str, tag: str) -> None:
     published = [weights.partition(".")[2] for weights in _timm().list_pretrained(f"{arch}.*")]
     if tag not in published:
-        there_are = f"there are {', '.join(published)}" if published else "there are none: leave the tag out"
-        raise RequestError(f"timm publishes no weights {tag!r} of timm:{arch}; {there_are}")
+        advice = f"available: {', '.join(published)}" if published else "there are none: leave the tag out"
+        raise RequestError(f"timm publishes no weights {tag!r} of timm:{arch}; {advice}")
 
 
 class TimmLibrary(Library):
     """The names behind `timm:`."""
 
     def canonical(self, name: str) -> str:
+        """NAME or NAME@SIZE without its tag; raises RequestError where timm does not know it."""
         plain, at, size = name.partition("@")
         arch, dot, tag = plain.partition(".")
         known = _timm().list_models()
@@ -267,10 +281,11 @@ class TimmLibrary(Library):
         if not at:
             return arch
         if not (size.isascii() and size.isdigit() and int(size)):
-            raise RequestError(f"model 'timm:{name}': behind @ stands an image size in pixels, as in timm:{arch}@224")
+            raise RequestError(f"model 'timm:{name}': write an image size in pixels after @, as in timm:{arch}@224")
         return f"{arch}@{int(size)}"
 
     def entry(self, name: str) -> ModelEntry:
+        """How to build and train the network of a canonical NAME."""
         return ModelEntry(partial(_build, name), "timm", FORM, recipe=_recipe(name.partition("@")[0]))
 
 

@@ -1,6 +1,7 @@
-"""What networks of patch tokens share: perceptron, stem, first weights, and the network of one grid of patches."""
+"""Parts that networks of patch tokens share: perceptron, stem, first weights, network of one grid."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,12 +10,16 @@ from common.errors import RequestError
 from models.features import Features
 from models.network import Network
 
-NUM_STAGES = 4  # how many blocks' outputs stand for the stages of a CNN
+NUM_STAGES = 4  # how many blocks' outputs serve as the stages of a CNN
 LINEAR_STD = 0.02
 
 
 class Mlp(nn.Module):
-    """Linear → GELU → Linear over the last dimension, which stays as wide as it was unless `out` is given."""
+    """Linear → GELU → Linear over the last dimension.
+
+    Args:
+        out: width of the output, `width` by default.
+    """
 
     def __init__(self, width: int, hidden: int, out: int | None = None):
         super().__init__()
@@ -22,11 +27,12 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, out or width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """...×width to ...×out."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Stem(nn.Module):
-    """Cut the image into patches and embed each linearly. B×3×H×W → B×N×(H/p)×(W/p).
+    """Cuts the image into patches of p×p pixels and embeds each linearly.
 
     A convolution whose kernel equals its stride is the linear layer of each patch.
     """
@@ -36,14 +42,18 @@ class Stem(nn.Module):
         self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×3×H×W to B×N×(H/p)×(W/p)."""
         return self.proj(x)
 
 
 def patches_per_side(image_size: int, patch: int, kind: str) -> int:
-    """How many patches an image is high and wide.
+    """Number of patches along the height and the width of an image.
+
+    Args:
+        kind: what the message calls the network.
 
     Raises:
-        RequestError: they leave a rest; it calls the network a `kind`.
+        RequestError: the patch size does not divide the image size.
     """
     if image_size % patch:
         raise RequestError(
@@ -54,20 +64,33 @@ def patches_per_side(image_size: int, patch: int, kind: str) -> int:
 
 
 def stage_ends(depth: int) -> list[int]:
-    """Of `depth` blocks, from 0, those that stand for stages: up to four at even distances, the last one among them."""
+    """Positions, from 0, of the blocks that end a stage: up to four of `depth` at even distances, with the last."""
     return sorted({(i + 1) * depth // NUM_STAGES - 1 for i in range(NUM_STAGES)} - {-1})
 
 
+@dataclass(frozen=True)
+class TokenSizes:
+    """The sizes of a network of patch tokens.
+
+    Attributes:
+        width: channels N of a token.
+        depth: number of blocks.
+        patch: height and width of a patch in pixels.
+    """
+
+    width: int
+    depth: int
+    patch: int
+
+
 class TokenNetwork(Network):
-    """Stem → `depth` blocks, each B×P×N → B×P×N → norm → mean over the P patches → linear head.
+    """Stem → `depth` blocks, each B×P×N to B×P×N → norm → mean over the P patches → linear head.
 
     Its first predictions are uniform: the head starts at zero.
 
     Args:
         block: makes a block from the number of patches P.
         norm: the norm before the mean.
-        width: channels N.
-        patch: height and width of a patch in pixels.
 
     Raises:
         RequestError: the image size is no multiple of the patch size.
@@ -80,21 +103,18 @@ class TokenNetwork(Network):
         self,
         block: Callable[[int], nn.Module],
         norm: nn.Module,
-        *,
-        width: int,
-        depth: int,
-        patch: int,
+        sizes: TokenSizes,
         num_classes: int,
         image_size: int,
     ):
         super().__init__()
         self.image_size = image_size
-        self.grid = patches_per_side(image_size, patch, self.kind)
-        self.stem = Stem(patch, width)
-        self.blocks = nn.ModuleList(block(self.grid**2) for _ in range(depth))
+        self.grid = patches_per_side(image_size, sizes.patch, self.kind)
+        self.stem = Stem(sizes.patch, sizes.width)
+        self.blocks = nn.ModuleList(block(self.grid**2) for _ in range(sizes.depth))
         self.norm = norm
-        self.head = nn.Linear(width, num_classes)
-        self.stage_ends = stage_ends(depth)
+        self.head = nn.Linear(sizes.width, num_classes)
+        self.stage_ends = stage_ends(sizes.depth)
         self.apply(_initialise)
         nn.init.zeros_(self.head.weight)
 
@@ -112,11 +132,15 @@ class TokenNetwork(Network):
         return Features(self.head(embedding), embedding, stem, stages, stages, last_map, tuple(maps))
 
     def _as_map(self, tokens: Tensor) -> Tensor:
+        """B×P×N to B×N×√P×√P."""
         return tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
 
 
 def init_linear(module: nn.Module) -> None:
-    """For `network.apply`: weights of linear layers truncated normal with deviation 0.02, biases zero."""
+    """Draw the weights of a linear layer from a normal with deviation 0.02, truncated; biases are zero.
+
+    For `network.apply`; other modules are left alone.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=LINEAR_STD)
         if module.bias is not None:
@@ -130,4 +154,5 @@ def _initialise(module: nn.Module) -> None:
     elif isinstance(module, nn.Conv2d):
         fan_in = module.weight[0].numel()
         nn.init.trunc_normal_(module.weight, std=fan_in**-0.5)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import global_average, init_convolutions
 
@@ -25,6 +25,11 @@ class VGG(Network):
     """
 
     classifier_name = "classifier"
+    block0: nn.Sequential
+    block1: nn.Sequential
+    block2: nn.Sequential
+    block3: nn.Sequential
+    block4: nn.Sequential
 
     def __init__(self, convolutions: tuple[int, int, int, int, int], num_classes: int, image_size: int):
         if image_size < MIN_IMAGE_SIZE:
@@ -39,6 +44,9 @@ class VGG(Network):
         init_convolutions(self)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return batch_norms(*(block[-1] for block in (self.block1, self.block2, self.block3, self.block4)))
 
     def features(self, x: Tensor) -> Features:
         stem = F.relu(self.block0(x))
@@ -62,7 +70,7 @@ class VGG(Network):
 
 
 def _block(in_channels: int, width: int, count: int) -> nn.Sequential:
-    layers = []
+    layers: list[nn.Module] = []
     for _ in range(count):
         layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
         in_channels = width

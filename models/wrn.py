@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.features import Features
-from models.network import Network
+from models.network import Network, batch_norms
 from models.registry import register_model
 from models.resnet import global_average, init_convolutions
 
 
 class PreactBlock(nn.Module):
-    """BN-ReLU-conv twice and a shortcut. B×in×H×W to (B×out×H/stride×W/stride, B×in×H×W output of the first BN)."""
+    """BN-ReLU-conv twice and a shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -25,6 +25,7 @@ class PreactBlock(nn.Module):
             self.convShortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """B×in×H×W to B×out×H/stride×W/stride, and the output of the first BN, B×in×H×W."""
         normalised = self.bn1(x)
         active = F.relu(normalised)
         residual = self.conv2(F.relu(self.bn2(self.conv1(active))))
@@ -33,7 +34,7 @@ class PreactBlock(nn.Module):
 
 
 class PreactStage(nn.Module):
-    """Blocks of one resolution; returns the last block's output and the first block's normalised input."""
+    """Blocks of one resolution."""
 
     def __init__(self, in_channels: int, out_channels: int, count: int, stride: int):
         super().__init__()
@@ -41,6 +42,7 @@ class PreactStage(nn.Module):
         self.layer = nn.Sequential(PreactBlock(in_channels, out_channels, stride), *rest)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """B×in×H×W to the output B×out×H/stride×W/stride, and the first block's normalised input B×in×H×W."""
         first, *rest = self.layer
         x, normalised_input = first(x)
         for block in rest:
@@ -53,6 +55,8 @@ class WideResNet(Network):
 
     For width factor k and S×S images: stem 16×S×S; stages 16k×S×S, 32k×S/2×S/2, 64k×S/4×S/4; embedding 64k.
     """
+
+    norm_follows_last_stage = True
 
     def __init__(self, depth: int, width_factor: int, num_classes: int, image_size: int):
         super().__init__()
@@ -67,6 +71,9 @@ class WideResNet(Network):
         self.fc = nn.Linear(widths[2], num_classes)
         init_convolutions(self)
         nn.init.zeros_(self.fc.bias)
+
+    def stage_norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return batch_norms(self.block2.layer[0].bn1, self.block3.layer[0].bn1, self.bn1)
 
     def features(self, x: Tensor) -> Features:
         # The ReLU that ends a stage lies in the next one, behind that one's first BN. Its input is handed back from

@@ -1,1 +1,1 @@
-"""From folders of runs to a comparison table: read (runs), aggregate (table), arrange (layout), print (render)."""
+"""From folders of runs to a comparison: records/ reads and selects them, tables/ compares them, formats/ prints."""

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""STD with one thing changed at a time: tokens, modules, labels, MINE, teachers; ends in one table."""
+"""Trains STD with one thing changed at a time (tokens, modules, labels, MINE, teachers) and prints one table."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -13,16 +12,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.command import DONE, at_least, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
-from distiller_zoo import METHODS
 from engine import cli
-from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
-from engine.device.processes import several_processes
-from engine.protocol.options import default_options
-from engine.protocol.plan import DEFAULT_KD_T, RunPlan
-from engine.protocol.recipes import Recipe
+from engine.checkpoints.teachers import load_teachers, teacher_files
+from engine.device.processes import is_distributed
+from engine.protocol.plan import RunPlan, SharedSettings, Trial, make_plan
 from engine.training.run_plans import run_plans
 from models import MODELS
-from reporting.formats.output import check_out, signed, write
+from reporting.formats.report_file import check_out, write_report
 from reporting.tables.ablation import ablation_table
 
 BOTH = {"std_modules": "last+intermediate"}
@@ -31,7 +27,7 @@ MAIN = 5  # how many rows the short form has
 
 @dataclass(frozen=True)
 class Row:
-    """One setting.
+    """One row of the table: a setting of a method.
 
     Attributes:
         teachers: which of the given teachers (small first) teach, by position; () without.
@@ -43,6 +39,7 @@ class Row:
     teachers: tuple[int, ...] = (-1,)
 
 
+BOTH_TEACHERS = {"std_teachers": "all"}
 ROWS = (
     Row("student alone", "none", teachers=()),
     Row("KD", "kd"),
@@ -57,9 +54,9 @@ ROWS = (
     Row("STD, two blocks, tokens handed on", "std", {**BOTH, "std_propagate": True}),
     Row("STD, two blocks, MINE", "std", {**BOTH, "std_mine": True}),
     Row("STD ← small teacher", "std", teachers=(0,)),
-    Row("STD, last block ← both teachers", "std", {"std_teachers": "all"}, (0, 1)),
-    Row("the same, all teachers alike", "std", {"std_teachers": "all", "std_reweighting": "uniform"}, (0, 1)),
-    Row("the same, the unsure teacher first", "std", {"std_teachers": "all", "std_reweighting": "entropy"}, (0, 1)),
+    Row("STD, last block ← both teachers", "std", BOTH_TEACHERS, (0, 1)),
+    Row("STD ← both teachers, equal weights", "std", {**BOTH_TEACHERS, "std_reweighting": "uniform"}, (0, 1)),
+    Row("STD ← both teachers, weights by entropy", "std", {**BOTH_TEACHERS, "std_reweighting": "entropy"}, (0, 1)),
     Row("STD, intermediate ← small, last ← large", "std", BOTH, (0, 1)),
     Row("STD, intermediate ← large, last ← small", "std", BOTH, (1, 0)),
 )
@@ -68,11 +65,13 @@ ROWS = (
 def parse(argv: list[str] | None):
     parser = make_parser(__doc__)
     parser.add_argument("--model_s", default="mixer_nano", metavar="NAME", help="student (default mixer_nano)")
-    parser.add_argument("--model_t", nargs="+", metavar="NAME", help="teacher(s), small first")
-    parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="their checkpoints; two at most")
-    parser.add_argument("--rows", choices=("main", "all"), default="all", help=f"main: the first {MAIN}")
-    parser.add_argument("--trials", type=at_least(1), nargs="+", default=[1, 2], metavar="N", help="repetitions")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--model_t", nargs="+", metavar="NAME", help="one or two teachers, small first")
+    parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="checkpoints of the teachers")
+    parser.add_argument("--rows", choices=("main", "all"), default="all", help=f"main: the first {MAIN} only")
+    parser.add_argument(
+        "--trials", type=at_least(1), nargs="+", default=[1, 2], metavar="N", help="trials (default 1 2)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table to this new file")
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
     cli.add_compute_arguments(parser)
@@ -83,47 +82,34 @@ def parse(argv: list[str] | None):
 
 
 def chosen_rows(short: bool, teachers: int) -> list[Row]:
-    """Those that so many teachers allow."""
+    """Returns the rows that can be trained with this number of teachers.
+
+    Args:
+        short: only the first MAIN rows.
+    """
     rows = ROWS[:MAIN] if short else ROWS
     return [row for row in rows if teachers > 1 or row.teachers in ((), (-1,))]
-
-
-def make_plan(
-    row: Row, dataset: str, model: str, taught: Sequence[Teacher], recipe: Recipe, precision: str, trial: int
-) -> RunPlan:
-    """The run of a row; `taught` are its own teachers."""
-    options = default_options(row.method, recipe) | row.options
-    return RunPlan(
-        kind="student",
-        dataset=dataset,
-        model=model,
-        method=row.method,
-        options=options,
-        weights=METHODS[row.method].weights,
-        kd_T=DEFAULT_KD_T,
-        teachers=tuple(teacher.file for teacher in taught),
-        recipe=recipe,
-        precision=precision,
-        trial=trial,
-        seed=trial,
-    )
 
 
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.out is not None:
-        check_out(arguments.out)
-    if several_processes():
-        raise RequestError("this trains one group after the other in one process; start it with python, not torchrun")
+        # --overwrite trains all runs again, which no one wants for the sake of a table.
+        check_out(arguments.out, "choose another name or remove the file")
+    if is_distributed():
+        raise RequestError("this script trains in one process; start it with python, not torchrun")
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
     recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]
     compute = cli.compute_of(arguments)
     files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
     if len(files) > 2:
-        raise RequestError(f"{len(files)} teachers are named; give one, or a small and a large one")
+        raise RequestError(
+            f"--model_t, --path_t: {len(files)} teachers are named; give one, or a small and a large one"
+        )
     teachers = load_teachers(files, entry)
     rows = chosen_rows(arguments.rows == "main", len(teachers))
+    shared = SharedSettings("student", entry.name, compute.precision, save_freq=arguments.save_freq)
     made: dict[str, list[RunPlan]] = {row.name: [] for row in rows}
     failed = False
     for trial, chosen in product(
@@ -131,27 +117,23 @@ def main(argv: list[str] | None = None) -> int:
     ):
         taught = [teachers[i] for i in chosen]
         plans = []
-        # The student alone trains along with the first rows that have a teacher.
+        # The student alone shares the data of the first rows that have a teacher.
         for row in (row for row in rows if row.teachers == chosen or (not row.teachers and chosen == (-1,))):
-            own = taught if row.teachers else ()
-            plan = make_plan(row, entry.name, model, own, recipe, compute.precision, trial)
-            plan = replace(plan, save_freq=arguments.save_freq)
+            own = tuple(teacher.file for teacher in taught) if row.teachers else ()
+            settings = replace(shared, teachers=own, given_options=row.options)
+            plan = make_plan(row.method, model, recipe, settings, Trial(trial, trial))
             plans.append(plan)
             made[row.name].append(plan)
         outcome = run_plans(
             plans,
             taught,
-            output=arguments.output,
-            data_folder=arguments.data_folder,
-            compute=compute,
-            overwrite=arguments.overwrite,
-            checkpoint_seconds=arguments.checkpoint_seconds,
+            cli.settings_of(arguments, compute),
         )
         failed = failed or bool(outcome.failures)
     text = ablation_table({name: [arguments.output / plan.folder for plan in plans] for name, plans in made.items()})
     print(text)
     if arguments.out is not None:
-        write(arguments.out, signed(text + "\n", "markdown"))
+        write_report(arguments.out, text + "\n")
     return cli.FAILED if failed else DONE
 
 

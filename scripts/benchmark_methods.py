@@ -1,58 +1,54 @@
 #!/usr/bin/env python3
-"""What each method costs beside the networks: ms per step, peak memory, parameters and state, at CIFAR-100's sizes."""
+"""Measure each method without the networks: ms per step, peak memory, parameters and state, at CIFAR-100's sizes."""
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
-from benchmarking.flags import add_timing_arguments, check_timing, resolve_settings
+from benchmarking.flags import add_timing_arguments, check_timing, resolve_methods, resolve_pair, resolve_settings
 from benchmarking.method_cost import MethodCost, PreparedPair
-from benchmarking.rounds import Subject, Timer
+from benchmarking.rounds import TimedStep, Timer
 from benchmarking.tables import heading, table
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import write_json
-from distiller_zoo import METHODS
 from engine import cli
 from engine.device.compute import resolve_compute
 from engine.records.environment import describe_environment
-from models import MODELS
 
 LEGEND = """
-**ms**: a step of the method's own heads and losses with their gradients, on features that lie ready; the best round.
-**peak MiB**: most memory of the tensors that such a step makes. **state MiB**: memories and queues. **parameters**: the
-method's own, trained with the student's. `(initial)`: of a method's stage before the main one.
+**ms**: a step of the method's own heads and losses with their gradients, on precomputed features; the best round.
+**peak MiB**: peak memory of the tensors that such a step creates. **state MiB**: memories and queues. **parameters**:
+the method's own, trained with the student's. `(initial)`: a method's stage before the main one.
 """
 
 
-def parse(argv: list[str] | None):
+def parse(argv: list[str] | None) -> Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--pair", default="resnet32x4:resnet8x4", metavar="TEACHER:STUDENT", help="networks")
-    parser.add_argument("--distill", nargs="+", default=["all"], metavar="NAME", help="method(s); all")
-    parser.add_argument("--batch_size", type=int, default=64, metavar="N")
+    parser.add_argument("--pair", default="resnet32x4:resnet8x4", metavar="TEACHER:STUDENT", help="pair of networks")
+    parser.add_argument("--distill", nargs="+", default=["all"], metavar="NAME", help="methods (default: all)")
+    parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="images per step (default: 64)")
     cli.add_compute_arguments(parser, precision="fp32")
     add_timing_arguments(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser.parse_args(argv)
 
 
 def measure(name: str, pair: PreparedPair, timer: Timer, steps: int) -> list[dict[str, Any]]:
-    """The figures of a method, one record for each of its stages; raises RequestError where it refuses the pair."""
+    """Records of a method, one for each of its stages. Raises RequestError if it refuses the pair."""
     cost = MethodCost(name, pair)
     records = []
     for stage, step in cost.steps().items():
-        step()  # sizes that it finds out once, and caches
+        step()  # a method may compute and cache sizes in its first step
         peak = cost.peak_mib(step)
-        subject = Subject(name, step, steps)
-        timer.time([subject], name)
+        timed = TimedStep(name, step, steps)
+        timer.time([timed], name)
         records.append(
             {
                 "method": name if stage == "main" else f"{name} ({stage})",
-                "ms": subject.ms,
+                "ms": timed.ms,
                 "peak_mib": peak,
                 "state_mib": cost.state_mib,
                 "parameters": cost.parameters,
@@ -67,22 +63,14 @@ def main(argv: list[str] | None = None) -> int:
     check_timing(arguments)
     if arguments.batch_size < 2:
         raise RequestError(f"--batch_size is {arguments.batch_size}; it must be 2 or more")
-    if arguments.pair.count(":") != 1:
-        raise RequestError(f"--pair {arguments.pair}: give it as TEACHER:STUDENT, for instance resnet32x4:resnet8x4")
-    teacher, student = (MODELS.canonical(name) for name in arguments.pair.split(":"))
-    names = [METHODS.canonical(name) for name in (METHODS if arguments.distill == ["all"] else arguments.distill)]
+    teacher, student = resolve_pair("--pair", arguments.pair)
+    names = sorted(resolve_methods(arguments.distill))
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
     settings = resolve_settings(arguments, compute.device.type)
     timer = Timer(compute.device, settings)
-    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
-        raise RequestError(
-            f"--json {arguments.json}: there is no folder {arguments.json.parent}; make it or name another"
-        )
     prepared = PreparedPair(teacher, student, arguments.batch_size, compute.device)
     records, refused = [], {}
-    for name in sorted(set(names)):
+    for name in names:
         try:
             records += measure(name, prepared, timer, settings.steps)
         except RequestError as refusal:

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 resolve_output save/demo
-setup_environment requirements.txt
+setup_environment requirements.lock
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # networks this small are faster without a second thread
 
 METHODS=${METHODS:-none kd std crd}

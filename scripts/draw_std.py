@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The diagram of docs/std.md, docs/figures/std.svg: STD's modules at a student, and one module from inside."""
+"""Draw docs/figures/std.svg, the diagram of docs/std.md: STD's modules in a student, and one module in detail."""
 
 import argparse
 import re
@@ -12,7 +12,7 @@ PATH = Path(__file__).resolve().parents[1] / "docs" / "figures" / "std.svg"
 WIDTH, HEIGHT = 960, 712
 SMALL = 11  # px, of subscripts; text is 14
 
-# The figure brings its own ground, so that it can be read on any page; the reader's system picks the palette.
+# The figure has a background of its own, so that it is readable on any page; the reader's system picks the palette.
 LIGHT = {
     "ground": "#ffffff",
     "ink": "#1f2328",
@@ -41,7 +41,7 @@ DESCRIPTION = (
 
 
 def rules(colours: dict[str, str]) -> str:
-    """CSS that paints every class of the figure."""
+    """CSS rules with the colours of every class of the figure."""
     fills = "".join(f".{name}{{fill:{colours[name]}}}" for name in ("ground", "student", "std", "teacher", "loss"))
     return (
         f"{fills}text,.head{{fill:{colours['ink']}}}.note{{fill:{colours['quiet']}}}"
@@ -50,7 +50,7 @@ def rules(colours: dict[str, str]) -> str:
 
 
 def text(x: float, y: float, words: str, anchor: str = "middle", style: str = "") -> str:
-    """One line; `a_{b}` sets b as a subscript. y is the middle of the letters."""
+    """SVG of a line of text; `a_{b}` sets b as a subscript. y is the middle of the letters."""
     spans, lowered = [], False
     for i, part in enumerate(re.split(r"_\{([^}]*)\}", words)):
         if i % 2:
@@ -63,7 +63,7 @@ def text(x: float, y: float, words: str, anchor: str = "middle", style: str = ""
 
 
 def box(x: float, y: float, width: float, height: float, kind: str, *lines: str) -> list[str]:
-    """A filled box around (x, y) with its lines of text, one below the other."""
+    """SVG of a filled box around (x, y) with lines of text."""
     corner = f'x="{x - width / 2:g}" y="{y - height / 2:g}"'
     out = [f'<rect {corner} width="{width:g}" height="{height:g}" rx="6" class="box {kind}"/>']
     first = y - 9 * (len(lines) - 1)
@@ -71,14 +71,14 @@ def box(x: float, y: float, width: float, height: float, kind: str, *lines: str)
 
 
 def arrow(*points: tuple[float, float], dashed: bool = False) -> str:
-    """A line through the points, with a head at the last."""
+    """SVG of an arrow through the points."""
     way = " ".join(f"{x:g},{y:g}" for x, y in points)
     dashes = ' stroke-dasharray="5 4"' if dashed else ""
     return f'<polyline points="{way}" class="line" marker-end="url(#head)"{dashes}/>'
 
 
 def matrix(x: float, y: float, token: str) -> list[str]:
-    """The patches Z as a grid around (x, y), with a token as one more row or column."""
+    """SVG of the patches Z as a grid around (x, y), with a token as one more row or column."""
     cell, rows, columns = 14, 5, 7
     left, top = x - cell * columns / 2, y - cell * rows / 2
     row, column = token == "row", token == "column"
@@ -93,7 +93,7 @@ def matrix(x: float, y: float, token: str) -> list[str]:
 
 
 def network() -> list[str]:
-    """The student from left to right, a module below two of its blocks, and who teaches each."""
+    """SVG of the student from left to right, with modules below two of its blocks and their teachers."""
     y, out = 84, [text(30, 36, "A student with modules at two blocks", "start", "title")]
     chain = [
         (80, 84, "student", ("image",)),
@@ -132,7 +132,7 @@ def network() -> list[str]:
 
 
 def module() -> list[str]:
-    """From Z with a token, through its perceptron, to the token that the head reads."""
+    """SVG of a module: from Z with a token, through its perceptron, to the token that the head reads."""
     out = [text(30, 366, "Inside a module, and its head", "start", "title")]
     out.append(f'<line x1="30" y1="340" x2="{WIDTH - 30}" y2="340" class="grid"/>')
     ways = (
@@ -184,7 +184,7 @@ def module() -> list[str]:
 
 
 def drawing() -> str:
-    """The whole file."""
+    """The SVG file as text."""
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         'role="img" aria-labelledby="title description">',

@@ -5,5 +5,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
-setup_environment requirements.txt
+setup_environment requirements.lock
 exec python -m engine.checkpoints.teachers "$@"

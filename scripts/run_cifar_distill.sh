@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 resolve_output save
-setup_environment requirements.txt
+setup_environment requirements.lock
 
 teacher=${1:-resnet32x4}
 students=("${@:2}")

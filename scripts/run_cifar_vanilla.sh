@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 resolve_output save
-setup_environment requirements.txt
+setup_environment requirements.lock
 
 [ $# -gt 0 ] || set -- wrn_40_2 resnet56 resnet110 resnet32x4 vgg13 ResNet50
 for model in "$@"; do

@@ -1,14 +1,19 @@
-"""The page docs/methods.md, written from the registry: `python -m scripts.write_methods_page > docs/methods.md`."""
+#!/usr/bin/env python3
+"""Print the page docs/methods.md, made from the registry: `python scripts/write_methods_page.py > docs/methods.md`."""
 
 import inspect
+import sys
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common.errors import RequestError
-from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, options_of
+from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, option_texts, options_of
 from distiller_zoo.published_settings import published_pairs
-from engine.device.memory import count_parameters
 from models import FeatureShapes, Network, create_model
+from models.network import count_parameters
 
 # RepDistiller's thirteen, and three with an MLP or DeiT as the student.
 PAIRS = (
@@ -33,19 +38,18 @@ MEASURED = ("resnet32x4", "resnet8x4")  # whose own parameters the page shows
 CIFAR100 = (100, 32, 50_000)  # classes, pixels, training images
 HEAD = """# Methods
 
-Written by `python -m scripts.write_methods_page > docs/methods.md` from the methods themselves; a test holds it
-to them.
+Written by `python scripts/write_methods_page.py > docs/methods.md` from the methods' own declarations.
 
 A run minimises γ·CE + α·KL_T + β·(the method's own losses). *γ, α, β* are the defaults (`-r -a -b`): those of published
 CIFAR-100 tables, of the authors or of RepDistiller, unless the method's section says what they are. T is 4 for all
 (`--kd_T`). *Parameters* are the method's own on resnet32x4 → resnet8x4 with CIFAR-100; they are trained and
 thrown away, unless the method extends the deployed student. *Refused* counts pairs out of RepDistiller's 13, resnet56 →
 mixer_nano, mixer_nano → mixer_pico and resnet56 → deit_nano_distilled; the sections below say why. Methods can be
-combined, `--distill crd+kd`, `--distill crd*0.5+hint+kd`, but for two that change how the student answers, or two with
-a stage of their own before the main one.
+combined, `--distill crd+kd`, `--distill crd*0.5+hint+kd`, but for two that change how the student predicts, or two with
+an initial stage.
 """
 
-# Rather no method than a wrong one.
+# Methods that are missing because an exact version cannot be written.
 LEFT_OUT = {
     "NORM": "its cross-entropy has one of four weights for each pair, and which one was not published",
     "AFD, FCFD, CRCD, WCoRD": "details that decide the result are in code only, which is not copied here",
@@ -80,6 +84,7 @@ def _summary(name: str, method: type[Method], refusals: dict[tuple[str, str], st
 
 
 def _needs(method: type[Method]) -> str:
+    """The fields that a method reads, for the column "learns from"."""
     if method.max_teachers == 0:
         return ""
     student, teacher = (
@@ -90,11 +95,13 @@ def _needs(method: type[Method]) -> str:
 
 
 def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], str]) -> Iterator[str]:
-    yield inspect.getdoc(method).splitlines()[0]
+    yield (inspect.getdoc(method) or "").splitlines()[0]
     yield ""
+    texts = option_texts(method)
     for option, parameter in options_of(name).items():
         share = " epochs, fewer in a short run" if parameter.annotation is Epochs and parameter.default else ""
-        yield f"- `--{option}` {parameter.default}{share}"
+        text = f": {texts[option]}" if option in texts else ""
+        yield f"- `--{option}` {parameter.default}{share}{text}"
     if method.weights_from:
         yield f"- γ, α, β: {method.weights_from}"
     most = method.most_teachers()
@@ -110,7 +117,7 @@ def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], st
 def _published() -> Iterator[str]:
     yield "## Weights for single pairs"
     yield ""
-    yield "What `--paper_weights` takes instead of the defaults (`distiller_zoo/published.csv`)."
+    yield "The values that `--paper_weights` takes instead of the defaults (`distiller_zoo/published.csv`)."
     yield ""
     yield _row("method", "teacher", "student", "α", "β", "options", "source")
     yield _row(*["---"] * 7)
@@ -125,7 +132,7 @@ def _row(*cells: str) -> str:
 
 
 def _refusals(name: str) -> Iterator[tuple[tuple[str, str], str]]:
-    """The pairs that a method refuses, each with its sentence."""
+    """Each pair (teacher, student) of `PAIRS` that a method refuses, with its message."""
     for pair in PAIRS:
         try:
             _built(name, *pair)

@@ -15,7 +15,7 @@ import train_teacher
 from common.errors import RequestError
 from dataset import DATASETS, BatchStream
 from distiller_zoo import METHODS, options_of
-from engine.checkpoints.weights import save_weights
+from engine.checkpoints.weights import WeightsHeader, save_weights
 from engine.records.progress import Progress
 from models import create_model
 
@@ -64,7 +64,7 @@ def environment():
     return os.environ | nowhere | one_thread
 
 
-def save_network(path, arch="resnet8", entry=DIGITS, seed=0, **options):
+def save_network(path, arch="resnet8", entry=DIGITS, seed=0):
     """A network with random weights in a file of the suite; returns the network."""
     torch.manual_seed(seed)
     network = create_model(arch, entry.num_classes, entry.image_size)
@@ -72,7 +72,7 @@ def save_network(path, arch="resnet8", entry=DIGITS, seed=0, **options):
         # Some networks start with uniform predictions, from which nothing is learned.
         network.last_linear.weight.normal_(std=0.5)
     measured = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
-    save_weights(path, network, arch=arch, entry=entry, epoch=1, measured=measured, **options)
+    save_weights(path, network, WeightsHeader(arch, entry, 1, measured))
     return network.eval()
 
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from common.errors import RequestError
-from dataset import DATASETS, BatchStream, load_arrays
+from dataset import DATASETS, Batching, BatchStream, load_arrays
 from distiller_zoo import METHODS, options_of
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute, resolve_compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
-from engine.training.loop import teacher_pass
 from engine.training.student_run import CUDA_CHECK_INTERVAL, StudentRun
+from engine.training.teacher_pass import teacher_pass
 from models import MODELS, create_model
 from tests.helpers import arguments, assert_same, folder_of, outcome_of, stop_at_step
 
@@ -55,24 +55,22 @@ class Steps:
         file = TeacherFile("resnet20", Path("teacher.pth"), "0" * 64)
         for student in ("resnet8", "mixer_pico", "deit_pico_distilled"):
             try:
-                self.member = self.make(method, student, file, folder)
+                self.run = self.make(method, student, file, folder)
                 break
             except RequestError:
                 continue
         compute.place(self.teacher)
-        recipe = self.member.plan.recipe
-        self.stream = BatchStream(
-            data().train_images, data().train_labels, ENTRY, recipe.augmentation, 64, 1, True, compute.device,
-            channels_last=True,
-        )  # fmt: skip
-        self.member.start(compute, self.stream.labels, self.stream.steps_per_epoch)
-        if self.member.method.needs_training_set_pass:
+        recipe = self.run.plan.recipe
+        batching = Batching(recipe.augmentation, 64, seed=1, drop_last=True, channels_last=True)
+        self.stream = BatchStream(data().train_images, data().train_labels, ENTRY, batching, compute.device)
+        self.run.start(compute, self.stream.labels, self.stream.steps_per_epoch)
+        if self.run.method.needs_training_set_pass:
             batch = next(iter(self.stream.epoch(1)))
             with torch.no_grad():
-                seen = self.teacher.features(batch.images).only(self.member.method.reads_of_teacher(), copy=True)
-            self.member.method.fit_on_training_set((seen,), batch.labels)
+                seen = self.teacher.features(batch.images).only(self.run.method.reads_of_teacher(), copy=True)
+            self.run.method.fit_on_training_set((seen,), batch.labels)
         self.batches = itertools.chain.from_iterable(self.stream.epoch(epoch) for epoch in itertools.count(1))
-        self.teach = teacher_pass([self.teacher], self.member.method.reads_of_teacher(), compute)
+        self.teach = teacher_pass([self.teacher], self.run.method.reads_of_teacher(), compute)
 
     def make(self, method, student, file, folder):
         recipe = resolve_recipe("light", MODELS[student], {"batch_size": 64, "warmup_epochs": 0, "learning_rate": 1e-4})
@@ -88,9 +86,9 @@ class Steps:
         """So many steps; the means of all that was measured meanwhile."""
         for _ in range(count):
             batch = next(self.batches)
-            self.member.position = (batch.epoch, batch.step)
-            self.member.step(batch, self.teach(batch.images))
-        return self.member.meters.means()
+            self.run.position = (batch.epoch, batch.step)
+            self.run.step(batch, self.teach(batch.images))
+        return self.run.meters.means()
 
 
 @pytest.mark.parametrize(
@@ -126,8 +124,8 @@ def test_a_step_waits_for_nothing(method, tmp_path):
     try:
         for _ in range(3):
             batch = next(steps.batches)
-            steps.member.position = (batch.epoch, batch.step)
-            steps.member.step(batch, steps.teach(batch.images))
+            steps.run.position = (batch.epoch, batch.step)
+            steps.run.step(batch, steps.teach(batch.images))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -136,9 +134,9 @@ def test_seconds_are_those_of_the_work_and_not_of_its_launch(tmp_path, monkeypat
     """10⁹ cycles take a third of a second or more, and are launched at once."""
     steps = Steps("kd", resolve_compute("cuda", "fp32", "off"), tmp_path)
     steps.take(1)
-    monkeypatch.setattr(steps.member.method, "after_step", lambda: torch.cuda._sleep(10**9))
+    monkeypatch.setattr(steps.run.method, "after_step", lambda: torch.cuda._sleep(10**9))
     steps.take(1)
-    assert steps.member.meters.seconds > 0.2
+    assert steps.run.meters.seconds > 0.2
 
 
 def on_cuda(*methods, **options):

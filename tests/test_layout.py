@@ -19,9 +19,21 @@ MAY_IMPORT = {
     "distiller_zoo": {"common", "models"},
     "engine": {"common", "models", "dataset", "distiller_zoo"},
     "benchmarking": {"common", "models", "dataset", "distiller_zoo", "engine"},
-    "reporting": {"common", "models", "dataset", "distiller_zoo", "engine"},  # late, see below
+    "reporting": {"common"},
     "analysis": {"common", "models", "dataset", "engine", "reporting"},
 }
+# Each room of engine/ and the rooms that it may import.
+ENGINE_ROOMS = {
+    "protocol": set(),
+    "device": set(),
+    "checkpoints": {"protocol"},
+    "records": {"checkpoints", "protocol"},
+    "training": {"records", "checkpoints", "protocol", "device"},
+    "cli": {"training", "records", "checkpoints", "protocol", "device"},
+}
+# Likewise of reporting/.
+REPORTING_ROOMS = {"records": set(), "tables": {"records"}, "formats": {"records", "tables"}}
+MOST_PARAMETERS = 6
 SCRIPTS = sorted(ROOT.glob("*.py"))
 # Where things are registered (models, distiller_zoo) a name may stand for itself.
 DECIDES_BY_NO_NAME = ("analysis", "benchmarking", "common", "dataset", "engine", "reporting", "scripts")
@@ -41,12 +53,16 @@ def parse(path):
     return ast.parse(path.read_text(), str(path))
 
 
-def imported(tree):
+def imported_modules(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module.split(".")[0]
+            yield node.module
+
+
+def imported(tree):
+    return (name.split(".")[0] for name in imported_modules(tree))
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
@@ -57,9 +73,29 @@ def test_imports_run_one_way(package):
         assert not foreign, f"{path.name} imports {foreign}"
 
 
-def test_tables_of_records_load_no_torch():
-    command = "import sys, compare, reporting.tables.published_figures; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT).returncode == 0
+@pytest.mark.parametrize("room", ENGINE_ROOMS)
+def test_rooms_of_the_engine_import_one_way(room):
+    file = ROOT / "engine" / f"{room}.py"
+    for path in [file] if file.is_file() else modules_of(f"engine/{room}"):
+        rooms = {name.split(".")[1] for name in imported_modules(parse(path)) if name.startswith("engine.")}
+        foreign = rooms - ENGINE_ROOMS[room] - {room}
+        assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+@pytest.mark.parametrize("room", REPORTING_ROOMS)
+def test_rooms_of_reporting_import_one_way(room):
+    for path in modules_of(f"reporting/{room}"):
+        rooms = {name.split(".")[1] for name in imported_modules(parse(path)) if name.startswith("reporting.")}
+        foreign = rooms - REPORTING_ROOMS[room] - {room}
+        assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+@pytest.mark.runs
+def test_tables_load_no_torch():
+    """Those beside published figures neither, which are compared with recipes and methods."""
+    loaded = "{'torch', 'engine', 'models', 'dataset', 'distiller_zoo'} & set(sys.modules)"
+    command = f"import sys, compare; compare.main(['results/cifar100_short', '--published']); assert not {loaded}"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True).returncode == 0
 
 
 def test_packages_in_packages_are_looked_at_too():
@@ -77,3 +113,17 @@ def test_nothing_compares_with_a_registered_name(path):
         if isinstance(node, ast.Compare) and any(isinstance(op, BY_VALUE) for op in node.ops):
             constants = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
             assert not constants & names, f"{path.name}:{node.lineno} decides by {constants & names}"
+
+
+@pytest.mark.parametrize("package", [*MAY_IMPORT, "scripts", "."])
+def test_no_function_takes_more_than_six_parameters(package):
+    """Not counted are self and cls, and the keyword-only arguments of methods' constructors, which are flags."""
+    for path in SCRIPTS if package == "." else modules_of(package):
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = node.args.posonlyargs + node.args.args
+                if not (package == "distiller_zoo" and node.name == "__init__"):
+                    given = given + node.args.kwonlyargs
+                names = [argument.arg for argument in given if argument.arg not in ("self", "cls")]
+                place = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+                assert len(names) <= MOST_PARAMETERS, f"{place} takes {names}"

@@ -1,1 +1,1 @@
-"""Files of weights: reading foreign and own ones, teachers, and the network as it is deployed."""
+"""Files of weights, from here and elsewhere; teachers; and the network as it is deployed."""

@@ -1,4 +1,4 @@
-"""A network as it answers: with the heads that a method gave it, on inputs normalised as it was trained."""
+"""A network as it predicts: with the heads that a method gave it, on inputs normalised as it was trained."""
 
 from dataclasses import replace
 
@@ -11,23 +11,33 @@ from models import Features, FeatureShapes, Network
 
 
 class Renormalise(nn.Module):
-    """Images normalised with a data set's constants, as if they had been normalised with others. B×3×H×W."""
+    """Turns images normalised with a data set's constants into images normalised with other constants.
+
+    Args:
+        entry: the data set that the images are normalised for.
+        mean, std: the constants of the result, per channel, of pixels in 0..1.
+    """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, entry: DatasetEntry, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        as_map = lambda values: torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)  # noqa: E731
-        self.register_buffer("scale", (as_map(entry.std) / as_map(std)).float())
-        self.register_buffer("shift", ((as_map(entry.mean) - as_map(mean)) / as_map(std)).float())
+        given_mean, given_std, mean_, std_ = map(_per_channel, (entry.mean, entry.std, mean, std))
+        self.register_buffer("scale", (given_std / std_).float())
+        self.register_buffer("shift", ((given_mean - mean_) / std_).float())
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×3×H×W to B×3×H×W."""
         return x * self.scale + self.shift
 
 
 class InferenceNetwork(nn.Module):
-    """A network, the method whose heads it answers with, and its own normalisation; stands where a network stands.
+    """A network, the method that it predicts with, and its own normalisation; can take the place of a `Network`.
 
     Args:
-        renormalise: applied to the images first; None where they are normalised as the network expects.
+        method: the method whose heads give the predictions; None for the network's own classifier.
+        renormalise: applied to the images first; None if they are normalised as the network expects.
     """
 
     def __init__(self, network: Network, method: Method | None = None, renormalise: Renormalise | None = None):
@@ -35,25 +45,31 @@ class InferenceNetwork(nn.Module):
         self.network, self.method, self.renormalise = network, method, renormalise
 
     def features(self, x: Tensor) -> Features:
-        """Features whose logits are those that the deployed network answers with."""
-        if self.renormalise is not None:
-            x = self.renormalise(x)
-        features = self.network.features(x)
+        """Features of B×3×H×W images; their logits are the predictions of the deployed network."""
+        features = self.network.features(self._normalised(x))
         if self.method is None:
             return features
         features = self.method.attach(features)
         return replace(features, logits=self.method.predict(features))
 
     def forward(self, x: Tensor) -> Tensor:
+        """B×3×H×W images to B×K logits."""
         return self.features(x).logits
 
     def predictions_by_head(self, x: Tensor) -> dict[str, Tensor]:
-        """B×K logits by each way in which the network could answer, where its method knows several; by name."""
+        """B×K logits by each of the ways in which a method with several heads can predict; by name."""
         if self.method is None:
             return {}
-        if self.renormalise is not None:
-            x = self.renormalise(x)
-        return self.method.predictions_by_head(self.method.attach(self.network.features(x)))
+        return self.method.predictions_by_head(self.method.attach(self.network.features(self._normalised(x))))
 
     def feature_shapes(self) -> FeatureShapes:
+        """Shapes of the network's features."""
         return self.network.feature_shapes()
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return x if self.renormalise is None else self.renormalise(x)
+
+
+def _per_channel(values: tuple[float, ...]) -> Tensor:
+    """float64 1×3×1×1."""
+    return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)

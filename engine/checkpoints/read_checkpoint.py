@@ -1,4 +1,4 @@
-"""Reading checkpoints of any origin without running code: what is in the file, and which network it belongs to."""
+"""Reads checkpoints of any origin without running code, and finds out which network they belong to."""
 
 import argparse
 import pickle
@@ -18,32 +18,35 @@ from models import MODELS
 
 
 def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]:
-    """The dictionary in a checkpoint file, read without executing what a pickle may ask for.
+    """Read the dictionary in a checkpoint file without executing code that a pickle may name.
 
-    Since version 1.6 PyTorch writes zip archives. Every record carries a checksum, which `torch.load` ignores; it is
+    Since version 1.6 PyTorch writes zip archives. Every record has a checksum, which `torch.load` ignores; it is
     checked here, so that a flipped bit is an error and not another network. `*.safetensors` has weights alone and no
     checksum.
 
+    Args:
+        allow_namespace: accept a pickled argparse.Namespace beside the weights (RepDistiller's `*_last.pth`).
+
     Raises:
-        RequestError: the file is missing, truncated, foreign, or holds objects beside weights; or it needs the package
-            safetensors.
+        RequestError: the file is missing, truncated or damaged, is no checkpoint, or holds objects beside weights; or
+            the package safetensors is missing.
     """
     if not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else "not there"
+        what = "a folder, not a file" if path.is_dir() else "missing"
         raise RequestError(f"checkpoint {path} is {what}; check the path, or train one with train_teacher.py")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if (damaged := _damaged_record(path)) is not None:
-        raise RequestError(f"{path} is damaged: {damaged} does not agree with its checksum; fetch or save it again")
+        raise RequestError(f"{path} is damaged: {damaged} does not match its checksum; fetch or save it again")
     allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
     try:
         with allowed, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols; what it refuses, it refuses
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; what is unsafe is refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RequestError(_explain_refusal(path, str(error))) from None
     except PermissionError:
-        raise RequestError(f"checkpoint {path} may not be read; change its permissions") from None
+        raise RequestError(f"checkpoint {path} cannot be read: permission denied; change its permissions") from None
     except (Exception, MemoryError):
         raise RequestError(f"{path} is truncated or no PyTorch checkpoint; fetch or save it again") from None
     if not isinstance(content, dict):
@@ -55,22 +58,22 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError:
-        raise RequestError(f"{path} is read by the package safetensors: pip install safetensors") from None
+        raise RequestError(f"{path} needs the package safetensors: pip install safetensors") from None
     try:
         return load_file(path)
     except PermissionError:
-        raise RequestError(f"checkpoint {path} may not be read; change its permissions") from None
+        raise RequestError(f"checkpoint {path} cannot be read: permission denied; change its permissions") from None
     except Exception:
         raise RequestError(f"{path} is truncated or no safetensors file; fetch or save it again") from None
 
 
 def _damaged_record(path: Path) -> str | None:
-    """The first record of a zip archive that fails its CRC-32; None where none does or the file is no such archive."""
+    """The first record of a zip archive that fails its CRC-32; None if none does or the file is no zip archive."""
     try:
         if not zipfile.is_zipfile(path):
             return None
         with zipfile.ZipFile(path) as archive:
-            # A directory by this flag is read as nothing by PyTorch, whatever it holds.
+            # PyTorch reads a record with the flag of a directory as empty, whatever it holds.
             folders = [record.filename for record in archive.infolist() if record.external_attr & 0x10]
             return folders[0] if folders else archive.testzip()
     except (
@@ -84,7 +87,7 @@ def _damaged_record(path: Path) -> str | None:
     ):
         return "its table of contents"
     except OSError:
-        return None  # torch.load meets it again and says so
+        return None  # torch.load fails in the same way and reports it
 
 
 def _explain_refusal(path: Path, error: str) -> str:
@@ -101,8 +104,17 @@ def _explain_refusal(path: Path, error: str) -> str:
     return f"{path} is truncated or no PyTorch checkpoint; fetch or save it again"
 
 
+def is_own_file(content: dict[str, Any]) -> bool:
+    """True if the content is that of a weights file of this suite."""
+    return content.get("format") == 1 and content.keys() >= {"arch", "mean", "std", "model", "method"}
+
+
 def find_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights by name, from under "model" or "state_dict" or from the top level; raises RequestError."""
+    """Find the weights by name, under "model" or "state_dict" or at the top level.
+
+    Raises:
+        RequestError: there are none.
+    """
     for candidate in (content.get("model"), content.get("state_dict"), content):
         if (
             isinstance(candidate, dict)
@@ -113,14 +125,20 @@ def find_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
             return {key.removeprefix("module."): value for key, value in candidate.items()}
     if {"run_id", "student", "optimizer"} <= content.keys():
         raise RequestError(
-            f"{path} is the state of an unfinished run; the weights of its best epoch lie beside it in *_best.pth, "
-            f"and the run's own command finishes it"
+            f"{path} is the state of an unfinished run; take the weights of its best epoch, *_best.pth in its folder, "
+            f"or finish it by its own command"
         )
-    raise RequestError(f"{path} holds no state dict (looked at 'model', 'state_dict' and the top level)")
+    raise RequestError(
+        f"{path} holds no state dict under 'model', under 'state_dict' or at the top level; save model.state_dict()"
+    )
 
 
 def find_arch(arch: str | None, content: dict[str, Any], path: Path) -> str:
-    """Which network a checkpoint holds: `arch` if given, else as its content or its name says; raises RequestError."""
+    """Name of the network that a checkpoint holds: `arch` if given, else from its content, else from its file name.
+
+    Raises:
+        RequestError: none of them gives a registered network.
+    """
     if arch is not None:
         return MODELS.canonical(arch)
     if isinstance(content.get("arch"), str):
@@ -130,13 +148,13 @@ def find_arch(arch: str | None, content: dict[str, Any], path: Path) -> str:
         if len(mentioned) == 1:
             return mentioned.pop()
     raise RequestError(
-        f"neither {path} nor its name says which network it holds; name it with --model_t, --model_s or --model, "
-        f"as the script has it"
+        f"neither {path} nor its name gives the network; name it with --model_t (train_student.py), "
+        f"--model_s (transfer_student.py) or --model (evaluate.py)"
     )
 
 
 def _models_in(text: str) -> Iterator[str]:
-    """Registered networks named in a file name such as cifar100_resnet56-f2eff4c8 or wrn_40_2_vanilla."""
+    """Registered networks that appear in a file name such as cifar100_resnet56-f2eff4c8 or wrn_40_2_vanilla."""
     for name in sorted(MODELS, key=len, reverse=True):
         pattern = rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
         if re.search(pattern, text):

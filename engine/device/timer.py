@@ -1,5 +1,8 @@
-"""When something happened on a device. A call on CUDA returns before its work is done, so there a moment is a mark in
-the device's queue, and how long lies between two is known only after the work."""
+"""Time between two points of a device's work.
+
+A call on CUDA returns before its work is done. There a moment is an event in the device's queue, and the time between
+two of them is known only after the work.
+"""
 
 import time
 
@@ -10,7 +13,7 @@ Span = tuple[Moment, Moment]
 
 
 def moment(device: torch.device) -> Moment:
-    """Now, for the CPU; when all work that is queued so far will be done, for CUDA. Waits for nothing."""
+    """The present on the CPU; the end of all work that is queued so far on CUDA. Does not wait."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -19,9 +22,15 @@ def moment(device: torch.device) -> Moment:
 
 
 def seconds_of(span: Span) -> float:
-    """How long a span took; waits for its end."""
+    """Length of a span; waits for its end.
+
+    Raises:
+        TypeError: its moments are of two kinds of device.
+    """
     start, end = span
-    if isinstance(end, torch.cuda.Event):
+    if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
         end.synchronize()
         return start.elapsed_time(end) / 1000
-    return end - start
+    if isinstance(start, float) and isinstance(end, float):
+        return end - start
+    raise TypeError("a span lies on one device")

@@ -1,1 +1,1 @@
-"""What a run is: recipe, options, weights and identity, resolved before anything is loaded."""
+"""What a run is: recipe, options, weights, identity and names, resolved before anything is loaded."""

@@ -1,4 +1,4 @@
-"""The options of a method in a run: the published defaults, in a short run fitted to it, and what the user gave."""
+"""The options of a method in a run: published defaults, adapted to a short run, and what the user gave."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 from distiller_zoo import Epochs, options_of
 from engine.protocol.recipes import Recipe
 
+DEFAULT_KD_T = 4.0  # temperature of the KL term, which any method may have
+
 
 def default_options(method: str, recipe: Recipe) -> dict[str, Any]:
     """All options of a method at their defaults.
 
-    One that counts epochs (DKD's warm-up of 20, an initial stage of 30) is meant for the recipe's full length. A
-    shorter run takes the same share of itself, one epoch at least; otherwise it would end within the warm-up.
+    Options that count epochs (DKD's warm-up of 20, an initial stage of 30) are published for the recipe's full length.
+    A shorter run takes the same share of its own length, at least one epoch; otherwise it would end within the warm-up.
     """
     return {
         name: _share(parameter.default, recipe.share) if parameter.annotation is Epochs else parameter.default
@@ -20,9 +22,12 @@ def default_options(method: str, recipe: Recipe) -> dict[str, Any]:
 
 
 def resolve_options(method: str, recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with the `given` values of those options that the method has; a given value is never changed."""
+    """All options of a method: `given` values unchanged, the others at their defaults.
+
+    Given options that the method does not have are left out.
+    """
     return {
-        name: _given_or(default, given.get(name.split(".")[-1]))  # of a combination METHOD.OPTION
+        name: _given_or(default, given.get(name.split(".")[-1]))  # METHOD.OPTION in a combination
         for name, default in default_options(method, recipe).items()
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import RequestError
-from common.words import did_you_mean
+from common.messages import did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[2] / "presets"
 
@@ -25,8 +25,8 @@ class Preset:
     flags: dict[str, Any]
 
     def words(self) -> list[str]:
-        """What one would type."""
-        words = []
+        """The flags as words of a command line."""
+        words: list[str] = []
         for flag, value in self.flags.items():
             if isinstance(value, bool):
                 words.append(f"--{flag}" if value else f"--no-{flag}")
@@ -37,36 +37,37 @@ class Preset:
 
 
 def preset_names() -> list[str]:
+    """The presets of the suite, in order."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def read_preset(name: str) -> Preset:
-    """A preset of the suite, or a file of the user's where `name` ends in .toml.
+    """Read a preset of the suite, or the user's own file if `name` ends in .toml.
 
     Raises:
-        RequestError: there is none, or it is no preset.
+        RequestError: it does not exist, or is not a preset.
     """
-    of_user = name.endswith(".toml")
-    path = Path(name) if of_user else FOLDER / f"{name}.toml"
+    is_file = name.endswith(".toml")
+    path = Path(name) if is_file else FOLDER / f"{name}.toml"
     if not path.is_file():
-        if of_user:
-            raise RequestError(f"--preset {path}: there is no such file; check the path, or name one of --list")
+        if is_file:
+            raise RequestError(f"--preset {path}: file not found; check the path, or choose one of --list")
         near = did_you_mean(name, preset_names())
-        raise RequestError(f"there is no preset {name}; {near} (a file of your own ends in .toml)")
+        raise RequestError(f"unknown preset {name!r}; {near} (a file of your own ends in .toml)")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is no TOML file: {error}") from None
+        raise RequestError(f"{path} is not a TOML file: {error}") from None
     flags = content.get("flags")
     if not isinstance(flags, dict) or set(content) - {"flags", "summary"}:
-        raise RequestError(f'{path} is no preset; it holds summary = "..." and a table [flags]')
+        raise RequestError(f'{path} is not a preset; it needs a table [flags], and may have summary = "..."')
     if "preset" in flags:
         raise RequestError(f"{path} names another preset; write its flags out")
     return Preset(path.stem, str(content.get("summary", "")), flags)
 
 
 def with_preset(argv: list[str]) -> list[str]:
-    """`argv` behind the flags of the preset that it names, so that its own flags win; raises RequestError."""
+    """Put the flags of the preset that `argv` names before it, so that its own flags win. Raises RequestError."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset")
     named, _ = parser.parse_known_args(argv)

@@ -1,10 +1,10 @@
-"""How a network is trained, as small typed records; `--recipe` picks one and flags change single values."""
+"""Recipes: how a network is trained, as typed records. `--recipe` picks a preset and flags change single values."""
 
 import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from common.errors import RequestError
 from common.registry import Registry
@@ -47,17 +47,20 @@ class Recipe:
 
     @property
     def share(self) -> float:
-        """The run's length as a share of the preset's, at most 1."""
+        """The number of epochs as a share of the preset's, at most 1."""
         return min(self.epochs / RECIPES[self.name].epochs, 1.0)
 
     def as_dict(self) -> dict[str, Any]:
+        """All values by name, those of the augmentation nested."""
         return asdict(self)
 
     def digest(self) -> str:
-        """Short hash of every value; runs are comparable where it is equal."""
+        """Hash of every value, 8 hexadecimal digits; runs are comparable if it is equal."""
         values = {key: value for key, value in self.as_dict().items() if key != "summary"}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
+
+Record = TypeVar("Record", Recipe, Augmentation)
 
 RECIPES: Registry[Recipe] = Registry("recipe")
 for _recipe in (
@@ -118,22 +121,22 @@ for _recipe in (
 
 RECIPE_FIELDS = {f.name for f in fields(Recipe)} - {"name", "summary", "augmentation", "reference_batch"}
 AUGMENTATION_FIELDS = {f.name for f in fields(Augmentation)}
-# Training lasts long enough for a warm-up of a tenth of it, and no longer one.
+# The default warm-up is at most this share of the run.
 WARMUP_SHARE = 0.1
 
 
 def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -> Recipe:
-    """The recipe of a run: a preset (the model's own by default) with the values that the user gave.
+    """The recipe of a run: a preset, by default the model's own, with the values that the user gave.
 
-    A given value is never changed; one that such a recipe does not read (see `unread_values`) is left out, or it would
-    make another run of the same thing. Where only the number of epochs is given, decay epochs move in
-    proportion and the warm-up is at most a tenth of the run.
+    A given value is never changed. A value that the recipe does not read (see `unread_values`) is left out, because it
+    would make another run of the same thing. If only the number of epochs is given, decay epochs move in proportion and
+    the warm-up is at most a tenth of the run.
 
     Args:
         given: values by field name of `Recipe` or `Augmentation`.
 
     Raises:
-        RequestError: unknown recipe, or a value that makes no sense.
+        RequestError: unknown recipe, or an invalid value.
     """
     preset = RECIPES[name or model.recipe]
     recipe = _with(preset, given)
@@ -148,12 +151,12 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
             recipe = replace(recipe, learning_rate=scaled)
     recipe = replace(recipe, reference_batch=None)
     if "lr_decay_epochs" not in given and recipe.epochs != preset.epochs:
-        # One that moved before the first epoch would lower the rate of the whole run.
+        # An epoch before the first would lower the rate of the whole run.
         moved = tuple(max(1, round(epoch * recipe.epochs / preset.epochs)) for epoch in recipe.lr_decay_epochs)
         recipe = replace(recipe, lr_decay_epochs=moved)
     if recipe.schedule == "step" and not recipe.lr_decay_epochs and "lr_decay_epochs" not in given:
         raise RequestError(
-            f"--schedule step lowers the rate after --lr_decay_epochs, and the recipe {preset.name} has none; give some"
+            f"--schedule step lowers the rate after --lr_decay_epochs, and the recipe {preset.name} has none; give them"
         )
     if "min_lr" not in given:
         recipe = replace(recipe, min_lr=min(recipe.min_lr, recipe.learning_rate))
@@ -168,7 +171,7 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
 
 
 def unread_values(name: str | None, model: ModelEntry, given: dict[str, Any]) -> dict[str, str]:
-    """Given values that change nothing in a recipe, each with what it has in their place ("optimizer adamw")."""
+    """The given values that change nothing in a recipe, each with the reason ("optimizer adamw")."""
     preset = RECIPES[name or model.recipe]
     changed = _with(preset, given)
     return {
@@ -179,7 +182,7 @@ def unread_values(name: str | None, model: ModelEntry, given: dict[str, Any]) ->
 
 
 def changed_values(recipe: Recipe, model: ModelEntry) -> dict[str, Any]:
-    """What such a recipe has otherwise than its preset of the same epochs and batch for this network, by flag."""
+    """The fields of a recipe that differ from its preset with the same epochs and batch size for this network."""
     usual = resolve_recipe(recipe.name, model, {"epochs": recipe.epochs, "batch_size": recipe.batch_size})
     pairs = ((recipe, usual, RECIPE_FIELDS), (recipe.augmentation, usual.augmentation, AUGMENTATION_FIELDS))
     return {
@@ -191,7 +194,7 @@ def changed_values(recipe: Recipe, model: ModelEntry) -> dict[str, Any]:
 
 
 def _unread(recipe: Recipe) -> dict[str, str]:
-    """All values that such a recipe does not read, each with what it has in their place."""
+    """All values that a recipe does not read, each with the reason."""
     of_schedule = {"step": ("warmup_epochs", "warmup_lr", "min_lr"), "cosine": ("lr_decay_epochs", "lr_decay_rate")}
     unread = dict.fromkeys(of_schedule[recipe.schedule], f"schedule {recipe.schedule}")
     if recipe.optimizer == "adamw":
@@ -205,13 +208,13 @@ def _unread(recipe: Recipe) -> dict[str, str]:
 
 
 def _with(preset: Recipe, given: dict[str, Any]) -> Recipe:
-    """`preset` with the values of both records that were given."""
+    """`preset` with the given values of the recipe and its augmentation."""
     recipe = _changed(preset, given, RECIPE_FIELDS)
     return replace(recipe, augmentation=_changed(preset.augmentation, given, AUGMENTATION_FIELDS))
 
 
-def _changed(preset, given: dict[str, Any], names: set[str]):
-    """`preset` with those given values that differ from its own: 5.0 in place of 5 would be another digest."""
+def _changed(preset: Record, given: dict[str, Any], names: set[str]) -> Record:
+    """`preset` with the given values that differ from its own: 5.0 in place of 5 would be another digest."""
     values = {key: value for key, value in given.items() if key in names and value != getattr(preset, key)}
     return replace(preset, **values)
 
@@ -219,15 +222,15 @@ def _changed(preset, given: dict[str, Any], names: set[str]):
 def _check(recipe: Recipe) -> None:
     for key, value in recipe.as_dict().items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise RequestError(f"--{key} is {value}; it must be a finite number")
+            raise RequestError(f"--{key} is {value}; give a finite number")
     for key in ("epochs", "batch_size", "learning_rate"):
         if getattr(recipe, key) <= 0:
-            raise RequestError(f"--{key} is {getattr(recipe, key)}; it must be positive")
+            raise RequestError(f"--{key} is {getattr(recipe, key)}; give a positive number")
     for key in ("weight_decay", "lr_decay_rate", "warmup_epochs", "warmup_lr", "min_lr"):
         if getattr(recipe, key) < 0:
-            raise RequestError(f"--{key} is {getattr(recipe, key)}; it must not be negative")
+            raise RequestError(f"--{key} is {getattr(recipe, key)}; give 0 or more")
     for key in ("momentum", "label_smoothing"):
         if not 0 <= getattr(recipe, key) < 1:
-            raise RequestError(f"--{key} is {getattr(recipe, key)}; it must lie in [0, 1)")
+            raise RequestError(f"--{key} is {getattr(recipe, key)}; give a number in [0, 1)")
     if any(epoch < 1 for epoch in recipe.lr_decay_epochs):
         raise RequestError(f"--lr_decay_epochs holds {min(recipe.lr_decay_epochs)}; epochs count from 1")

@@ -1,4 +1,4 @@
-"""What a run ran on and with, for its config.json."""
+"""The environment of a run, for its config.json: hardware, versions, commit, command line."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware, source commit and command line."""
+    """Describe hardware, versions, git commit and command line; a value that cannot be found out is None."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processor": _processor(),
@@ -41,7 +41,7 @@ def _processor() -> str:
 
 
 def _has_changes() -> bool:
-    """Whether the code is another than the commit's: changed files, and new ones that a run may have read."""
+    """True if the code is not the commit's: files have changed, or there are new ones that a run may have read."""
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return bool(changed or _git("ls-files", "--others", "--exclude-standard", "--", "*.py", "presets/*.toml"))
 

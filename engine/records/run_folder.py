@@ -1,54 +1,52 @@
 """A run's folder: config.json, metrics.jsonl, result.json, checkpoints and TensorBoard events.
 
-Every file is replaced as a whole and atomically. metrics.jsonl is written from the history that the
-checkpoint holds, so the two never disagree, whenever a run is cut off.
+Every file is replaced as a whole and atomically. metrics.jsonl is written from the history that the checkpoint holds,
+so the two agree wherever a run is interrupted.
 """
 
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import RequestError
 from common.files import write_json, write_text
 from common.lock import LOCK, sole_user_of
-from engine.checkpoints.weights import save_weights, write_torch
-from engine.records.code_version import Sources
+from engine.checkpoints.read_checkpoint import read_checkpoint
+from engine.checkpoints.weights import WeightsHeader, save_weights, write_torch
+from engine.protocol.plan import Code
 from models import Network
 from models.registry import file_name_of
 
 
-def trained_by(weights: Path) -> str:
-    """What tables call the training that left a weights file: its run's label, else the name of the file.
+@dataclass(frozen=True)
+class SavedState:
+    """The state that a run continues from.
 
-    The classifier of a probe is no part of what trained the network, so its own backbone's is named.
+    Attributes:
+        content: of the newest good checkpoint; None if there is no checkpoint.
+        damaged: newer checkpoints that cannot be read.
+        problems: what is wrong with each of them, one line each.
     """
-    try:
-        config = json.loads((weights.parent / "config.json").read_text())
-        label = config["backbone"]["trained_by"] if config.get("backbone") else config["label"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return weights.name
-    return label if isinstance(label, str) else weights.name
 
-
-def code_behind(weights: Path) -> Sources:
-    """The code that trained the network of a weights file, as its run says; empty where it says nothing.
-
-    Of a probe that is, as above, the code behind its backbone.
-    """
-    run = RunFolder(weights.parent, "")
-    if isinstance(backbone := run.recorded("backbone"), dict):
-        return backbone.get("sources") or {}
-    return {f"backbone: {file}": digest for file, digest in (run.sources() or {}).items()}
+    content: dict[str, Any] | None
+    damaged: tuple[Path, ...]
+    problems: tuple[str, ...]
 
 
 class RunFolder:
-    """The files of one run below the output root."""
+    """The files of one run below the output root.
 
-    def __init__(self, path: Path, arch: str):
-        self.path = path
+    Args:
+        arch: name of the trained network, which names the weights files.
+        writes: False for a process that trains along with the one that writes: nothing changes on the disk then.
+    """
+
+    def __init__(self, path: Path, arch: str, writes: bool = True):
+        self.path, self.writes = path, writes
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
         self.initial_metrics = path / "initial_metrics.jsonl"
@@ -61,18 +59,71 @@ class RunFolder:
         self.last = path / f"{file_name_of(arch)}_last.pth"
 
     def at_epoch(self, epoch: int) -> Path:
+        """The weights file that `--save_freq` keeps of an epoch."""
         return self.path / f"ckpt_epoch_{epoch}.pth"
 
+    # --- reading ------------------------------------------------------------------------------------
+
     def is_finished(self) -> bool:
+        """True once the result has been written."""
         return self.result.is_file()
+
+    def recorded(self, name: str) -> Any:
+        """A field of config.json; None if the file or the field is missing."""
+        try:
+            return json.loads(self.config.read_text()).get(name)
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def data_digest(self) -> str | None:
+        """The digest of the data that the run was started on; None if it is unknown."""
+        digest = self.recorded("data_sha256")
+        return digest if isinstance(digest, str) else None
+
+    def code(self) -> Code | None:
+        """The code that trained the run last (`engine.records.code_version`); None if it is unknown."""
+        code = self.recorded("code")
+        return code if isinstance(code, dict) else None
+
+    def read_saved_state(self, run_id: str) -> SavedState:
+        """Read the newest checkpoint; if it is damaged, the one before it.
+
+        Raises:
+            RequestError: there are checkpoints and none is good, or the newest good one is of another run.
+        """
+        damaged, problems = [], []
+        for path in self.checkpoints():
+            if not path.is_file():
+                continue
+            try:
+                content = read_checkpoint(path)
+            except RequestError as error:
+                damaged.append(path)
+                problems.append(str(error).splitlines()[0].split(";")[0])
+                continue
+            if content.get("run_id") != run_id:
+                raise RequestError(f"{path} belongs to another run; --overwrite starts this run anew")
+            return SavedState(content, tuple(damaged), tuple(problems))
+        if problems:
+            raise RequestError(f"{problems[0]}, and no earlier one is good; --overwrite starts this run anew")
+        return SavedState(None, (), ())
+
+    def checkpoints(self) -> tuple[Path, Path]:
+        """The last checkpoint and the one before it."""
+        return self.checkpoint, self.former_checkpoint
+
+    # --- opening and removing -----------------------------------------------------------------------
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the folder, find out at once whether it can be written, and keep other processes out of it.
+        """Create the folder, check at once that it can be written, and keep other processes out of it.
 
         Raises:
             RequestError: it cannot be written, or another process writes it.
         """
+        if not self.writes:
+            yield
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / ".writable"
@@ -91,117 +142,70 @@ class RunFolder:
                 yield
         finally:
             with contextlib.suppress(OSError):
-                self.path.rmdir()  # where it ended before its first file, nothing of it is left behind
-
-    def discard(self, path: Path) -> None:
-        """Remove one file."""
-        path.unlink(missing_ok=True)
+                self.path.rmdir()  # if the run ended before its first file, nothing is left behind
 
     def clear(self) -> None:
-        """Remove the run, for `--overwrite`."""
-        for path in self.path.iterdir():
-            if path.name == LOCK:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        """Remove all files of the run, for `--overwrite`."""
+        for path in self.path.glob("*"):
+            if path.name != LOCK:
+                self.discard(path)
 
     def remove_checkpoints(self) -> None:
-        """What they hold beyond the final weights was needed only to go on."""
+        """Remove the checkpoints: beyond the final weights they hold only what an unfinished run needs."""
         for path in self.checkpoints():
-            path.unlink(missing_ok=True)
+            self.discard(path)
 
     def discard_leftovers(self) -> None:
-        """Remove checkpoints of a finished run that was killed right after its result, where nobody writes here."""
+        """Remove the checkpoints of a finished run that was killed right after its result, unless another writes."""
         if any(path.exists() for path in (*self.checkpoints(), self.path / LOCK)):
             with contextlib.suppress(RequestError), self.opened():
                 pass
 
-    def data_digest(self) -> str | None:
-        """What identifies the data that the run was started on; None where its config.json does not say."""
-        found = self.recorded("data_sha256")
-        return found if isinstance(found, str) else None
-
-    def sources(self) -> Sources | None:
-        """The code that trained the run last (see `engine.records.code_version`); None where nothing is said."""
-        found = self.recorded("sources")
-        return found if isinstance(found, dict) else None
-
-    def recorded(self, name: str) -> Any:
-        """A field of config.json; None where there is none."""
-        try:
-            return json.loads(self.config.read_text()).get(name)
-        except (OSError, ValueError, AttributeError):
-            return None
-
-    def checkpoints(self) -> tuple[Path, Path]:
-        """The last checkpoint and the one before it."""
-        return self.checkpoint, self.former_checkpoint
-
-    def write_config(self, config: dict[str, Any]) -> None:
-        write_json(self.config, config)
-
-    def write_metrics(self, history: list[dict[str, Any]]) -> None:
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in history))
-
-    def write_initial_metrics(self, history: list[dict[str, Any]]) -> None:
-        write_text(self.initial_metrics, "".join(json.dumps(record) + "\n" for record in history))
-
-    def write_result(self, result: dict[str, Any]) -> None:
-        write_json(self.result, result)
-
-    def write_failure(self, reason: str) -> None:
-        """Say why the run has stopped, for tables that leave it out. Nothing is said of a run that has not begun."""
-        if self.config.is_file():
-            # Words of an exception may hold bytes of a path that are no text.
-            write_json(self.failure, {"reason": reason.encode(errors="backslashreplace").decode()})
-
-    def write_weights(self, path: Path, network: Network, **description: Any) -> None:
-        """`save_weights` into one of the files here."""
-        save_weights(path, network, **description)
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Write the checkpoint; the one before it is kept, in case a disk damages this one."""
-        write_torch(self.checkpoint, state, keep=self.former_checkpoint)
-
-
-class ReadOnlyRunFolder(RunFolder):
-    """The folder of a run as the processes see it that train along but do not write: they only read."""
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        yield
-
     def discard(self, path: Path) -> None:
-        pass
+        """Remove a file or folder, if it exists."""
+        if not self.writes:
+            return
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        pass
-
-    def remove_checkpoints(self) -> None:
-        pass
-
-    def discard_leftovers(self) -> None:
-        pass
+    # --- writing ------------------------------------------------------------------------------------
 
     def write_config(self, config: dict[str, Any]) -> None:
-        pass
+        """Write config.json."""
+        self._write(write_json, self.config, config)
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
-        pass
+        """Write metrics.jsonl, a line per epoch."""
+        self._write(write_text, self.metrics, _lines(history))
 
     def write_initial_metrics(self, history: list[dict[str, Any]]) -> None:
-        pass
+        """Write initial_metrics.jsonl, a line per epoch of the initial stage."""
+        self._write(write_text, self.initial_metrics, _lines(history))
 
     def write_result(self, result: dict[str, Any]) -> None:
-        pass
+        """Write result.json, which marks the run as finished."""
+        self._write(write_json, self.result, result)
 
     def write_failure(self, reason: str) -> None:
-        pass
+        """Write failure.json for tables, which leave the run out; nothing is written for a run that has not begun."""
+        if self.config.is_file():
+            # Messages may contain undecodable path bytes.
+            self._write(write_json, self.failure, {"reason": reason.encode(errors="backslashreplace").decode()})
 
-    def write_weights(self, path: Path, network: Network, **description: Any) -> None:
-        pass
+    def write_weights(self, path: Path, network: Network, header: WeightsHeader) -> None:
+        """Write a network's weights to one of the paths here (see `save_weights`)."""
+        self._write(save_weights, path, network, header)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        pass
+        """Write the checkpoint; the previous one is kept, in case a disk damages this one."""
+        self._write(write_torch, self.checkpoint, state, keep=self.former_checkpoint)
+
+    def _write(self, write: Callable[..., None], path: Path, *content: Any, **options: Any) -> None:
+        if self.writes:
+            write(path, *content, **options)
+
+
+def _lines(history: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in history)

@@ -1,8 +1,8 @@
-"""TensorBoard scalars through tensorboard_logger. The one place that deals with its age.
+"""TensorBoard scalars through tensorboard_logger.
 
-tensorboard_logger 0.1.0 (2018) ships message classes made by an old protobuf compiler, which the C
-implementation of today's protobuf refuses. The pure-Python one accepts them; it must be chosen before
-protobuf is first imported, hence here, at import, before anything else of the engine.
+tensorboard_logger 0.1.0 (2018) has message classes made by an old protobuf compiler, which the C implementation of
+protobuf refuses. The pure-Python implementation accepts them. It has to be chosen before protobuf is first imported,
+hence here, at import.
 """
 
 import os
@@ -20,7 +20,7 @@ from common.files import explained_write_errors
 
 
 class TensorBoard:
-    """Writes scalars into event files in `folder`, which is made when the first one is written.
+    """Writes scalars into event files in `folder`, which is created with the first scalar.
 
     Args:
         writes: False for a process that trains along with the one that writes.
@@ -28,15 +28,15 @@ class TensorBoard:
 
     def __init__(self, folder: Path, writes: bool = True):
         self._folder, self._writes = folder, writes
-        self._logger = None
+        self._logger: tensorboard_logger.Logger | None = None
 
     def clear(self) -> None:
-        """Remove what an earlier attempt wrote."""
+        """Remove the events that an earlier attempt wrote."""
         if self._writes:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def log(self, epoch: int, scalars: dict[str, float]) -> None:
-        """Add one value to each named curve.
+        """Add one point to each named curve.
 
         Raises:
             RunError: the events cannot be written.

@@ -1,177 +1,95 @@
 """The training loop. A group of students shares one stream of batches and one pass of the teachers over each."""
 
-import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
-
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
 from common.errors import Interrupted
-from dataset import Arrays, BatchStream, DatasetEntry
+from dataset import BatchStream
 from engine.checkpoints.inference_network import InferenceNetwork
-from engine.device.compute import Compute
 from engine.device.timer import moment
 from engine.records.progress import Progress
-from engine.training.failures import Outcome, attempted
+from engine.training.epoch_end import finish_epoch
+from engine.training.group import Group
+from engine.training.session import Session
 from engine.training.student_run import StudentRun
-from models import Features
-
-# How often runs are saved within an epoch, unless --checkpoint_seconds says otherwise. Epochs of large pairs take long.
-CHECKPOINT_SECONDS = 600.0
+from engine.training.teacher_pass import teacher_pass
 
 
-class StopRequest:
-    """Whether someone asked the command to stop (`stop_requests`)."""
+def train_group(group: Group, teachers: Sequence[InferenceNetwork], stream: BatchStream, session: Session) -> None:
+    """Train the runs of a group to their ends; what becomes of each is in the group's outcome.
 
-    requested = False
-
-
-def train_group(
-    members: Sequence[StudentRun],
-    teachers: Sequence[InferenceNetwork],
-    stream: BatchStream,
-    data: Arrays,
-    held_out: Arrays | None,
-    entry: DatasetEntry,
-    compute: Compute,
-    progress: Progress,
-    stop: StopRequest,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> Outcome:
-    """Train members that share batches and teachers to their ends.
-
-    Members may stand at different positions (one may have been interrupted, another be new): the stream
-    starts at the earliest, and a member joins when the stream reaches it. One that fails, by whatever exception,
-    leaves the group.
-
-    Args:
-        held_out: what members are measured on beside the test set, as its own record's test set; None for nothing.
+    Runs may stand at different positions (one may have been interrupted, another be new): the stream starts at the
+    earliest, and a run joins when the stream reaches it. One that fails, by whatever exception, leaves the group.
 
     Raises:
-        Interrupted: a stop was asked for and members remain; every member's state is saved.
-        Exception: of what members share, the batches and the teachers' pass; states are saved where they can be.
+        Interrupted: a stop was requested and runs remain; the state of each is saved.
+        Exception: of what the runs share, the batches and the teachers' pass; states are saved where possible.
     """
-    outcome, active = Outcome(), list(members)
-    needs = {name for member in members for name in member.method.reads_of_teacher()}
-    teach = teacher_pass(teachers, needs, compute)
-
-    def attempt(member: StudentRun, action: Callable, *arguments) -> bool:
-        """Let a member act; where it fails, it leaves the group. Returns whether it is still in."""
-        well = False
-        try:
-            well = attempted(member, partial(action, *arguments), outcome, compute.world, progress)
-        finally:
-            if not well:
-                active.remove(member)  # its state may be that of half a step
-        return member in active
-
-    def save_where_asked(members: Sequence[StudentRun]) -> None:
-        """Save members where a stop was asked for, and then stop; or where the last checkpoint is old."""
-        nonlocal saved_at
-        old = time.monotonic() - saved_at >= checkpoint_seconds
-        # Where no member is left, all that can be said of the run is in the outcome.
-        if not active or not compute.world.any(stop.requested or old):
-            return
-        for member in list(members):
-            attempt(member, member.save)
-        saved_at = time.monotonic()
-        if active and compute.world.any(stop.requested):
-            raise Interrupted
-
-    # Of a clock that never jumps. What it decides has no influence on the result.
-    saved_at = time.monotonic()
-    with _saved_on_error(active):
-        for member in [m for m in active if m.finished]:
-            # Cut off between its last epoch and its result.
-            attempt(member, _conclude, member, outcome, active)
-        while active:
-            epoch, first_step = min(member.position for member in active)
-            clock = moment(compute.device)
-            progress.begin(epoch, active[0].plan.recipe.epochs, stream.steps_per_epoch, first_step)
+    device, progress = session.compute.device, session.progress
+    teach = teacher_pass(teachers, group.reads_of_teacher(), session.compute)
+    timer = SaveTimer(session.settings.checkpoint_seconds)
+    with group.saved_on_error():
+        group.finish_trained()  # those cut off between their last epoch and their result
+        while group.active:
+            epoch, first_step = min(run.position for run in group.active)
+            progress.begin(epoch, group.active[0].plan.recipe.epochs, stream.steps_per_epoch, first_step)
+            began = moment(device)
             for batch in stream.epoch(epoch, first_step):
-                made = moment(compute.device)
+                made = moment(device)
                 features = teach(batch.images)
-                taught = moment(compute.device)
-                for member in [m for m in active if m.position == (epoch, batch.step)]:
-                    shared = (clock, taught if member.plan.teachers else made)
-                    attempt(member, member.step, batch, features, shared)
+                taught = moment(device)
+                for run in group.at(epoch, batch.step):
+                    with group.isolated(run):
+                        run.step(batch, features, (began, taught if run.plan.teachers else made))
                 progress.advance()
-                save_where_asked([m for m in active if m.position == (epoch, batch.step + 1)])
-                if not active:
+                save_where_due(group.at(epoch, batch.step + 1), group, session, timer)
+                if not group.active:
                     break
-                clock = moment(compute.device)
+                began = moment(device)
             progress.end()
-            for member in [m for m in active if m.position == (epoch, stream.steps_per_epoch)]:
-                initial = member.initial
-                if not attempt(member, member.finish_epoch, data, held_out, entry):
-                    continue
-                if initial:
-                    progress.initial_epoch(member.plan, member.history.initial[-1])
-                else:
-                    progress.epoch(member.plan, member.history.epochs[-1], member.history.best)
-                if member.finished:
-                    attempt(member, _conclude, member, outcome, active)
-            save_where_asked([])  # they all have just been
-    return outcome
+            for run in group.at(epoch, stream.steps_per_epoch):
+                with group.isolated(run):
+                    finish_epoch(run, session)
+                if run in group.active:
+                    report_epoch(run, progress)
+            group.finish_trained()
+            save_where_due([], group, session, timer)  # each has just been saved; this one is for a stop
 
 
-@contextmanager
-def _saved_on_error(active: Sequence[StudentRun]):
-    """Save what members have learned where something breaks that they share: batches, teachers, the terminal."""
-    try:
-        yield
-    except Interrupted:
-        raise
-    except Exception:
-        for member in active:
-            if member.meters is not None:  # amid an epoch; else its checkpoint holds all
-                with suppress(Exception):
-                    member.save()
-        raise
+class SaveTimer:
+    """Tells when the last checkpoints within an epoch are `seconds` old. No result depends on it."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.started = seconds, time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self.started >= self.seconds
+
+    def restart(self) -> None:
+        self.started = time.monotonic()
 
 
-def _conclude(member: StudentRun, outcome: Outcome, active: list[StudentRun]) -> None:
-    outcome.results[member.plan.name] = member.finish()
-    active.remove(member)
+def save_where_due(runs: Sequence[StudentRun], group: Group, session: Session, timer: SaveTimer) -> None:
+    """Save runs of a group if the last checkpoints are old, or if a stop was requested.
+
+    Raises:
+        Interrupted: a stop was requested; the runs are saved.
+    """
+    # With no run left there is nothing to interrupt: results and failures are in the outcome.
+    if not group.active or not group.world.any(session.stop.requested or timer.due):
+        return
+    for run in runs:
+        with group.isolated(run):
+            run.save()
+    timer.restart()
+    if group.active and session.stop_requested():
+        raise Interrupted
 
 
-def teacher_pass(
-    teachers: Sequence[InferenceNetwork], needs: Collection[str], compute: Compute
-) -> Callable[[Tensor], tuple[Features, ...]]:
-    """What turns a batch of images B×3×H×W into each teacher's features: the logits and the fields in `needs`."""
-
-    def look(images: Tensor) -> tuple[Features, ...]:
-        return tuple(teacher.features(images).only(needs) for teacher in teachers)
-
-    look = compute.compiled(look)
-
-    def teach(images: Tensor) -> tuple[Features, ...]:
-        with torch.inference_mode(), compute.autocast():
-            seen = look(compute.world.shard(images))
-        # Students' losses need their gradients' other factor, and tensors made in inference mode can't be kept for
-        # that. The copies also outlive the memory of a CUDA graph.
-        seen = [features.only(needs, copy=True) for features in seen]
-        return tuple(compute.world.gather_features(features, len(images)) for features in seen)
-
-    return teach
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """SIGINT and SIGTERM ask to stop after the current step; a second SIGINT stops at once, unsaved."""
-    stop = StopRequest()
-
-    def handle(signum, frame):
-        if stop.requested and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.requested = True
-
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
+def report_epoch(run: StudentRun, progress: Progress) -> None:
+    """Print the line of the epoch that a run has just finished."""
+    if run.history.epochs:
+        progress.epoch(run.plan, run.history.epochs[-1], run.history.best)
+    else:
+        progress.initial_epoch(run.plan, run.history.initial[-1])

@@ -1,7 +1,7 @@
 """Optimizers and learning rates from a recipe; the rate is a function of the position alone, so it needs no state."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def learning_rate(recipe: Recipe, epoch: int, progress: float = 0.0) -> float:
-    """The rate at `progress` (0 ≤ p < 1) of epoch `epoch` (from 1)."""
+    """The learning rate in epoch `epoch` (from 1), of which `progress` (0 ≤ p < 1) is done."""
     if recipe.schedule == "step":
         passed = sum(epoch > decay for decay in recipe.lr_decay_epochs)
         return recipe.learning_rate * recipe.lr_decay_rate**passed
@@ -43,8 +43,9 @@ def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.
 def _decaying(module: nn.Module) -> set[nn.Parameter]:
     """Weights of linear layers and convolutions; not biases, norms, tokens, scales and what `no_weight_decay()` names.
 
-    A bare parameter in the form of such a weight counts as one: those of CycleFC and of VkD's projection are.
+    A bare parameter of two or four dimensions counts as such a weight: CycleFC and VkD's projection have some.
     """
     weights = {part.weight for part in module.modules() if isinstance(part, LAYERS)}
-    spared = module.no_weight_decay() if hasattr(module, "no_weight_decay") else ()
+    listed: Callable[[], Collection[str]] = getattr(module, "no_weight_decay", tuple)
+    spared = listed()
     return {p for name, p in module.named_parameters() if (p in weights or p.ndim in (2, 4)) and name not in spared}

@@ -7,26 +7,18 @@ In each k-th epoch every sample's softened prediction q = softmax(z/τ) is kept;
 so the labels lose weight with each refresh, down to 1 − rate at the end. In the first k epochs it is CE alone.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dataset import Batch
-
-
-@dataclass(frozen=True)
-class RetrospectionPlan:
-    """k epochs from one refresh to the next, `rate` by which the labels lose weight, τ."""
-
-    k: int = 5
-    rate: float = 0.9
-    temperature: float = 5.0
+from engine.protocol.retrospection import RetrospectionPlan
 
 
 class Retrospection(nn.Module):
     """The base loss of a run that learns from its own past; the kept predictions N×K are its state."""
+
+    log_q: Tensor
 
     def __init__(self, plan: RetrospectionPlan, epochs: int, num_samples: int, num_classes: int):
         super().__init__()
@@ -36,14 +28,19 @@ class Retrospection(nn.Module):
         self.register_buffer("log_q", start)
 
     def label_weight(self, epoch: int) -> float:
-        """α of an epoch, from 1."""
+        """The weight α of the labels in an epoch (from 1)."""
         k = self.plan.k
         return 1 - self.plan.rate * (k * ((epoch - 1) // k)) / self.epochs
 
     def forward(self, ce: Tensor, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The KL term τ²·KL(q ‖ p^τ), unweighted, and the whole base loss; keeps what is to be kept of `logits`.
+        """Return the KL term τ²·KL(q ‖ p^τ), unweighted, and the whole base loss; scalars.
 
-        Samples that an epoch leaves out (the dropped last batch) keep what they had.
+        In every k-th epoch the predictions of the batch are kept. Samples that such an epoch leaves out (the dropped
+        last batch) keep their former ones.
+
+        Args:
+            ce: cross-entropy with the labels.
+            logits: B×K.
         """
         tau, alpha = self.plan.temperature, self.label_weight(batch.epoch)
         log_p = F.log_softmax(logits / tau, dim=1)

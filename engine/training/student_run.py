@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +11,62 @@ from torch import Tensor
 
 from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
-from dataset import DATASETS, Arrays, Batch, DatasetEntry
-from distiller_zoo import Method, Pair, create_method, mistakes_told
+from dataset import Batch, DatasetEntry
+from distiller_zoo import Method, Pair, create_method, mistakes_as_run_errors
 from distiller_zoo.method import Trainee
-from engine.checkpoints.inference_network import InferenceNetwork
-from engine.checkpoints.weights import Backbone, load_backbone
+from engine.checkpoints.frozen_backbone import Backbone, load_backbone
 from engine.device.compute import Compute
-from engine.device.memory import count_parameters, peak_memory_mib
 from engine.device.sync_batchnorm import synchronise_batch_norm
 from engine.device.timer import Span, moment
 from engine.protocol.plan import RunPlan
-from engine.records.code_version import Sources, sources_of
+from engine.records.code_version import code_of
 from engine.records.history import History
-from engine.records.run_folder import ReadOnlyRunFolder, RunFolder
-from engine.records.saved_state import SavedState, read_saved_state
-from engine.training.evaluation import evaluate, evaluate_by_head
-from engine.training.loss import initial_objective, objective
+from engine.records.run_folder import RunFolder, SavedState
+from engine.training import code_history
+from engine.training.loss import initial_loss, training_loss
 from engine.training.optimizer import learning_rate, make_optimizer
 from engine.training.retrospection import Retrospection
 from engine.training.running_means import RunningMeans
 from models import Features, Network, create_model
 
-# How often a CUDA run looks whether its losses are finite; each look waits for the device.
+# Steps of a CUDA run between two checks that its losses are finite; each check waits for the device.
 CUDA_CHECK_INTERVAL = 50
 
 
 def student_pass(student: Network, method: Method) -> Callable[[Tensor], Features]:
-    """What turns images B×3×H×W into what the method reads of the student, and its logits."""
+    """Return a function from images B×3×H×W to the student's logits and the fields that the method reads of it."""
     reads = method.reads_of_student()
     return lambda images: method.attach(student.features(images)).only(reads)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Top-1 accuracy in per cent of logits B×K, a scalar on their device."""
+    return 100 * (logits.detach().argmax(dim=1) == labels).float().mean()
 
 
 class StudentRun:
     """One run of a group.
 
-    `position` is the (epoch, step) that comes next, `sources` the code that makes it. All state is in the checkpoint,
-    all random numbers are functions of (seed, purpose, epoch, step), so a resumed run continues bit for bit.
+    All state is in the checkpoint, and all random numbers are functions of (seed, purpose, epoch, step), so a resumed
+    run continues bit for bit.
 
     Args:
         backbone: the weights that `plan.backbone` names.
         writes: False for a process that trains along with the one that writes.
 
+    Attributes:
+        student, method: on the CPU until `start`.
+        pair: the shapes that the method was built from.
+        compute: where the run computes: the CPU until `start`.
+        optimizer: that of the stage in which the run is.
+        position: the (epoch, step) that comes next. Epochs of an initial stage come before the first: ..., -1, 0.
+        meters: means over the running epoch; empty between two epochs.
+        code: the code that trains the run now.
+        code_history: the code of each stretch of training so far (`engine.training.code_history`).
+        resumed: whether the run goes on from a checkpoint.
+
     Raises:
-        RequestError: the method refuses the pair, or the backbone is none of such a network.
+        RequestError: the method refuses the pair, or the backbone does not fit the network.
         RunError: the method has a mistake that shows before it trains.
     """
 
@@ -69,8 +81,9 @@ class StudentRun:
     ):
         self.plan = plan
         networks = (plan.model, *(teacher.model for teacher in plan.teachers))
-        self.sources = sources_of(plan.method, networks) | (plan.backbone.sources if plan.backbone else {})
-        self.trained_by: list[Sources] | None = []  # the code of each stretch of training; None: an older checkpoint
+        self.code = code_of(plan.method, networks) | (plan.backbone.code if plan.backbone else {})
+        self.code_history: code_history.CodeHistory = []
+        self._code_history_of_step = code_history.extended([], self.code)  # what it becomes with the next step
         with isolated_seed(derive_seed(plan.seed, "student")):
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
         if backbone is not None:
@@ -83,37 +96,41 @@ class StudentRun:
             if isinstance(part, Method):
                 part.teacher_weighting = plan.teacher_weighting
                 part.logit_standardization = plan.logit_standardization
-        with mistakes_told(plan.method, self.pair):
+        with mistakes_as_run_errors(plan.method, self.pair):
             self.method.inspect_networks(self.student, teachers)
         self.retrospection: Retrospection | None = None
         if plan.retrospection is not None:
             sizes = (entry.train_size, entry.num_classes)
             self.retrospection = Retrospection(plan.retrospection, plan.recipe.epochs, *sizes)
-        self.folder = (RunFolder if writes else ReadOnlyRunFolder)(output / plan.folder, plan.model)
-        self.history = History(self.folder, writes)
-        # The epochs of an initial stage come before the first.
-        self.position = (1 - self.method.initial_epochs, 0)
-        self.meters: RunningMeans | None = None
-        self.resumed = False  # whether it goes on from a checkpoint
-        self._saved: SavedState | None = None
+        self.folder = RunFolder(output / plan.folder, plan.model, writes)
+        self.history = History(self.folder)
+        self.position: tuple[int, int] = (1 - self.method.initial_epochs, 0)
+        self.meters = RunningMeans()
+        self.compute = Compute(torch.device("cpu"), plan.precision)
+        self.optimizer = self._make_optimizer()
+        self.resumed = False
+        self._forward = student_pass(self.student, self.method)
+        self._steps_per_epoch = 0  # the batches tell, at `start`
+        self._data_digest = ""
+        self._saved = SavedState(None, (), ())
 
     # --- life cycle -------------------------------------------------------------------------------
 
     def read_saved(self) -> list[str]:
-        """Read the checkpoint that the run will continue from, where there is one; a damaged one gives way to the last.
+        """Read the newest good checkpoint, if there is any, for `start` to continue from.
 
         Returns:
-            What was wrong with newer checkpoints, a line each.
+            What is wrong with newer checkpoints, a line each.
 
         Raises:
-            RequestError: none is good, or it is of another run.
+            RequestError: there are checkpoints and none is good, or it is of another run.
         """
-        self._saved = read_saved_state(self.folder, self.plan.run_id)
+        self._saved = self.folder.read_saved_state(self.plan.run_id)
         return list(self._saved.problems)
 
     def check_data(self, data_digest: str) -> None:
-        """Raises RequestError where the checkpoint that `read_saved` found was made on other data."""
-        content = None if self._saved is None else self._saved.content
+        """Raise RequestError if the checkpoint that `read_saved` found was made on other data."""
+        content = self._saved.content
         if content is not None and content.get("data_sha256", data_digest) != data_digest:
             raise RequestError(
                 f"the {self.plan.dataset} files have changed since {self.folder.path} was begun; "
@@ -121,14 +138,13 @@ class StudentRun:
             )
 
     def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int, data_digest: str = "") -> None:
-        """Move to the device and continue from the checkpoint that `read_saved` found, if it did.
+        """Move to the device and continue from the checkpoint that `read_saved` found, if any.
 
         Args:
-            data_digest: what identifies the data (see `dataset.digest`).
+            train_labels: int64 N, on the device.
+            data_digest: SHA-256 of the data set (`dataset.digest`).
         """
-        self.compute, self.steps_per_epoch, self.data_digest = compute, steps_per_epoch, data_digest
-        saved = self._saved
-        content = None if saved is None else saved.content
+        self.compute, self._steps_per_epoch, self._data_digest = compute, steps_per_epoch, data_digest
         compute.place(self.student)
         compute.place(self.method)
         self.method.prepare(train_labels)
@@ -136,32 +152,23 @@ class StudentRun:
         if self.retrospection is not None:
             self.retrospection.to(compute.device)
         self.optimizer = self._make_optimizer()
-        if content is not None:
-            for path in saved.damaged:  # the next save must not keep it in the place of the good one
+        if self._saved.content is not None:
+            for path in self._saved.damaged:  # the next save must not keep it in the place of the good one
                 self.folder.discard(path)
-            self._load(content)
+            self._load(self._saved.content)
             self.resumed = True
-        self._saved = None
+        self._saved = SavedState(None, (), ())
         synchronise_batch_norm(self.student, compute.world)
         if self.method.attaches:  # the parts that see a piece of the batch only
             synchronise_batch_norm(self.method, compute.world)
         for module in (self.student, self.method):
             compute.world.broadcast(module)
-        self._set_mode()
+        self.set_mode()
 
-    def _set_mode(self) -> None:
-        """Training mode, but not for a frozen backbone: its batch-norm statistics and dropout stand still."""
-        self.student.train(self.plan.backbone is None)
-        self.method.train()
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        """For the stage that the run is in."""
-        of_student = [] if self.initial and not self.method.initial_trains_student else [self.student]
-        return make_optimizer(self.plan.recipe, [*of_student, self.method])
-
-    def _begin_main_stage(self) -> None:
-        self.method.end_initial_stage()
-        self.optimizer = self._make_optimizer()
+    def release(self) -> None:
+        """Let go of all tensors, so that their memory serves other runs. Only names and records are left."""
+        del self.student, self.method, self.retrospection, self.optimizer, self.meters
+        del self._forward, self._saved
 
     @property
     def initial(self) -> bool:
@@ -169,51 +176,63 @@ class StudentRun:
         return self.position[0] < 1
 
     @property
-    def _initial_rate(self) -> float:
-        """The learning rate of the initial stage: the recipe's first, or the highest that the method allows."""
-        rate, highest = self.plan.recipe.learning_rate, self.method.max_initial_rate
-        return rate if highest is None else min(rate, highest)
-
-    @property
-    def finished(self) -> bool:
+    def trained(self) -> bool:
+        """Whether the run has had its last epoch."""
         return self.position[0] > self.plan.recipe.epochs
+
+    def begin_main_stage(self) -> None:
+        """End the method's initial stage: the main one has an optimizer of its own, for other parameters."""
+        self.method.end_initial_stage()
+        self.optimizer = self._make_optimizer()
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        of_student = [] if self.initial and not self.method.initial_trains_student else [self.student]
+        return make_optimizer(self.plan.recipe, [*of_student, self.method])
+
+    def set_mode(self) -> None:
+        """Training mode, but not for a frozen backbone: its batch-norm statistics and dropout stay as they are."""
+        self.student.train(self.plan.backbone is None)
+        self.method.train()
+
+    # --- state ------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Write all state that the run needs to go on.
 
         Raises:
-            RunError: a loss is not finite, and the checkpoint of better days stands; or it cannot be written.
+            RunError: a loss or a weight is not finite, and the previous checkpoint is kept; or writing fails.
         """
-        if self.meters is not None:
-            self._check_finite(self.meters.means())
+        self.check_finite(self.meters.means())
         for name, value in self.student.state_dict().items():
             # The last step may have broken what its own loss, computed before, does not show.
             if value.is_floating_point() and not value.isfinite().all():
-                self._check_finite({name: math.nan})
+                self.check_finite({name: math.nan})
         self.folder.save_checkpoint(
             {
                 "format": 1,
                 "run_id": self.plan.run_id,
-                "data_sha256": self.data_digest,
+                "data_sha256": self._data_digest,
                 "position": list(self.position),
                 "student": self.student.state_dict(),
                 "method": self.method.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "retrospection": None if self.retrospection is None else self.retrospection.state_dict(),
-                "meters": None if self.meters is None else vars(self.meters),
-                "trained_by": self.trained_by,
+                "meters": vars(self.meters) if self.meters.images else None,
+                "code": self.code_history,
                 "history": self.history.epochs,
                 "initial_history": self.history.initial,
             }
         )
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.position = tuple(state["position"])
-        self.trained_by = state.get("trained_by")
+        epoch, step = state["position"]
+        self.position = epoch, step
+        self.code_history = state.get("code")
+        self._code_history_of_step = code_history.extended(self.code_history, self.code)
         self.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
         if self.method.initial_epochs and not self.initial:
-            self._begin_main_stage()
+            self.begin_main_stage()
         if self.retrospection is not None:
             self.retrospection.load_state_dict(state["retrospection"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -230,33 +249,25 @@ class StudentRun:
         Of several processes each passes its piece of the images through the student; the losses are the whole batch's.
 
         Args:
-            shared: when the group made of this batch what the member needs. Added to the member's own time, it makes
-                the seconds of an epoch what they would be alone, whatever the company.
+            shared: when the group made what the run needs of this batch. Added to the run's own time, it makes the
+                seconds of an epoch what they would be alone, whatever the company.
 
         Raises:
             RunError: a loss is not finite.
         """
-        began = moment(self.compute.device)
-        if self.trained_by is not None and self.trained_by[-1:] != [self.sources]:
-            self.trained_by.append(self.sources)
-        world, (epoch, step) = self.compute.world, self.position
-        recipe = self.plan.recipe
-        rate = self._initial_rate if self.initial else learning_rate(recipe, epoch, step / self.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        features = None
-        if not self.initial or self.method.initial_trains_student:
-            # Dropout and its like read the global generator; so they too depend on the position alone.
-            torch.manual_seed(derive_seed(self.plan.seed, "forward", epoch, step) + world.rank)
-            with self.compute.autocast():
-                features = self._forward(world.shard(batch.images))
-            features = world.gather_features(features, len(batch.labels))
-        torch.manual_seed(derive_seed(self.plan.seed, "loss", epoch, step))
-        teachers = tuple(teacher.only(self.method.reads_of_teacher()) for teacher in teachers)
+        began, world, (epoch, step) = moment(self.compute.device), self.compute.world, self.position
+        self.code_history = self._code_history_of_step
+        self._set_learning_rate()
         if self.initial:
-            losses, total = initial_objective(self.method, features, teachers, batch)
+            student = self._features(batch) if self.method.initial_trains_student else None
+            self._seed("loss")
+            losses, total = initial_loss(self.method, student, teachers, batch)
+            measured = {"loss": total, **losses}
         else:
-            losses, total = objective(self.plan, self.method, self.retrospection, features, teachers, batch)
+            student = self._features(batch)
+            self._seed("loss")
+            losses, total = training_loss(self.plan, self.method, self.retrospection, student, teachers, batch)
+            measured = {"loss": total, **losses, "top1": accuracy(student.logits, batch.main_labels)}
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         world.average_gradients([*self.student.parameters(), *self.method.parameters()])
@@ -264,16 +275,42 @@ class StudentRun:
         self.method.after_step()
         if self.method.takes_extra_step:
             self._extra_step(batch)
-        self._record(losses, total, features, batch)
+        self.meters.add(measured, len(batch.labels))
         self.position = (epoch, step + 1)
         self.meters.spans += [(began, moment(self.compute.device)), *([] if shared is None else [shared])]
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
-            self._check_finite(self.meters.means())
+            self.check_finite(self.meters.means())
+
+    def _set_learning_rate(self) -> None:
+        recipe, (epoch, step) = self.plan.recipe, self.position
+        if self.initial:  # without warm-up, which such a stage would be over before
+            highest = self.method.max_initial_rate
+            rate = recipe.learning_rate if highest is None else min(recipe.learning_rate, highest)
+        else:
+            rate = learning_rate(recipe, epoch, step / self._steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _seed(self, purpose: str, rank: int = 0) -> None:
+        """Seed torch's global generator, which dropout and its like read: what they draw depends on the position alone.
+
+        Args:
+            rank: of the process, where each sees images of its own.
+        """
+        torch.manual_seed(derive_seed(self.plan.seed, purpose, *self.position) + rank)
+
+    def _features(self, batch: Batch) -> Features:
+        """The student's features of a batch, with their gradients."""
+        world = self.compute.world
+        self._seed("forward", world.rank)
+        with self.compute.autocast():
+            features = self._forward(world.shard(batch.images))
+        return world.gather_features(features, len(batch.labels))
 
     def _extra_step(self, batch: Batch) -> None:
         """Hand the student to a method that updates it by a rule of its own."""
-        world, (epoch, step) = self.compute.world, self.position
-        torch.manual_seed(derive_seed(self.plan.seed, "extra step", epoch, step) + world.rank)
+        world = self.compute.world
+        self._seed("extra step", world.rank)
 
         def look(images: Tensor) -> Features:
             with self.compute.autocast():
@@ -281,119 +318,16 @@ class StudentRun:
             # All fields, in float32, like those of the main step.
             return world.gather_features(features.only([f.name for f in fields(features)]), len(images))
 
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.method.extra_step(Trainee(look, trained, world.average_gradients), batch)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.method.extra_step(Trainee(look, parameters, world.average_gradients), batch)
 
-    def _record(self, losses: dict[str, Tensor], total: Tensor, features: Features | None, batch: Batch) -> None:
-        values = {"loss": total, **losses}
-        if not self.initial:
-            values["top1"] = 100 * (features.logits.detach().argmax(dim=1) == batch.main_labels).float().mean()
-        if self.meters is None:
-            self.meters = RunningMeans.of(values)
-        self.meters.add(values, len(batch.labels))
-
-    def _check_finite(self, values: dict[str, float]) -> None:
+    def check_finite(self, values: dict[str, float]) -> None:
+        """Raise RunError if one of these named numbers is nan or infinite."""
         for name, value in values.items():
             if not math.isfinite(value):
                 epoch, step = self.position
                 raise RunError(
-                    f"{self.plan.label}: {name} is {value} at epoch {epoch}, step {step} of {self.steps_per_epoch}; "
+                    f"{self.plan.label}: {name} is {value} at epoch {epoch}, step {step} of {self._steps_per_epoch}; "
                     f"the run is stopped.\nIts last good state is in {self.folder.path}; a smaller --learning_rate "
                     f"or loss weight may help"
                 )
-
-    # --- the end of an epoch ----------------------------------------------------------------------
-
-    def finish_epoch(self, data: Arrays, held_out: Arrays | None, entry: DatasetEntry) -> None:
-        """Evaluate on the test set, and on what is held out of the training set; record and save.
-
-        The checkpoint comes after all weights that belong to the epoch: a run cut off before it repeats
-        the epoch and writes them again, one cut off after it has them.
-        """
-        epoch, means, meters = self.position[0], self.meters.means(), self.meters
-        self._check_finite(means)
-        if self.initial:
-            self._finish_initial_epoch(means)
-            return
-        test = self.evaluate(data, entry)
-        self._check_finite({"the test loss": test["loss"]})  # the epoch's last step may have broken the weights
-        record = {
-            "epoch": epoch,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train": means,
-            "test": {key: test[key] for key in ("top1", "top5", "loss")},
-            "seconds": round(meters.seconds, 3),
-            "images_per_second": round(meters.images / self.method.views / meters.seconds, 1),
-        }
-        if held_out is not None:
-            on_held_out = self.evaluate(held_out, entry)
-            record["validation"] = {key: on_held_out[key] for key in ("top1", "top5", "loss")}
-        if readings := self.method.extra_metrics():
-            record["readings"] = {name: value.item() for name, value in readings.items()}
-        if epoch == self.plan.recipe.epochs and (answers := self._evaluate_answers(data, entry)):
-            record["answers"] = answers
-        self.history.epochs.append(record)
-        if self.history.best is record:
-            self._save_weights(self.folder.best)
-        if self.plan.save_freq and epoch % self.plan.save_freq == 0:
-            self._save_weights(self.folder.at_epoch(epoch))
-        self.position, self.meters = (epoch + 1, 0), None
-        self.save()
-        self.history.publish_last()
-
-    def _finish_initial_epoch(self, means: dict[str, float]) -> None:
-        """Record and save; nothing is tested, for the classifier has learned nothing."""
-        epochs, number = self.method.initial_epochs, self.position[0] + self.method.initial_epochs
-        seconds = round(self.meters.seconds, 3)
-        self.history.initial.append({"epoch": number, "epochs": epochs, "train": means, "seconds": seconds})
-        self.position, self.meters = (self.position[0] + 1, 0), None
-        if not self.initial:
-            self._begin_main_stage()
-        self.save()
-        self.history.publish_last_initial()
-
-    def evaluate(self, data: Arrays, entry: DatasetEntry) -> dict[str, float]:
-        """Accuracy and loss of the deployed student on the test set."""
-        deployed = InferenceNetwork(self.student, self.method).eval()
-        result = evaluate(deployed, data, entry, self.compute)
-        self._set_mode()
-        return result
-
-    def _evaluate_answers(self, data: Arrays, entry: DatasetEntry) -> dict[str, dict[str, float]]:
-        """Accuracy and loss by each way in which the student could answer, where the method knows several."""
-        if not self.method.changes_predictions:
-            return {}
-        deployed = InferenceNetwork(self.student, self.method).eval()
-        results = evaluate_by_head(deployed.predictions_by_head, data, entry, self.compute)
-        self._set_mode()
-        return {name: {key: result[key] for key in ("top1", "top5", "loss")} for name, result in results.items()}
-
-    def _save_weights(self, path: Path) -> None:
-        record = self.history.epochs[-1]
-        self.folder.write_weights(
-            path,
-            self.student,
-            arch=self.plan.model,
-            entry=DATASETS[self.plan.dataset],
-            epoch=record["epoch"],
-            measured=record["test"],
-            method=self.method,
-            pair=self.pair,
-            options=self.plan.options,
-        )
-
-    def finish(self) -> dict[str, Any]:
-        """Write the final weights and result.json, which marks the run as finished; returns the result."""
-        self._save_weights(self.folder.last)
-        result = {
-            "status": "finished",
-            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            **self.history.result(),
-            "peak_memory_mib": peak_memory_mib(self.compute.device),
-            "parameters": count_parameters(self.student),
-            "method_parameters": count_parameters(self.method),
-        }
-        self.history.write_metrics()
-        self.folder.write_result(result)
-        self.folder.remove_checkpoints()
-        return result

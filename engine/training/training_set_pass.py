@@ -1,73 +1,56 @@
-"""The look at the whole training set that some methods take before their first step."""
+"""The pass of the teachers over the whole training set that some methods fit something on before the first step."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from common.errors import Interrupted
 from common.seeds import derive_seed
-from dataset import Arrays, DatasetEntry, evaluation_batches
+from dataset import evaluation_batches
 from engine.checkpoints.inference_network import InferenceNetwork
-from engine.device.compute import Compute
-from engine.records.progress import Progress
 from engine.training.evaluation import batch_size_for
-from engine.training.failures import Outcome, attempted
+from engine.training.group import Group
+from engine.training.session import Session
 from engine.training.student_run import StudentRun
 from models import Features
 
 
-def survey_group(
-    members: Sequence[StudentRun],
-    teachers: Sequence[InferenceNetwork],
-    data: Arrays,
-    entry: DatasetEntry,
-    compute: Compute,
-    progress: Progress,
-    stopped: Callable[[], bool],
-    outcome: Outcome,
-) -> list[StudentRun]:
-    """Show all training images, as they would be tested, to methods with `Method.fit_on_training_set`.
+def training_set_pass(group: Group, teachers: Sequence[InferenceNetwork], session: Session) -> None:
+    """Show all training images, as they would be tested, to methods that declare `needs_training_set_pass`.
 
     One pass of the teachers serves all of them. Of several processes each sees all images; what the first one learned
-    is what counts.
-
-    Returns:
-        The members that go on; `outcome` has why others do not.
+    is what counts. A run whose method fails leaves the group.
 
     Raises:
-        Interrupted: `stopped` said so. A run that has taken no step begins with its look again.
-        Exception: of what members share, the images and the teachers' pass.
+        Interrupted: a stop was requested. A run that has taken no step starts with this pass again.
+        Exception: of what the runs share, the images and the teachers' pass.
     """
-    going_on = list(members)
-    looking = [m for m in members if m.method.needs_training_set_pass and m.plan.weights.beta and not m.resumed]
-    if not looking:
-        return going_on
-    labels = ", ".join(member.plan.label for member in looking)
-    progress.line(f"{labels}: a look at all training images before the first step")
-    needs = {name for member in looking for name in member.method.reads_of_teacher()}
+    runs = [r for r in group.active if r.method.needs_training_set_pass and r.plan.weights.beta and not r.resumed]
+    if not runs:
+        return
+    labels_of_runs = ", ".join(run.plan.label for run in runs)
+    session.progress.line(f"{labels_of_runs}: a pass over all training images before the first step")
+    needs = {name for run in runs for name in run.method.reads_of_teacher()}
+    data, entry, compute = session.data, session.entry, session.compute
     size = batch_size_for(entry.image_size)
     batches = evaluation_batches(data.train_images, data.train_labels, entry, size, compute.device)
-    for number, (images, answers) in enumerate(batches):
-        if stopped():
+    for number, (images, labels) in enumerate(batches):
+        if session.stop_requested():
             raise Interrupted
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), compute.autocast():
-            seen = tuple(teacher.features(images).only(needs, copy=True) for teacher in teachers)
-        for member in list(looking):
-            show = partial(_show, member, seen, answers, number)
-            if not attempted(member, show, outcome, compute.world, progress):
-                looking.remove(member)
-                going_on.remove(member)
-    for member in looking:
-        compute.world.broadcast(member.method)
-    return going_on
+            features = tuple(teacher.features(images).only(needs, copy=True) for teacher in teachers)
+        for run in [run for run in runs if run in group.active]:
+            with group.isolated(run):
+                _show(run, features, labels, number)
+    for run in [run for run in runs if run in group.active]:
+        compute.world.broadcast(run.method)
 
 
 @torch.no_grad()
-def _show(member: StudentRun, seen: tuple[Features, ...], labels: Tensor, number: int) -> None:
-    """Show a method one batch."""
-    torch.manual_seed(derive_seed(member.plan.seed, "survey", number))
-    needs = member.method.reads_of_teacher()
-    member.method.fit_on_training_set(tuple(features.only(needs) for features in seen), labels)
+def _show(run: StudentRun, teachers: tuple[Features, ...], labels: Tensor, number: int) -> None:
+    """Show a method batch `number` of the training set."""
+    torch.manual_seed(derive_seed(run.plan.seed, "survey", number))
+    needs = run.method.reads_of_teacher()
+    run.method.fit_on_training_set(tuple(features.guarded(needs) for features in teachers), labels)

@@ -1,1 +1,1 @@
-"""Tables as Markdown, LaTeX, HTML, CSV, JSON or text for a terminal."""
+"""A report as text: Markdown, LaTeX, HTML, CSV, JSON, or lines for a terminal."""

@@ -1,24 +1,30 @@
-"""A report for the eye: as wide as the terminal, with colour where there is one."""
+"""Prints a report for a terminal: as wide as it is, and in its colours."""
 
 import io
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from common.errors import RequestError
-from reporting.formats.width import GAP, fit, split, stacked
-from reporting.tables.layout import BEST, SECOND, Shown
+from reporting.formats.table_width import GAP, fit, head_lines, split_columns
 from reporting.tables.report import Report
+from reporting.tables.text_table import BEST, SECOND, WORDS, TextTable
 
-# Columns of words, which begin at the left.
-TEXTS = ("method", "model", "trained by", "protocol", "differs", "epoch", "terms")
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
 STYLES = {BEST: "bold", SECOND: "underline"}
 
 
-def terminal(report: Report, width: int | None = None, colour: bool | None = None) -> str:
-    """The tables at most `width` characters wide (None: as the terminal is).
+def to_terminal(report: Report, width: int | None = None, colour: bool | None = None) -> str:
+    """Returns tables at most `width` characters wide.
 
-    Where a table is wider, columns that matter less are left out and named below; what is still too wide is broken
-    into several tables with the same rows. Colours (None: on a terminal only) are its escape codes.
+    Columns that do not fit are hidden and named below their table; what is still too wide is broken into several tables
+    with the same rows.
+
+    Args:
+        width: None for the terminal's.
+        colour: whether to print escape codes; None for on a terminal only.
 
     Raises:
         RequestError: the package rich is not installed.
@@ -32,16 +38,15 @@ def terminal(report: Report, width: int | None = None, colour: bool | None = Non
     out = io.StringIO()
     colour = sys.stdout.isatty() if colour is None else colour
     console = Console(file=out, width=width, force_terminal=colour, highlight=False)
-    for shown, new in report.tables():
+    for table, new in report.tables():
         if new:
-            console.print(Text(shown.heading, style="bold cyan"))
+            console.print(Text(table.heading, style="bold cyan"))
             console.print()
-        console.print(Text(shown.title, style="bold"))
-        kept, dropped = fit(shown, width)
-        for part in split(kept, width):
+        console.print(Text(table.title, style="bold"))
+        fitting, hidden = fit(table, width)
+        for part in split_columns(fitting, width):
             console.print(_rich_table(part))
-        notes = [f"For want of width without: {', '.join(dropped)}."] if dropped else []
-        for note in [shown.note, *notes]:
+        for note in (table.note, f"Hidden to fit the terminal: {', '.join(hidden)}." if hidden else ""):
             if note:
                 console.print(Text(note, style="dim"))
         console.print()
@@ -51,19 +56,20 @@ def terminal(report: Report, width: int | None = None, colour: bool | None = Non
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
 
 
-def _rich_table(shown: Shown):
+def _rich_table(table: TextTable) -> "RichTable":
     from rich import box
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)  # 1 is the box's
-    for name in shown.cells:
-        words = name in TEXTS
+    gap = GAP - 1  # 1 is the box's
+    printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0), show_edge=False)
+    for name in table.names:
+        words = name in WORDS
         # Names may differ in their ends only, so a long one goes on below; a number keeps its line.
-        table.add_column(
-            Text("\n".join(stacked(name))), justify="left" if words else "right", overflow="fold", no_wrap=not words
+        printed.add_column(
+            Text("\n".join(head_lines(name))), justify="left" if words else "right", overflow="fold", no_wrap=not words
         )
-    for row, texts in enumerate(shown.cells.to_numpy()):
-        styles = [STYLES.get(shown.marks.get((row, column)), "") for column in range(len(texts))]
-        table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
-    return table
+    for row, texts in enumerate(table.cells.to_numpy()):
+        styles = [STYLES.get(table.marks.get((row, column), ""), "") for column in range(len(texts))]
+        printed.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+    return printed

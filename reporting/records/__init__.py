@@ -1,1 +1,1 @@
-"""Folders of runs as records: read, checked, selected."""
+"""Finished runs as records: read from their folders, checked, selected and grouped."""

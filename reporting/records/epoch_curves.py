@@ -1,19 +1,17 @@
-"""Learning curves from the records of runs: test accuracy after each epoch, mean and band over trials."""
+"""Learning curves of runs: test accuracy after each epoch, mean and band over trials."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-
-from reporting.records.untrusted_json import percentage_or_none
 
 Band = Literal["range", "std"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: for each epoch on record the mean over `n` trials, and the band from `low` to `high`; top-1 in %."""
+    """Mean over `n` trials for each epoch on record, and the band from `low` to `high`; top-1 in per cent."""
 
     label: str
     epochs: np.ndarray
@@ -23,26 +21,13 @@ class Curve:
     high: np.ndarray
 
 
-def history_of(lines: Iterable[Mapping]) -> dict[int, float]:
-    """{epoch: test top-1 in %} of a run's metrics (see `Run.metrics`), in the order of the epochs.
-
-    Lines that do not say are passed over, and of an epoch told twice the last counts.
-    """
-    found = {}
-    for line in lines:
-        epoch, test = line.get("epoch"), line.get("test")
-        top1 = percentage_or_none(test.get("top1")) if isinstance(test, dict) else None
-        if top1 is not None and isinstance(epoch, int) and not isinstance(epoch, bool) and 0 <= epoch < 10**9:
-            found[epoch] = top1
-    return dict(sorted(found.items()))
-
-
 def curve_of(label: str, histories: Sequence[Mapping[int, float]], band: Band) -> Curve:
-    """The line of trials that are each given as {epoch: top-1}.
+    """Returns the curve of some trials.
 
     Args:
-        band: "range" from the least to the greatest, "std" one sample standard deviation about the mean (none for one
-            trial).
+        histories: {epoch: top-1 in per cent} of each trial.
+        band: "range" from the least to the greatest, "std" one sample standard deviation about the mean (no band for
+            one trial).
     """
     epochs = sorted(set().union(*histories))
     values = [np.array([history[epoch] for history in histories if epoch in history]) for epoch in epochs]

@@ -1,31 +1,17 @@
-"""Which runs a table is of, and how they are grouped: conditions on fields of config.json by dotted path."""
+"""Which runs are compared (`--where`) and in which groups (`--by`), by fields of their config.json."""
 
-import dataclasses
 import difflib
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from common.errors import RequestError
-from reporting.records.runs import Run
-from reporting.records.untrusted_json import printable
+from reporting.records.config_fields import check_key, is_value, path_of, value_text, values_at
+from reporting.records.run import Run
+from reporting.records.selection import Entry
 
-# What the flags of train_student.py call a field.
-ALIASES = {
-    "model_s": "model",
-    "student": "model",
-    "model_t": "teachers.model",
-    "teacher": "teachers.model",
-    "distill": "method",
-    "recipe": "recipe.name",
-    "epochs": "recipe.epochs",
-    "batch_size": "recipe.batch_size",
-    "learning_rate": "recipe.learning_rate",
-    "device": "environment.device",
-}
-# Labels of rows that others are compared with: they stand in every group whose field they do not have, or whose field
+# Labels of rows that others are compared with. They are in every group whose field they do not have, or whose field
 # is one that methods are varied by.
 REFERENCES = ("none", "kd")
 OF_METHODS = (
@@ -49,43 +35,29 @@ class Condition:
 
     @classmethod
     def parse(cls, argument: str) -> "Condition":
-        """Raises RequestError unless it is key=value[,value]."""
+        """Raises RequestError unless `argument` is key=value[,value]."""
         key, equals, text = argument.partition("=")
         if not (key and equals and text):
             raise RequestError(f"--where {argument}: write it as key=value[,value], such as method=std,kd")
         return cls(key, text)
 
-    def holds(self, config: dict) -> bool:
+    def __str__(self) -> str:
+        return f"{self.key}={self.text}"
+
+    def holds(self, config: Mapping[str, Any]) -> bool:
+        """Returns whether a run with this config meets the condition."""
         wanted = {self.text, *self.text.split(",")}
-        return any(_same(value, text) for value in values_at(config, self.key) for text in wanted)
+        return any(is_value(value, text) for value in values_at(config, self.key) for text in wanted)
 
     def of_teachers(self) -> bool:
-        """Whether it is one that a student alone cannot meet."""
+        """Returns whether the field is the teachers', which a student alone cannot have."""
         return path_of(self.key)[0] == "teachers"
 
 
-def path_of(key: str) -> list[str]:
-    """The names on the way to a field, from a dotted path or an alias of one."""
-    return ALIASES.get(key, key).split(".")
-
-
-def values_at(config: dict, key: str) -> list[Any]:
-    """What a dotted path leads to: nothing, one value, or one for each entry of the lists on its way."""
-    found = [config]
-    for name in path_of(key):
-        found = [item for value in found for item in (value if isinstance(value, list) else [value])]
-        found = [value[name] for value in found if isinstance(value, dict) and name in value]
-    return found
-
-
-def known_keys(runs: Iterable[Run]) -> set[str]:
-    """Every dotted path of any run's config, and the aliases of those."""
-    paths = {path for run in runs for path in _paths(run.config)}
-    return paths | {alias for alias, path in ALIASES.items() if path in paths}
-
-
 def select_runs(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[Run]:
-    """The runs of which all conditions hold.
+    """Returns the runs that meet all conditions.
+
+    Conditions on teachers do not leave out the student alone, without which its methods have no gain.
 
     Raises:
         RequestError: no run has such a field, or none has such a value.
@@ -95,124 +67,74 @@ def select_runs(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[Ru
     for condition in conditions:
         check_key(runs, condition.key, "--where")
         if not any(condition.holds(run.config) for run in runs):
-            present = {_text(value) for run in runs for value in values_at(run.config, condition.key)}
+            present = {value_text(value) for run in runs for value in values_at(run.config, condition.key)}
             near = difflib.get_close_matches(condition.text, present, n=5, cutoff=0.5) or sorted(present)[:12]
-            raise RequestError(
-                f"--where {condition.key}={condition.text}: no run has this value; there is {', '.join(near)}"
-            )
+            raise RequestError(f"--where {condition}: no run has this value; available: {', '.join(near)}")
     chosen = [run for run in runs if all(condition.holds(run.config) for condition in conditions)]
-    chosen += _students_alone(runs, chosen, [each for each in conditions if not each.of_teachers()])
+    chosen += _students_alone(runs, chosen, [condition for condition in conditions if not condition.of_teachers()])
     if not chosen:
-        raise RequestError(
-            f"no run meets all of {', '.join(f'{c.key}={c.text}' for c in conditions)}; leave out one of them"
-        )
+        raise RequestError(f"no run meets all of {', '.join(map(str, conditions))}; leave out one of them")
     return chosen
 
 
-def unmet(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[str]:
-    """A note on each of several values in a condition that no run has: it may be misspelt."""
+def unmet_values(runs: Sequence[Run], conditions: Sequence[Condition]) -> list[str]:
+    """Returns a note on each of several values in a condition that no run has: it may be misspelt."""
     notes = []
     for condition in conditions:
         values = [value for run in runs for value in values_at(run.config, condition.key)]
-        if any(_same(value, condition.text) for value in values):
+        if any(is_value(value, condition.text) for value in values):
             continue  # a list, typed as one text
-        lacking = [text for text in condition.text.split(",") if not any(_same(value, text) for value in values)]
-        notes += [f"--where {condition.key}={condition.text}: no run has the value {text}" for text in lacking]
+        lacking = [text for text in condition.text.split(",") if not any(is_value(value, text) for value in values)]
+        notes += [f"--where {condition}: no run has the value {text}" for text in lacking]
     return notes
 
 
-def _students_alone(runs: Sequence[Run], chosen: Sequence[Run], conditions: Sequence[Condition]) -> list[Run]:
-    """Of the students in `chosen`, the runs without a teacher that only conditions on teachers left out."""
-    there = {id(run) for run in chosen}
-    students = set(map(_place, chosen))
-    return [
-        run
-        for run in runs
-        if run.label == REFERENCES[0]
-        and id(run) not in there
-        and _place(run) in students
-        and all(condition.holds(run.config) for condition in conditions)
-    ]
+def group_entries(entries: Sequence[Entry], key: str) -> list[Entry]:
+    """Returns the entries with `group` set to the value of a field.
 
-
-def group_runs(runs: Sequence[Run], key: str | None) -> list[Run]:
-    """The runs with `group` set to the value of a field.
-
-    A reference stands once in every group where it has no such field, and where the field is one of OF_METHODS: a sweep
-    over the weight of a method is compared with the one kd that there is.
+    A reference is in every group if it has no such field, or if the field is one of OF_METHODS: a sweep over the weight
+    of a method is compared with the one kd that there is.
 
     Raises:
         RequestError: no run has such a field.
     """
-    if key is None:
-        return list(runs)
-    check_key(runs, key, "--by")
-    of_methods = path_of(key)[0] in OF_METHODS
-    names = [_name(run, key) or f"no {key}" for run in runs]
-    beside = [
-        run.label in REFERENCES and (of_methods or name == f"no {key}") for run, name in zip(runs, names, strict=True)
+    check_key([entry.run for entry in entries], key, "--by")
+    of_methods, without = path_of(key)[0] in OF_METHODS, f"no {key}"
+    names = [_group_name(entry.run, key) or without for entry in entries]
+    shared = [
+        entry.run.label in REFERENCES and (of_methods or name == without)
+        for entry, name in zip(entries, names, strict=True)
     ]
-    groups = defaultdict(set)
-    for run, name, each in zip(runs, names, beside, strict=True):
-        if not each:
-            groups[_place(run)].add(name)
+    groups: dict[tuple, set[str]] = defaultdict(set)
+    for entry, name, in_all in zip(entries, names, shared, strict=True):
+        if not in_all:
+            groups[_neighbourhood(entry.run)].add(name)
     found = []
-    for run, name, each in zip(runs, names, beside, strict=True):
-        shared = sorted(groups[_place(run)]) if each else []
-        found += [dataclasses.replace(run, group=group) for group in shared or [name]]
+    for entry, name, in_all in zip(entries, names, shared, strict=True):
+        others = sorted(groups[_neighbourhood(entry.run)]) if in_all else []
+        found += [replace(entry, group=group) for group in others or [name]]
     return found
 
 
-def _place(run: Run) -> tuple:
-    """What runs that are compared with each other have in common, but for the teacher."""
-    return run.dataset, run.num_classes, run.image_size, run.apart, run.protocol_id, run.model
+def _students_alone(runs: Sequence[Run], chosen: Sequence[Run], conditions: Sequence[Condition]) -> list[Run]:
+    """Returns runs without a teacher of the students in `chosen` that meet `conditions` and are not among `chosen`."""
+    present = {id(run) for run in chosen}
+    students = set(map(_neighbourhood, chosen))
+    return [
+        run
+        for run in runs
+        if run.label == REFERENCES[0]
+        and id(run) not in present
+        and _neighbourhood(run) in students
+        and all(condition.holds(run.config) for condition in conditions)
+    ]
 
 
-def check_key(runs: Sequence[Run], key: str, flag: str) -> None:
-    """Raises RequestError, naming fields like it, where no run has the field."""
-    known = known_keys(runs)
-    if not runs or key in known or any(values_at(run.config, key) for run in runs):
-        return
-    by_end = {path.rsplit(".", 1)[-1]: path for path in sorted(known, reverse=True)}
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-    near += [by_end[end] for end in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_end, n=3, cutoff=0.6)]
-    usual = ", ".join(sorted(known & {*ALIASES, "method", "label", "trial", "seed", "dataset", "precision"}))
-    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"there is {usual} and more in config.json"
-    raise RequestError(f"{flag} {key}: no run's config has such a field; {hint}")
+def _neighbourhood(run: Run) -> tuple:
+    """Returns what runs that are compared with each other share, except for the teacher."""
+    return run.dataset, run.num_classes, run.image_size, run.data_group, run.protocol_id, run.model
 
 
-def _name(run: Run, key: str) -> str | None:
+def _group_name(run: Run, key: str) -> str | None:
     values = values_at(run.config, key)
-    return f"{key} = {'+'.join(sorted(map(_text, values)))}" if values else None
-
-
-def _paths(config: dict) -> Iterator[str]:
-    left = [("", config)]
-    while left:  # no recursion: a record may be nested as deep as it likes
-        path, value = left.pop()
-        if path:
-            yield path
-        if isinstance(value, dict):
-            # A name with a dot in it, such as a file's, cannot be part of a dotted path.
-            inside = [(name, inner) for name, inner in value.items() if "." not in name]
-            left += [(f"{path}.{name}" if path else name, inner) for name, inner in inside]
-        elif isinstance(value, list):
-            left += [(path, inner) for inner in value if isinstance(inner, dict)]
-
-
-def _text(value: Any) -> str:
-    """A value as one would type it: lists with commas, true, false and null as in the file."""
-    items = value if isinstance(value, list) else [value]
-    return printable(",".join(item if isinstance(item, str) else json.dumps(item) for item in items))
-
-
-def _same(value: Any, text: str) -> bool:
-    """Numbers are compared as numbers, all else as text; `none` and `null` are the same to a value that is null."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            return text == _text(value) or float(text) == value
-        except ValueError:
-            return False
-    if value is None or isinstance(value, bool):
-        return text.lower() in {json.dumps(value), str(value).lower()}
-    return text == _text(value)
+    return f"{key} = {'+'.join(sorted(map(value_text, values)))}" if values else None

@@ -1,51 +1,93 @@
-"""Which epoch's test accuracy is the figure of a table: the last one's unless someone asks for another."""
+"""Runs with the figure that tables show of them: the test accuracy of the last epoch, or of another one."""
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from reporting.records.runs import Run, Skipped
+from reporting.records.run import Accuracy, Run, Skipped
 from reporting.records.untrusted_json import percentage_or_none
 
 SELECTIONS = ("last", "best", "validation")
 LEFT_OUT = "left out"
 
 
-def select_epochs(runs: Iterable[Run], selection: str) -> tuple[list[Run], list[Skipped]]:
-    """The runs with their figure set, and those that do not have such a figure.
+@dataclass(frozen=True)
+class Entry:
+    """A run with the accuracy that tables show of it.
 
-    "last" is the last epoch, "best" the one that is best on the test set itself, "validation" the first one that is
-    best on the images that a run held out of its training set.
+    Attributes:
+        figure: test accuracy of the epoch that `--select` chooses.
+        group: what `--by` puts the run under, such as "recipe.epochs = 240"; "" without it.
     """
-    found, left_out = [], []
+
+    run: Run
+    figure: Accuracy
+    group: str = ""
+
+    @property
+    def place(self) -> tuple[str, int, int, str, str]:
+        """Returns what runs must share to be compared: data set, classes, image size, group and protocol."""
+        run = self.run
+        group = ", ".join(filter(None, (self.group, run.data_group)))
+        return run.dataset, run.num_classes, run.image_size, group, run.protocol_id
+
+    @property
+    def row(self) -> tuple:
+        """Returns what repetitions of one another share."""
+        return *self.place, self.run.kind, self.run.teacher, self.run.model, self.run.label
+
+    @property
+    def name(self) -> str:
+        """Returns a name for notes, such as "kd, resnet56 → resnet20 on cifar100"."""
+        run = self.run
+        if run.kind == "teacher":
+            return f"{run.model} on {run.dataset}"
+        if run.kind == "probe":
+            return f"frozen {run.model} trained by {run.label}, on {run.dataset}"
+        return f"{run.label}, {run.teacher + ' → ' if run.teacher else ''}{run.model} on {run.dataset}"
+
+
+def select_epochs(runs: Iterable[Run], selection: str) -> tuple[list[Entry], list[Skipped]]:
+    """Returns the runs with the accuracy of the chosen epoch, and the runs that have no such accuracy.
+
+    Args:
+        selection: "last" for the last epoch, "best" for the epoch that is best on the test set, "validation" for the
+            first epoch that is best on the images held out of the training set.
+    """
+    entries, left_out = [], []
     for run in runs:
-        figure, reason = _figure(run, selection)
-        if reason:
+        if selection == "validation":
+            figure, reason = _best_by_validation(run)
+        else:
+            figure, reason = (run.best if selection == "best" else run.last), ""
+        if figure is None:
             left_out.append(Skipped(run.path, LEFT_OUT, reason))
         else:
-            found.append(dataclasses.replace(run, selection=selection, figure=figure))
-    return found, left_out
+            entries.append(Entry(run, figure))
+    return entries, left_out
 
 
-def _figure(run: Run, selection: str) -> tuple[tuple[float, float | None] | None, str]:
-    """(top-1, top-5), and why there is none."""
-    if selection == "last":
-        return None, ""
-    if selection == "best":
-        return (run.best_top1, run.best_top5), ""
+def entries_of(runs: Iterable[Run]) -> list[Entry]:
+    """Returns the runs with the last epoch's accuracy as their figure, in one group."""
+    return [Entry(run, run.last) for run in runs]
+
+
+def _best_by_validation(run: Run) -> tuple[Accuracy | None, str]:
+    """Returns the figure; where there is none, None and the reason."""
     by_epoch = {line["epoch"]: line for line in run.metrics() if isinstance(line.get("epoch"), int)}
-    accuracy = {epoch: _top1(line, "validation") for epoch, line in by_epoch.items()}
-    if all(value is None for value in accuracy.values()):
+    validation = {epoch: found.top1 for epoch, line in by_epoch.items() if (found := _accuracy(line, "validation"))}
+    if not validation:
         return None, "no validation accuracy on record (train with --validation N)"
     epochs = range(1, run.epochs + 1) or sorted(by_epoch)
-    if any(accuracy.get(epoch) is None for epoch in epochs):
+    if any(epoch not in validation for epoch in epochs):
         return None, "some epochs have no validation accuracy on record"
-    test = by_epoch[max(epochs, key=accuracy.__getitem__)].get("test")
-    top1 = _top1({"test": test}, "test")
-    if top1 is None:
-        return None, "the epoch chosen has no test accuracy on record"
-    return (top1, percentage_or_none(test.get("top5"))), ""
+    test = _accuracy(by_epoch[max(epochs, key=validation.__getitem__)], "test")
+    return test, "" if test else "the epoch chosen has no test accuracy on record"
 
 
-def _top1(line: dict, part: str) -> float | None:
-    value = line.get(part)
-    return percentage_or_none(value.get("top1")) if isinstance(value, dict) else None
+def _accuracy(line: Mapping[str, Any], part: str) -> Accuracy | None:
+    measured = line.get(part)
+    if not isinstance(measured, dict):
+        return None
+    top1 = percentage_or_none(measured.get("top1"))
+    return None if top1 is None else Accuracy(top1, percentage_or_none(measured.get("top5")))

@@ -1,4 +1,4 @@
-"""Reading files that may be anything: huge, binary, half written, unreadable, or not files at all."""
+"""Reads JSON files that may be anything: huge, binary, half written, unreadable, or not files at all."""
 
 import json
 import math
@@ -6,27 +6,28 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 LARGEST_RECORD = 4 << 20  # bytes; a config or a result is a few KiB
-SMALLEST_COST, LARGEST_COST = 1e-9, 1e15  # s, images/s or MiB; no run costs more, and no mean or chart could bear it
+SMALLEST_COST, LARGEST_COST = 1e-9, 1e15  # s, images/s or MiB; beyond them a value is no measurement
 LONGEST_TAIL = 1 << 20  # bytes of metrics that are read, several thousand epochs
 
 
 class BrokenError(Exception):
-    """A record cannot be used; the message is the reason that the user reads."""
+    """A record cannot be used; the message is the reason that users read."""
 
 
 class NotAnObjectError(BrokenError):
-    """Valid JSON, but no object."""
+    """A file holds valid JSON that is not an object."""
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with control characters and undecodable bytes spelled out."""
+    """Returns `text` on one line, with control characters and undecodable bytes escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def regular_file_size(path: Path) -> int:
-    """Size in bytes; raises BrokenError for what cannot be opened safely (a pipe would block for ever)."""
+    """Returns the size in bytes. Raises BrokenError for what cannot be opened safely: a pipe would block for ever."""
     try:
         info = path.stat()
     except FileNotFoundError as error:
@@ -38,8 +39,8 @@ def regular_file_size(path: Path) -> int:
     return info.st_size
 
 
-def read_object(path: Path) -> dict:
-    """The JSON object in a small file; raises BrokenError."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a small file. Raises BrokenError where there is none."""
     if regular_file_size(path) > LARGEST_RECORD:
         raise BrokenError(f"{path.name} is larger than {LARGEST_RECORD >> 20} MiB")
     try:
@@ -53,8 +54,11 @@ def read_object(path: Path) -> dict:
     return value
 
 
-def read_tail(path: Path) -> list[dict]:
-    """The JSON objects at the end of a file of JSON lines; lines that are none are passed over."""
+def read_tail(path: Path) -> list[dict[str, Any]]:
+    """Returns the JSON objects at the end of a file of JSON lines; [] where it cannot be read.
+
+    Lines that are no objects are left out.
+    """
     try:
         start = max(0, regular_file_size(path) - LONGEST_TAIL)
         with path.open("rb") as file:
@@ -74,8 +78,12 @@ def read_tail(path: Path) -> list[dict]:
 
 
 def walk(root: Path, unreadable: list[OSError]) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder at or below `root` once, with its file names; links are followed, loops are not."""
-    seen = set()
+    """Yields every folder at or below `root` once, with its file names; follows links, but no loops.
+
+    Args:
+        unreadable: gets the errors of folders that cannot be listed.
+    """
+    seen: set[str] = set()
     for folder, folders, files in os.walk(root, onerror=unreadable.append, followlinks=True):
         folders.sort()
         real = os.path.realpath(folder)
@@ -86,32 +94,32 @@ def walk(root: Path, unreadable: list[OSError]) -> Iterator[tuple[Path, list[str
         yield Path(folder), files
 
 
-def text(record: dict, name: str, where: str) -> str:
-    """A string field, made printable."""
+def text(record: dict[str, Any], name: str, where: str) -> str:
+    """Returns a string field, made printable. Raises BrokenError where it is missing or no string."""
     value = _field(record, name, where)
     if not isinstance(value, str):
         raise BrokenError(f"{where}: {name} is not a string")
     return printable(value)
 
 
-def nonempty_text(record: dict, name: str, where: str) -> str:
-    """A string field that a row or a heading is called by, so not empty."""
+def nonempty_text(record: dict[str, Any], name: str, where: str) -> str:
+    """Returns a string field that is not empty, made printable. Raises BrokenError otherwise."""
     value = text(record, name, where)
     if not value.strip():
         raise BrokenError(f"{where}: {name} is empty")
     return value
 
 
-def integer(record: dict, name: str, where: str) -> int:
-    """A whole number from 0 up to what a table column can hold."""
+def integer(record: dict[str, Any], name: str, where: str) -> int:
+    """Returns a whole number from 0 to 2^63 − 1, the most that a column holds. Raises BrokenError otherwise."""
     value = _field(record, name, where)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise BrokenError(f"{where}: {name} is not a whole number")
     return value
 
 
-def percentage(record: dict, name: str, where: str) -> float:
-    """A finite number from 0 to 100."""
+def percentage(record: dict[str, Any], name: str, where: str) -> float:
+    """Returns a number from 0 to 100. Raises BrokenError where the field is anything else."""
     value = percentage_or_none(_field(record, name, where))
     if value is None:
         raise BrokenError(f"{where}: {name} is not a percentage")
@@ -119,7 +127,7 @@ def percentage(record: dict, name: str, where: str) -> float:
 
 
 def number_or_none(value: object) -> float | None:
-    """The finite number that `value` is, else None: for what a table can leave empty."""
+    """Returns `value` as a float where it is a finite number, else None: for what a table can leave empty."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -129,34 +137,34 @@ def number_or_none(value: object) -> float | None:
 
 
 def percentage_or_none(value: object) -> float | None:
-    """The number from 0 to 100 that `value` is, else None."""
+    """Returns `value` as a float where it is a number from 0 to 100, else None."""
     number = number_or_none(value)
     return number if number is not None and 0 <= number <= 100 else None
 
 
 def cost_or_none(value: object) -> float | None:
-    """The time, rate or amount of memory that `value` can be, else None."""
+    """Returns `value` as a float where it can be a time, a rate or an amount of memory, else None."""
     number = number_or_none(value)
     return number if number is not None and SMALLEST_COST < number < LARGEST_COST else None
 
 
-def mapping(record: dict, name: str, where: str) -> dict:
-    """A nested object."""
+def mapping(record: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Returns a nested object. Raises BrokenError where the field is anything else."""
     value = _field(record, name, where)
     if not isinstance(value, dict):
         raise BrokenError(f"{where}: {name} is not an object")
     return value
 
 
-def objects(record: dict, name: str, where: str) -> list[dict]:
-    """A list of nested objects."""
+def objects(record: dict[str, Any], name: str, where: str) -> list[dict[str, Any]]:
+    """Returns a list of nested objects. Raises BrokenError where the field is anything else."""
     value = _field(record, name, where)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise BrokenError(f"{where}: {name} is not a list of objects")
     return value
 
 
-def _field(record: dict, name: str, where: str) -> object:
+def _field(record: dict[str, Any], name: str, where: str) -> object:
     if name not in record:
         raise BrokenError(f"{where}: {name} is missing")
     return record[name]

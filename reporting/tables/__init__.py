@@ -1,1 +1,1 @@
-"""Records as tables: aggregation, statistics, comparisons and layout."""
+"""Tables of runs: aggregated over trials, compared, tested, and written as text."""

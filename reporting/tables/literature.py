@@ -1,11 +1,12 @@
-"""What is published for a data set, without runs of our own: methods × teacher → student pairs."""
+"""Published figures of a data set without runs of our own: methods × teacher → student pairs."""
 
 import numpy as np
 import pandas as pd
 
-from reporting.tables.layout import BEST, Shown, number, ranked, signed
+from reporting.tables.columns import REFERENCE
+from reporting.tables.numbers import number, signed
 from reporting.tables.published_figures import published_figures
-from reporting.tables.table import REFERENCE
+from reporting.tables.text_table import BEST, TextTable, rank_marks
 
 RECIPE, EPOCHS = "repdistiller", 240  # the protocol that most papers of the field share
 REFERENCES = ["teacher", "student alone"]
@@ -22,9 +23,10 @@ LEGEND = (
 
 
 def literature(dataset: str = "cifar100") -> pd.DataFrame:
-    """A row per method, selection of the epoch, teacher and student: the authors' own `top1` (%) under one protocol.
+    """Returns a row per method, teacher and student: the authors' own `top1` (%) under one protocol.
 
-    Of several own figures the first of the file counts. `gain` is over the student alone and `gain_over_kd` over kd, on
+    Of several own figures the first of the file counts; `selection` says which epoch it is of. `gain` is over the
+    student alone and `gain_over_kd` over kd, on
     the same pair and by the same protocol, in points; NaN where the pair has no such figure.
     """
     figures = published_figures(dataset)
@@ -41,14 +43,18 @@ def literature(dataset: str = "cifar100") -> pd.DataFrame:
 
 
 def _beside(rows: pd.DataFrame, distill: str) -> np.ndarray:
-    """`distill`'s accuracy on the pair of each row."""
+    """Returns the accuracy (%) of `distill` on the pair of each row; NaN where it has none."""
     pair = ["teacher", "student"]
     figures = rows[rows.distill == distill].set_index(pair).top1
     return figures.reindex(pd.MultiIndex.from_frame(rows[pair])).to_numpy()
 
 
-def arrange_literature(rows: pd.DataFrame) -> Shown:
-    """One table, the highest mean gain over kd first; teacher and student alone above."""
+def literature_table(rows: pd.DataFrame) -> TextTable:
+    """Returns one table, the highest mean gain over kd first; teacher and student alone are above.
+
+    Args:
+        rows: as `literature` returns them.
+    """
     figures = rows.pivot(index="distill", columns=["teacher", "student"], values="top1")
     pairs = list(dict.fromkeys(zip(rows.teacher, rows.student, strict=True)))
     by_method = rows.groupby("distill")
@@ -56,10 +62,11 @@ def arrange_literature(rows: pd.DataFrame) -> Shown:
     over_kd = gains["gain_over_kd", "mean"].drop(REFERENCES)
     names = [*REFERENCES, *over_kd.sort_values(ascending=False, kind="stable").index]
     figures, gains = figures.loc[names, pairs], gains.loc[names]
-    cells, marks = pd.DataFrame({"method": names, "epoch": epochs[names].to_numpy()}), {}
+    cells = pd.DataFrame({"method": names, "epoch": epochs[names].to_numpy()})
+    marks: dict[tuple[int, int], str] = {}
     for position, pair in enumerate(pairs, 2):
         cells[" → ".join(pair)] = figures[pair].map(number).to_numpy()
-        best = ranked(figures[pair].where(~figures.index.isin(REFERENCES)))
+        best = rank_marks(figures[pair].where(~figures.index.isin(REFERENCES)))
         marks |= {(row, position): mark for row, mark in best.items() if mark == BEST}
     for title, column, empty in (
         ("mean gain (n)", "gain", REFERENCES),
@@ -68,4 +75,4 @@ def arrange_literature(rows: pd.DataFrame) -> Shown:
         of_method = gains[column].itertuples()
         cells[title] = ["" if name in empty else f"{signed(mean)} ({n})" for name, mean, n in of_method]
     heading = f"{rows.dataset.iloc[0]}: published, {RECIPE} protocol, {EPOCHS} epochs"
-    return Shown(heading, "all pairs", cells, marks)
+    return TextTable(heading, "all pairs", cells, marks)

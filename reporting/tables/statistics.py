@@ -1,4 +1,4 @@
-"""What trials say about a difference, and what pairs say about a method. Numbers in, numbers out; NaN where undefined.
+"""Statistics of trials and of pairs: tests of a difference, ranks, relative improvement. NaN where undefined.
 
 Figures are percentages. A method's figures are one per trial; nothing here assumes that trials of two methods pair up.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -18,7 +18,7 @@ TOO_FEW, NO_SPREAD, SHARED_SEEDS, TESTED = "n too small", "no spread", "shared s
 
 
 class Difference(NamedTuple):
-    """A difference of two means.
+    """The difference of two means.
 
     Attributes:
         verdict: TESTED; TOO_FEW where a side has fewer than 2 trials; NO_SPREAD where neither side varies at all;
@@ -39,7 +39,7 @@ class Difference(NamedTuple):
 
 
 def compare_means(one: Sequence[float], other: Sequence[float]) -> Difference:
-    """mean(one) − mean(other) by Welch's t-test (Biometrika 1947: variances may differ) and by the bootstrap."""
+    """Tests mean(one) − mean(other) by Welch's t-test (Biometrika 1947: variances may differ) and by the bootstrap."""
     if min(len(one), len(other)) < 2:
         return Difference(TOO_FEW)
     # Equal figures differ by rounding alone, and a deviation of 1e-15 would make any difference significant.
@@ -57,7 +57,7 @@ def compare_means(one: Sequence[float], other: Sequence[float]) -> Difference:
 
 
 def bootstrap_interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """Of mean(one) − mean(other), each side resampled on its own, with the same random numbers in every call."""
+    """Returns the interval of mean(one) − mean(other); each side is resampled alone, always by the same numbers."""
     low, high = stats.bootstrap(
         (np.asarray(one, dtype=float), np.asarray(other, dtype=float)),
         _difference,
@@ -75,13 +75,13 @@ def _difference(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
 
 
 def holm(p_values: Sequence[float], comparisons: int = 0) -> np.ndarray:
-    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 1979); NaN is no test.
+    """Returns p-values corrected for their number (Holm, Scandinavian Journal of Statistics 1979); NaN is no test.
 
     The k-th smallest of m is multiplied by m − k + 1, may not be below one before it, and is at most 1. All values
-    count in m, NaN too: which comparisons were tested may hang on their figures, as where only leaders got more trials.
+    count in m, NaN too: which comparisons were tested may depend on their figures, if only leaders got more trials.
 
     Args:
-        comparisons: m where it is more than the values are, as where some were left out.
+        comparisons: m where it is more than the number of values, because some were left out.
     """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")  # NaN comes last
@@ -92,13 +92,13 @@ def holm(p_values: Sequence[float], comparisons: int = 0) -> np.ndarray:
     return corrected
 
 
-def as_printed(figures: np.ndarray | pd.Series) -> np.ndarray:
-    """The figures to the two decimals that tables show; NumPy's own rounding differs from that of texts."""
+def as_printed(figures: ArrayLike) -> np.ndarray:
+    """Returns the figures to the two decimals that tables show; NumPy's own rounding differs from that of texts."""
     return np.vectorize(lambda figure: round(float(figure), 2), otypes=[float])(figures)
 
 
 def gap_recovered(method: float, student: float, teacher: float) -> float:
-    """100 · (method − student) / (teacher − student), in per cent; NaN where the teacher is not the better one.
+    """Returns 100 · (method − student) / (teacher − student), in per cent; NaN where the teacher is not the better one.
 
     Figures that print alike are equal: a gap of rounding alone would make any share of it.
     """
@@ -106,7 +106,7 @@ def gap_recovered(method: float, student: float, teacher: float) -> float:
 
 
 def average_ranks(figures: np.ndarray) -> np.ndarray:
-    """Each method's mean rank over pairs, 1 for the best; equal figures share the mean of their ranks.
+    """Returns each method's mean rank over pairs, 1 for the best; equal figures share the mean of their ranks.
 
     Args:
         figures: methods × pairs, without NaN. Compared as printed, to two decimals.
@@ -114,16 +114,16 @@ def average_ranks(figures: np.ndarray) -> np.ndarray:
     return stats.rankdata(-as_printed(figures), axis=0).mean(axis=1)
 
 
-def average_relative_improvement(
-    method: Sequence[float], reference: Sequence[float], student: Sequence[float]
-) -> float:
-    """ARI (Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021), in per cent, over pairs i:
+def average_relative_improvement(method: ArrayLike, reference: ArrayLike, student: ArrayLike) -> float:
+    """Returns the average relative improvement (ARI), in per cent, over pairs i.
+
+    Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021:
 
     ARI = 100/M · Σ_i (method_i − reference_i) / (reference_i − student_i)
 
     NaN where the reference gains nothing, as printed, over the student on some pair: the quotient says nothing there.
     """
-    method, reference, student = (np.asarray(values, dtype=float) for values in (method, reference, student))
-    if not len(method) or not (as_printed(reference) > as_printed(student)).all():
+    method_i, reference_i, student_i = (np.asarray(values, dtype=float) for values in (method, reference, student))
+    if not len(method_i) or not (as_printed(reference_i) > as_printed(student_i)).all():
         return np.nan
-    return float(100 * np.mean((method - reference) / (reference - student)))
+    return float(100 * np.mean((method_i - reference_i) / (reference_i - student_i)))

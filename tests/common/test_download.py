@@ -128,7 +128,7 @@ def test_server_that_ignores_ranges(server, tmp_path):
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("page", "reason"), [("/missing", "HTTP 404"), ("/other", "md5 is"), ("/dead", "cut")])
+@pytest.mark.parametrize(("page", "reason"), [("/missing", "404"), ("/other", "md5"), ("/dead", "cut")])
 def test_mirror_takes_over(server, tmp_path, capsys, page, reason):
     download([server.url + page, server.url + "/file"], tmp_path / "a", md5=MD5)
     assert (tmp_path / "a").read_bytes() == CONTENT
@@ -140,23 +140,25 @@ def test_wrong_file_at_the_destination_is_replaced(server, tmp_path, capsys):
     (tmp_path / "a").write_bytes(b"half an arch")
     download([server.url + "/file"], tmp_path / "a", md5=MD5)
     assert (tmp_path / "a").read_bytes() == CONTENT
-    assert "is not the expected file" in capsys.readouterr().err
+    assert str(tmp_path / "a") in capsys.readouterr().err
 
 
 def test_wrong_everywhere(server, tmp_path):
     with pytest.raises(RequestError) as caught:
-        download([server.url + "/other", server.url + "/missing"], tmp_path / "a", md5=MD5, mend="do this")
+        download([server.url + "/other", server.url + "/missing"], tmp_path / "a", md5=MD5, advice="do this")
     first, second = str(caught.value).splitlines()
-    assert "/other (it served another file: md5 is" in first
-    assert "/missing (HTTP 404" in first
+    for named in ("/other", "md5", "/missing", "404"):
+        assert named in first
     assert second == "do this"
     assert names(tmp_path) == []
 
 
 def test_nothing_listens(closed_url, tmp_path):
     with pytest.raises(RequestError) as caught:
-        download([closed_url], tmp_path / "a.pt", md5=MD5, mend="put a.pt there by hand")
-    assert str(caught.value) == f"cannot fetch a.pt: tried {closed_url} (no connection)\nput a.pt there by hand"
+        download([closed_url], tmp_path / "a.pt", md5=MD5, advice="put a.pt there by hand")
+    first, second = str(caught.value).splitlines()
+    assert closed_url in first
+    assert second == "put a.pt there by hand"
 
 
 def test_folder_that_cannot_be(server, tmp_path):

@@ -7,6 +7,7 @@ import pickle
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from dataset import DATASETS, load_arrays
 from dataset.arrays import read_arrays, write_arrays
 from dataset.cifar import CIFAR10, CIFAR100, CifarSource, load_cifar, raw_digest
 from dataset.image_files import ImageFiles
-from dataset.registry import Arrays, register_dataset
+from dataset.registry import Arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "cifar100"
@@ -105,9 +106,9 @@ def test_changed_extracted_folder_is_not_trusted(tmp_path, capsys):
     fake = Fake()
     fake.extract(tmp_path)
     (tmp_path / "inner" / "part_2").write_bytes(b"x")
-    with pytest.raises(RequestError, match=r"put fake\.tar\.gz"):
+    with pytest.raises(RequestError, match=r"fake\.tar\.gz"):
         load_cifar(tmp_path, fake.source)
-    assert "not the official file" in capsys.readouterr().err
+    assert "part_2" in capsys.readouterr().err
 
 
 def test_nothing_at_hand_says_what_to_do(tmp_path):
@@ -131,7 +132,7 @@ def test_half_written_set_is_made_anew(tmp_path):
 def test_other_pixels_than_the_official_are_refused(tmp_path):
     fake = Fake()
     (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
-    with pytest.raises(RequestError, match="not the official ones"):
+    with pytest.raises(RequestError, match=r"fake: .*test images"):
         load_cifar(tmp_path, replace(fake.source, raw_sha256={"test_images": "0" * 64}))
     assert not (tmp_path / "fake").exists()
 
@@ -154,8 +155,7 @@ def test_only_official_pickles_are_read(tmp_path, place):
         (tmp_path / "fake.tar.gz").write_bytes(foreign.archive)
     if place == "archive":
         official = replace(official, archive_md5=foreign.source.archive_md5)
-    message = "held_out is not the official file" if place == "archive" else r"put fake\.tar\.gz"
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(RequestError, match="held_out" if place == "archive" else r"fake\.tar\.gz"):
         load_cifar(tmp_path, official)
     assert not (tmp_path / "owned").exists()
     pickle.loads(content)
@@ -175,7 +175,7 @@ def test_pickle_as_python_2_wrote_it(tmp_path):
     assert_same(load_cifar(tmp_path, fake.source), fake.arrays)
 
 
-SIZES = {"train_size": 12, "test_size": 4, "image_size": 32, "num_classes": 10}
+SIZES = SimpleNamespace(train_size=12, test_size=4, image_size=32, num_classes=10)
 
 
 def cut(path):
@@ -203,14 +203,14 @@ def other_type(path):
 def test_damaged_file_is_named(tmp_path, field, damage):
     write_arrays(tmp_path, Fake().arrays)
     damage(tmp_path / f"{field}.npy")
-    with pytest.raises(RequestError, match=rf"{field}\.npy (.|\n)*delete it"):
-        read_arrays(tmp_path, **SIZES)
+    with pytest.raises(RequestError, match=rf"{field}\.npy"):
+        read_arrays(tmp_path, SIZES)
 
 
 def test_labels_out_of_range(tmp_path):
     write_arrays(tmp_path, Fake().arrays._replace(test_labels=np.array([0, 1, 10, 2])))
-    with pytest.raises(RequestError, match=r"labels outside 0\.\.9"):
-        read_arrays(tmp_path, **SIZES)
+    with pytest.raises(RequestError, match=r"test_labels\.npy .*10"):
+        read_arrays(tmp_path, SIZES)
 
 
 # --- a data set of the user's own --------------------------------------------------------------------
@@ -223,11 +223,10 @@ def load_own():
     def load(changed=None, **stated):
         arrays = Fake().arrays._replace(**changed or {})
         entry = replace(DATASETS["cifar10"], name="own", load=lambda folder: arrays, train_size=12, test_size=4)
-        register_dataset(replace(entry, **stated))
-        return load_arrays("own", "data")
+        with DATASETS.temporarily({"own": replace(entry, **stated)}):
+            return load_arrays("own", "data")
 
-    yield load
-    del DATASETS._entries["own"]
+    return load
 
 
 def test_sound_arrays_are_passed_on(load_own):
@@ -238,44 +237,47 @@ WHOLE = Fake().arrays
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("changed", "found"),
     [
-        ({"train_images": WHOLE.train_images / 255}, r"train_images holds float64 .*\n.* uint8 from 0 to 255"),
-        ({"train_images": WHOLE.train_images.transpose(0, 3, 1, 2)}, r"\(12, 3, 32, 32\), .*\n.* colours last"),
-        ({"test_images": WHOLE.test_images[..., 0]}, r"test_images holds uint8 \(4, 32, 32\), .*\n.* grey three times"),
-        (
-            {"test_images": WHOLE.test_images[:, :28, :28]},
-            r"\(4, 28, 28, 3\), where uint8 \(4, 32, 32, 3\)",
-        ),
-        ({"train_images": WHOLE.train_images[:11]}, r"train_images holds uint8 \(11, "),
-        ({"train_images": ImageFiles(Path("none"), np.array([b"x.png"]), 32)}, r"uint8 \(1, 32, 32, 3\), where"),
-        ({"train_images": ImageFiles(Path("none"), np.array([b"x.png"] * 12), 64)}, r"\(12, 64, 64, 3\), where"),
-        ({"train_labels": WHOLE.train_labels[:11]}, r"train_labels holds int64 \(11,\), where int64 \(12,\)"),
-        ({"train_labels": WHOLE.train_labels.astype(np.uint8)}, r"train_labels holds uint8 .*\n.*give int64"),
-        ({"test_labels": WHOLE.test_labels.astype(np.int32)}, "test_labels holds int32"),
-        ({"test_labels": WHOLE.test_labels.tolist()}, "test_labels holds no numpy array but list"),
-        ({"test_labels": np.array([1, 2, 3, 10])}, r"labels outside 0\.\.9: 1 to 10;\n.* counted from 0"),
-        ({"test_labels": np.array([0, -1, 3, 9])}, r"labels outside 0\.\.9: -1 to 9"),
+        ({"train_images": WHOLE.train_images / 255}, "float64"),
+        ({"train_images": WHOLE.train_images.transpose(0, 3, 1, 2)}, "(12, 3, 32, 32)"),
+        ({"test_images": WHOLE.test_images[..., 0]}, "(4, 32, 32)"),
+        ({"test_images": WHOLE.test_images[:, :28, :28]}, "(4, 28, 28, 3)"),
+        ({"train_images": WHOLE.train_images[:11]}, "(11, 32, 32, 3)"),
+        ({"train_images": ImageFiles(Path("none"), np.array([b"x.png"]), 32)}, "(1, 32, 32, 3)"),
+        ({"train_images": ImageFiles(Path("none"), np.array([b"x.png"] * 12), 64)}, "(12, 64, 64, 3)"),
+        ({"train_labels": WHOLE.train_labels[:11]}, "(11,)"),
+        ({"train_labels": WHOLE.train_labels.astype(np.uint8)}, "uint8"),
+        ({"test_labels": WHOLE.test_labels.astype(np.int32)}, "int32"),
+        ({"test_labels": WHOLE.test_labels.tolist()}, "list"),
+        ({"test_labels": np.array([1, 2, 3, 10])}, "1 to 10"),
+        ({"test_labels": np.array([0, -1, 3, 9])}, "-1 to 9"),
     ],
 )
-def test_arrays_of_another_form_are_refused(load_own, changed, message):
-    with pytest.raises(RequestError, match=f"^data set own: (.|\n)*{message}") as caught:
-        load_own(changed)
-    assert len(str(caught.value).splitlines()) == 2
+def test_arrays_of_another_form_are_refused(load_own, changed, found):
+    assert_refused(lambda: load_own(changed), *changed, found)
+
+
+def assert_refused(load, *named):
+    """Two lines that name the data set, the field, and what it holds."""
+    with pytest.raises(RequestError) as refusal:
+        load()
+    assert len(str(refusal.value).splitlines()) == 2
+    for name in ("own", *named):
+        assert name in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    ("stated", "message"),
+    ("stated", "field"),
     [
-        ({"train_size": 13}, r"train_images holds uint8 \(12, .*mend the sizes"),
-        ({"test_size": 3}, "test_images holds"),
-        ({"image_size": 28}, "train_images holds"),
-        ({"num_classes": 5}, r"train_labels holds labels outside 0\.\.4: .*num_classes"),
+        ({"train_size": 13}, "train_images"),
+        ({"test_size": 3}, "test_images"),
+        ({"image_size": 28}, "train_images"),
+        ({"num_classes": 5}, "train_labels"),
     ],
 )
-def test_an_entry_that_states_other_sizes_is_refused(load_own, stated, message):
-    with pytest.raises(RequestError, match=rf"(?s)^data set own: {message}"):
-        load_own(**stated)
+def test_an_entry_that_states_other_sizes_is_refused(load_own, stated, field):
+    assert_refused(lambda: load_own(**stated), field, "DatasetEntry")
 
 
 def test_files_are_not_opened(load_own):
@@ -287,7 +289,7 @@ def test_files_are_not_opened(load_own):
 
 
 def test_unknown_name_suggests():
-    with pytest.raises(RequestError, match="did you mean cifar100"):
+    with pytest.raises(RequestError, match=r"cifar100\b"):
         load_arrays("cifar1000", "data")
 
 
@@ -338,7 +340,7 @@ def test_disk_errors_leave_no_half_set(tmp_path):
     fake = Fake()
     (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
     (tmp_path / "fake").write_bytes(b"a file where the folder should be")
-    with pytest.raises(RunError, match="choose another place"):
+    with pytest.raises(RunError, match="--data_folder"):
         load_cifar(tmp_path, fake.source)
     (tmp_path / "fake").unlink()
     assert_same(load_cifar(tmp_path, fake.source), fake.arrays)

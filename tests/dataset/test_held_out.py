@@ -50,12 +50,12 @@ def test_the_data_set_says_what_is_left():
 
 @pytest.mark.parametrize("images", [-1, 9, DIGITS.train_size - 9, DIGITS.train_size])
 def test_wrong_sizes(images):
-    with pytest.raises(RequestError, match=rf"^--validation {images}: digits has 1297 training images of 10 classes; "):
+    with pytest.raises(RequestError, match=rf"--validation {images}\b.*1287"):
         without_held_out(DIGITS, images)
 
 
 def test_a_class_with_a_single_image():
-    with pytest.raises(RequestError, match=r"^--validation 6: class 1 .* single training image, .*\n.*two or more"):
+    with pytest.raises(RequestError, match="--validation 6: class 1 "):
         hold_out(arrays([0] * 9 + [1] + [2] * 9), 6)
 
 
@@ -66,6 +66,7 @@ def run(teacher, tmp_path_factory):
     return folder_of(output)
 
 
+@pytest.mark.runs
 def test_recorded(run):
     config, result, metrics = read_json(run / "config.json"), read_json(run / "result.json"), read_metrics(run)
     assert config["validation"] == HELD
@@ -78,6 +79,7 @@ def test_recorded(run):
     assert result["by_validation"] == {"epoch": chosen["epoch"], **chosen["test"]}
 
 
+@pytest.mark.runs
 def test_what_is_held_out_is_what_is_measured(run):
     """The last record's accuracy, by the network that it was of."""
     network = load_network(next(run.glob("*_last.pth")), DIGITS).network.eval()
@@ -89,6 +91,7 @@ def test_what_is_held_out_is_what_is_measured(run):
     assert 100 * right == pytest.approx(read_metrics(run)[-1]["validation"]["top1"])
 
 
+@pytest.mark.runs
 def test_a_cut_changes_nothing(run, teacher, tmp_path, monkeypatch):
     options = {"output": tmp_path, "teacher": teacher, "extra": ["--validation", str(HELD)]}
     with monkeypatch.context() as patch:
@@ -98,6 +101,7 @@ def test_a_cut_changes_nothing(run, teacher, tmp_path, monkeypatch):
     assert_same(outcome_of(folder_of(tmp_path)), outcome_of(run))
 
 
+@pytest.mark.runs
 def test_another_protocol_and_another_run(run, teacher, tmp_path):
     assert train("crd", output=tmp_path, teacher=teacher) == 0
     whole = folder_of(tmp_path)

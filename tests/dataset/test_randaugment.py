@@ -9,13 +9,14 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
 from common.errors import RequestError
-from dataset import randaugment
 from dataset.randaugment import (
     AFFINE,
     OPERATIONS,
+    Draws,
     RandAugment,
     affine_matrices,
     apply_operations,
+    draw_operations,
     parse_rand_augment,
     rand_augment,
 )
@@ -73,9 +74,8 @@ def both(name, level, sign, interpolation="bilinear", images=None):
     size = len(images)
     rows = np.arange(size)
     operation = np.full(size, OPERATIONS.index(name))
-    ours = apply_operations(
-        images, rows, operation, np.full(size, level), np.full(size, sign), FILL, interpolation=interpolation
-    )
+    draws = Draws(rows, operation, np.full(size, level), np.full(size, sign))
+    ours = apply_operations(images, draws, FILL, interpolation)
     resample = getattr(Image.Resampling, interpolation.upper())
     theirs = [with_pillow(name, Image.fromarray(image), level, sign, resample) for image in as_rows(images)]
     return as_rows(ours).astype(int), np.stack([np.asarray(image) for image in theirs]).astype(int)
@@ -131,12 +131,12 @@ def test_a_mixed_round_equals_one_at_a_time():
     rows = rng.permutation(60)[:45]
     operations = rng.integers(0, len(OPERATIONS), 45)
     levels, signs = rng.uniform(0, 10, 45), rng.choice([-1, 1], 45)
-    found = apply_operations(images, rows, operations, levels, signs, FILL)
+    found = apply_operations(images, Draws(rows, operations, levels, signs), FILL)
     expected = images.clone()
     for i, row in enumerate(rows):
         one = slice(i, i + 1)
-        alone = apply_operations(images[row : row + 1], np.array([0]), operations[one], levels[one], signs[one], FILL)
-        expected[row] = alone[0]
+        draws = Draws(np.array([0]), operations[one], levels[one], signs[one])
+        expected[row] = apply_operations(images[row : row + 1], draws, FILL)[0]
     assert (found.int() - expected.int()).abs().max() <= 1
     untouched = np.setdiff1d(np.arange(60), rows)
     assert torch.equal(found[untouched], images[untouched])
@@ -146,11 +146,11 @@ def test_a_mixed_round_equals_one_at_a_time():
 def test_each_operation_works_alone_and_on_nothing(name):
     images = sample_images()[:1]
     operation = np.array([OPERATIONS.index(name)])
-    found = apply_operations(images, np.array([0]), operation, np.array([9.0]), np.array([1]), FILL)
+    found = apply_operations(images, Draws(np.array([0]), operation, np.array([9.0]), np.array([1])), FILL)
     assert found.shape == images.shape
     assert found.dtype == torch.uint8
     none = np.array([], dtype=int)
-    assert torch.equal(apply_operations(images, none, none, none, none, FILL), images)
+    assert torch.equal(apply_operations(images, Draws(none, none, none, none), FILL), images)
 
 
 def test_how_many_images_are_touched():
@@ -192,23 +192,8 @@ def test_unknown_notation_is_refused(notation):
 SURE = 1e-3  # the draws are the same in every run: what passes once with this probability passes always
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """What is drawn for 4000 images: for each layer the images, their operations, levels and directions."""
-
-    def draw(notation):
-        layers = []
-
-        def apply(images, *values):
-            layers.append(values[:4])
-            return images
-
-        monkeypatch.setattr(randaugment, "apply_operations", apply)
-        images = torch.zeros(4000, 3, 1, 1, dtype=torch.uint8)
-        rand_augment(images, parse_rand_augment(notation), FILL, torch.Generator().manual_seed(0))
-        return layers
-
-    return draw
+def drawn(notation):
+    return draw_operations(4000, parse_rand_augment(notation), torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +204,7 @@ def drawn(monkeypatch):
         ("rand-m4-p0.8-mstd1-inc1", 0.8, stats.norm(4, 1)),
     ],
 )
-def test_what_is_drawn(drawn, notation, chance, law):
+def test_what_is_drawn(notation, chance, law):
     layers = drawn(notation)
     assert len(layers) == 2
     for rows, operations, levels, signs in layers:
@@ -236,7 +221,7 @@ def test_what_is_drawn(drawn, notation, chance, law):
         assert stats.pearsonr(values[first], others[second]).pvalue > SURE
 
 
-def test_levels_end_at_the_strongest(drawn):
+def test_levels_end_at_the_strongest():
     levels = np.concatenate([levels for _, _, levels, _ in drawn("rand-m9-mstd2-inc1")])
     assert levels.max() == 10
     assert stats.binomtest(int((levels == 10).sum()), len(levels), stats.norm(9, 2).sf(10)).pvalue > SURE

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import RequestError
-from dataset import DATASETS, Augmentation, Batch, BatchStream, evaluation_batches
+from dataset import DATASETS, Augmentation, Batch, Batching, BatchStream, evaluation_batches
 from dataset.augment import normalise
 
 ENTRY = DATASETS["digits"]
@@ -24,7 +24,8 @@ def samples(size):
 
 
 def stream(size=23, batch_size=4, seed=0, drop_last=False, augmentation=PLAIN, **options):
-    return BatchStream(*samples(size), ENTRY, augmentation, batch_size, seed, drop_last, "cpu", **options)
+    batching = Batching(augmentation, batch_size, seed, drop_last, **options)
+    return BatchStream(*samples(size), ENTRY, batching, "cpu")
 
 
 def order_of(batches):
@@ -175,14 +176,14 @@ def test_arrays_are_shared_and_never_changed(tmp_path):
     images, labels = samples(20)
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="c")
-    source = BatchStream(mapped, labels, ENTRY, EVERYTHING, 8, 0, False, "cpu")
+    source = BatchStream(mapped, labels, ENTRY, Batching(EVERYTHING, 8, 0, False), "cpu")
     assert source.images.data_ptr() == mapped.ctypes.data
     list(source.epoch(1))
     np.testing.assert_array_equal(mapped, images)
-    again = BatchStream(source.images, source.labels, ENTRY, PLAIN, 8, 0, False, "cpu")
+    again = BatchStream(source.images, source.labels, ENTRY, Batching(PLAIN, 8, 0, False), "cpu")
     assert again.images.data_ptr() == source.images.data_ptr()
     images.flags.writeable = False
-    BatchStream(images, labels, ENTRY, PLAIN, 8, 0, False, "cpu")  # copied, without a warning
+    BatchStream(images, labels, ENTRY, Batching(PLAIN, 8, 0, False), "cpu")  # copied, without a warning
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])

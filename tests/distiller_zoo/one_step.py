@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataset import DATASETS, Batch, BatchStream, load_arrays
+from dataset import DATASETS, Batch, Batching, BatchStream, load_arrays
 from distiller_zoo import Weights, method_class, options_of
 from engine.device.compute import Compute
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
+from engine.training.running_means import RunningMeans
 from engine.training.student_run import StudentRun
 from models import MODELS, Features, Network, create_model
 
@@ -40,7 +41,8 @@ def digits(batch_size: int) -> BatchStream:
     """Training batches of the digits."""
     data, augmentation = load_arrays(DIGITS.name, Path()), resolve_recipe("light", MODELS["resnet8"], {}).augmentation
     images, labels = data.train_images, data.train_labels
-    return BatchStream(images, labels, DIGITS, augmentation, batch_size, 1, False, "cpu", channels_last=True)
+    batching = Batching(augmentation, batch_size, seed=1, drop_last=False, channels_last=True)
+    return BatchStream(images, labels, DIGITS, batching, "cpu")
 
 
 def batch_of_digits(size: int, views: int = 1, step: int = 0) -> Batch:
@@ -113,8 +115,8 @@ class OneRun:
     def begin_main_stage(self) -> None:
         """Go on to the first epoch of the main stage, where the run is in an initial one."""
         if self.run.initial:
-            self.run.position, self.run.meters = (1, 0), None
-            self.run._begin_main_stage()
+            self.run.position, self.run.meters = (1, 0), RunningMeans()
+            self.run.begin_main_stage()
 
     def means(self) -> dict[str, float]:
         """What was recorded of the steps so far."""

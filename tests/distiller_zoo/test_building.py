@@ -2,6 +2,7 @@
 
 import pytest
 
+import train_student
 from common.errors import RequestError, RunError
 from distiller_zoo import (
     METHODS,
@@ -15,6 +16,7 @@ from distiller_zoo import (
     register_method,
 )
 from tests.distiller_zoo.cases import CNN, WIDE
+from tests.helpers import ROOT, SMALL, folders_of
 
 
 @pytest.mark.parametrize(
@@ -111,3 +113,27 @@ def test_options_of_a_combination():
         options = {name: parameter.default for name, parameter in options_of("left+right").items()}
     assert options == {"left.power": 2.0, "left_only": 3, "right.power": 1.0}
     assert set(options_of("kd+rkd")) == {"rkd_distance", "rkd_angle"}
+
+
+BROKEN = """
+class Broken(Method):
+    def __init__(self, pair):
+        super().__init__(pair)
+        self.width = pair.student.stages[99][0]
+"""
+
+
+@pytest.mark.runs
+@pytest.mark.parametrize("method", ["broken", "broken+kd"])
+def test_a_mistake_in_a_constructor_is_reported_with_its_line(method, teacher, tmp_path, capsys):
+    space = {"Method": Method, "__name__": "distiller_zoo.broken"}
+    exec(compile(BROKEN, ROOT / "distiller_zoo" / "broken.py", "exec"), space)
+    argv = ["--distill", method, "--model_s", "resnet8", "--path_t", str(teacher), *SMALL, "--skip_refused"]
+    with METHODS.temporarily():
+        register_method("broken")(space["Broken"])
+        assert train_student.main([*argv, "--output", str(tmp_path)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    for word in (method, "IndexError", "distiller_zoo/broken.py:5"):
+        assert word in first
+    assert "16×8×8, 32×4×4, 64×2×2" in second  # the stages' shapes
+    assert folders_of(tmp_path) == []

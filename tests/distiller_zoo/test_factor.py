@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distiller_zoo import METHODS, Weights
-from distiller_zoo.factor import factor_loss
+from distiller_zoo.attention import attention_map
+from distiller_zoo.factor import factor_loss, whole_factor
 from engine.protocol.recipes import resolve_recipe
 from models import MODELS
 from tests import naive
@@ -28,6 +29,9 @@ from tests.numerics import arrays, assert_gradient, assert_near, every_dtype
 OF_S, OF_T = shapes((3, 4, 4), (4, 2, 2)), shapes((3, 4, 4), (6, 4, 4))
 
 
+NORMALISE = {False: attention_map, True: whole_factor}
+
+
 def naive_factor(f_s, f_t, whole):
     """`whole`: all channels and positions are brought to length 1 together, instead of the attention map."""
     s, t = naive.common_size(f_s, f_t)
@@ -40,14 +44,14 @@ def naive_factor(f_s, f_t, whole):
 @pytest.mark.parametrize("shape_t", [(2, 3, 4, 4), (2, 3, 8, 8), (2, 3, 3, 3)])
 def test_formula(shape_t, whole, dtype):
     f = maps_pair((2, 3, 4, 4), shape_t, dtype)
-    assert_near(factor_loss(*f, whole), naive_factor(*arrays(*f), whole))
+    assert_near(factor_loss(*f, NORMALISE[whole]), naive_factor(*arrays(*f), whole))
 
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_gradient_and_odd_maps(whole):
     s, t = maps_pair((2, 3, 4, 4), (2, 3, 2, 2))
-    assert_gradient(lambda s: factor_loss(s, t, whole), s)
-    assert_finite_for_odd_inputs(lambda s, t: factor_loss(s, t, whole), s, t, ODD_MAPS)
+    assert_gradient(lambda s: factor_loss(s, t, NORMALISE[whole]), s)
+    assert_finite_for_odd_inputs(lambda s, t: factor_loss(s, t, NORMALISE[whole]), s, t, ODD_MAPS)
 
 
 # --- the method -----------------------------------------------------------------------------------

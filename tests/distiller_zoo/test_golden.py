@@ -8,7 +8,7 @@ import torch
 from distiller_zoo import METHODS, Method, Pair, Weights, create_method
 from distiller_zoo.mine import StatisticsNetwork, information_bound
 from engine.protocol.recipes import RECIPES
-from engine.training.loss import objective
+from engine.training.loss import training_loss
 from engine.training.optimizer import make_optimizer
 from models import Features
 from tests import golden_cases as gold
@@ -111,7 +111,7 @@ def kl(step):
     """The KL to the teacher alone, as the engine computes it."""
     kd_T, standardise = float(step.golden.take("temperature")), step.method.logit_standardization
     plan = gold.plan_of(step.method.name, Weights(0, 1, 0), kd_T, logit_standardization=standardise)
-    _, total = objective(plan, step.method, None, step.student, (step.teacher,), step.batch)
+    _, total = training_loss(plan, step.method, None, step.student, (step.teacher,), step.batch)
     return total, step.student.logits
 
 
@@ -183,7 +183,7 @@ def train(plan, method, student, teacher, batches):
         with torch.no_grad():
             taught = teacher.features(batch.images)
         features = method.attach(student.features(batch.images))
-        _, loss = objective(plan, method, None, features, (taught,), batch)
+        _, loss = training_loss(plan, method, None, features, (taught,), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

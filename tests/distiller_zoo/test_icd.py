@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distiller_zoo import METHODS, Weights
-from distiller_zoo.icd import contrastive_loss, invariance_loss
+from distiller_zoo.contrast import info_nce
+from distiller_zoo.icd import invariance_loss
 from tests import naive
 from tests.distiller_zoo.cases import (
     CNN,
@@ -34,18 +35,18 @@ def naive_invariance(scores):
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_formula(batch, dtype):
     scores = 3 * normal(batch, batch, dtype=dtype)
-    assert_near(contrastive_loss(scores), naive.contrast_with_diagonal(*arrays(scores)))
+    assert_near(info_nce(scores), naive.contrast_with_diagonal(*arrays(scores)))
     assert_near(invariance_loss(scores), naive_invariance(*arrays(scores)))
 
 
-@pytest.mark.parametrize("loss", [contrastive_loss, invariance_loss])
+@pytest.mark.parametrize("loss", [info_nce, invariance_loss])
 def test_gradient(loss):
     assert_gradient(loss, normal(4, 4))
 
 
 def test_equal_scores():
     scores = torch.zeros(5, 5, dtype=torch.float64)
-    assert_near(contrastive_loss(scores), math.log(5))
+    assert_near(info_nce(scores), math.log(5))
     assert_near(invariance_loss(scores), 0)
 
 

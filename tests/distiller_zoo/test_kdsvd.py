@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from distiller_zoo import Weights
-from distiller_zoo.kdsvd import aligned, kdsvd_loss, singular_vectors
+from distiller_zoo.kdsvd import aligned, kdsvd_loss
+from distiller_zoo.singular_vectors import singular_vectors
 from models import create_model
 from tests.distiller_zoo.cases import (
     assert_published,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from distiller_zoo.maps import Regressor, bottleneck, pair_stages, to_common_size
+from distiller_zoo.maps import Regressor, average_pool, bottleneck, pair_stages, to_common_size
 from tests import naive
 from tests.distiller_zoo.cases import every_map_shape, maps_pair
 from tests.numerics import arrays, assert_gradient, assert_near, every_dtype, normal
@@ -33,6 +33,13 @@ def test_the_common_size_is_that_of_the_smaller(shape_s, shape_t):
     maps = maps_pair(shape_s, shape_t)
     for found, expected in zip(to_common_size(*maps), naive.common_size(*arrays(*maps)), strict=True):
         assert_near(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 8, 8), (2, 3, 7, 5), (1, 2, 1, 1), (2, 5, 2, 6)])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_average_pool(shape, size):
+    maps = normal(*shape)
+    assert_near(average_pool(maps, (size, size)), naive.pool(*arrays(maps), size, size))
 
 
 def test_a_bottleneck_has_three_convolutions():

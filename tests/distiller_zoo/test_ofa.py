@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from distiller_zoo import Weights
-from distiller_zoo.ofa import AttentionBlock, PatchMerging, SeparableConvolutions, TokenExit, ofa_loss
+from distiller_zoo.ofa import ofa_loss, target_of_code, target_of_paper
+from distiller_zoo.ofa_exits import AttentionBlock, PatchMerging, SeparableConvolutions, TokenExit
 from tests import naive
 from tests.distiller_zoo.cases import (
     CNN,
@@ -32,6 +33,9 @@ LABELS = torch.tensor([0, 3, 2])
 FORMS = {"code": False, "paper": True}
 
 
+TARGET = {False: target_of_code, True: target_of_paper}
+
+
 def naive_ofa(logits_s, logits_t, labels, gamma=1.0, temperature=1.0, as_in_paper=False):
     total = []
     for row_s, row_t, label in zip(logits_s, logits_t, labels.tolist(), strict=True):
@@ -52,15 +56,15 @@ def naive_ofa(logits_s, logits_t, labels, gamma=1.0, temperature=1.0, as_in_pape
 def test_formula(shape, gamma, temperature, as_in_paper, dtype):
     logits, labels = logits_pair(shape, dtype), labels_for(shape)
     expected = naive_ofa(*arrays(*logits), labels, gamma, temperature, as_in_paper)
-    assert_near(ofa_loss(*logits, labels, gamma, temperature, as_in_paper), expected)
+    assert_near(ofa_loss(*logits, labels, gamma, temperature, TARGET[as_in_paper]), expected)
 
 
 @pytest.mark.parametrize("as_in_paper", FORMS.values(), ids=FORMS)
 def test_gradient_and_odd_logits(as_in_paper):
     s, t = logits_pair()
-    assert_gradient(lambda s: ofa_loss(s, t, LABELS, 1.4, 2.0, as_in_paper), s)
+    assert_gradient(lambda s: ofa_loss(s, t, LABELS, 1.4, 2.0, TARGET[as_in_paper]), s)
     for gamma in (1.0, 1.5):
-        assert_finite_for_odd_logits(lambda s, t: ofa_loss(s, t, LABELS, gamma, 1.0, as_in_paper))  # noqa: B023
+        assert_finite_for_odd_logits(lambda s, t: ofa_loss(s, t, LABELS, gamma, 1.0, TARGET[as_in_paper]))  # noqa: B023
 
 
 def test_gamma_of_one_asks_for_no_label():
@@ -69,7 +73,7 @@ def test_gamma_of_one_asks_for_no_label():
     for labels in (torch.zeros(4, dtype=torch.int64), torch.arange(4)):
         assert_near(ofa_loss(logits_s, logits_t, labels, 1.0, 1.0), cross_entropy.item())
         with_labels = cross_entropy + F.cross_entropy(logits_s, labels)
-        assert_near(ofa_loss(logits_s, logits_t, labels, 1.0, 1.0, as_in_paper=True), with_labels.item())
+        assert_near(ofa_loss(logits_s, logits_t, labels, 1.0, 1.0, target=target_of_paper), with_labels.item())
 
 
 def test_a_label_counts_more_where_the_teacher_trusts_it():
@@ -79,7 +83,7 @@ def test_a_label_counts_more_where_the_teacher_trusts_it():
     expected = -(5 / 4 * math.log(3 / 4) + 1 / 4 * math.log(1 / 4))
     assert_near(ofa_loss(student, logits, torch.tensor([0]), 2.0, 1.0), expected)
     expected = -(9 / 4 * math.log(3 / 4) + 1 / 2 * math.log(1 / 4))
-    assert_near(ofa_loss(student, logits, torch.tensor([0]), 2.0, 1.0, as_in_paper=True), expected)
+    assert_near(ofa_loss(student, logits, torch.tensor([0]), 2.0, 1.0, target=target_of_paper), expected)
 
 
 # --- exits ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 
 from distiller_zoo import METHODS, Pair, Weights, create_method
-from distiller_zoo.ofd import expected_negative, last_norms, partial_distance
+from distiller_zoo.ofd import expected_negative, partial_distance
 from models import create_model
 from tests import naive
 from tests.distiller_zoo.cases import CNN, WIDE, assert_published, batch_of, features, make, maps_pair, shapes
@@ -48,12 +48,12 @@ def test_margins_of_constant_channels_are_finite():
 
 
 @pytest.mark.parametrize("model", ["resnet8", "resnet8x4", "wrn_16_1", "vgg8", "MobileNetV2", "ResNet50"])
-def test_last_norms_end_the_stages(model):
+def test_stage_norms_end_the_stages(model):
     """What their bias gains, the preacts of their stage gain, each at every position."""
     torch.manual_seed(0)
     network = create_model(model, 10, 8).double().eval()
     x = normal(2, 3, 8, 8)
-    norms = last_norms(network)
+    norms = network.stage_norms()
     with torch.no_grad():
         before = network.features(x).preacts
         for stage, norm in enumerate(norms):
@@ -66,13 +66,13 @@ def test_last_norms_end_the_stages(model):
 def test_margins_come_from_the_teacher():
     torch.manual_seed(0)
     teacher, student = create_model("wrn_16_1", 10, 8), create_model("resnet8", 10, 8)
-    for norm in last_norms(teacher):
+    for norm in teacher.stage_norms():
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     method = create_method("ofd", Pair(student.feature_shapes(), (teacher.feature_shapes(),), 50))
     method.inspect_networks(student, (teacher,))
     assert [j for _, j in method.pairs] == [0, 1, 2]
-    for margin, norm in zip(method.margins, last_norms(teacher), strict=True):
+    for margin, norm in zip(method.margins, teacher.stage_norms(), strict=True):
         expected = [published_margin(m, s) for m, s in zip(*arrays(norm.bias, norm.weight), strict=True)]
         np.testing.assert_allclose(margin(torch.zeros(1, len(expected), 1, 1)).numpy(), expected, rtol=1e-5, atol=1e-6)
     before = {key: value.clone() for key, value in method.state_dict().items()}
@@ -87,7 +87,7 @@ def test_margins_come_from_the_teacher():
 def test_margins_of_other_families_are_collected(model):
     """Means of all negative values so far, the batch at hand counted in, and unknown to what has none."""
     teacher = create_model(model, 10, 8)
-    assert last_norms(teacher) is None
+    assert teacher.stage_norms() is None
     method = create_method("ofd", Pair(OF_S, (teacher.feature_shapes(),), 50))
     method.inspect_networks(None, (teacher,))
     margin, seen = method.margins[0], []

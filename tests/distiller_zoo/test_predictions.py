@@ -12,7 +12,6 @@ from distiller_zoo.predictions import (
     classifier_of,
     kl_of_each,
     other_classes,
-    pool_to_grid,
     standardised,
     warm_up,
     with_standardised_logits,
@@ -65,13 +64,6 @@ def test_the_divergence_of_each_is_that_of_kd():
 def test_warm_up():
     assert [warm_up(epoch, 4) for epoch in (1, 2, 4, 5, 100)] == [0.25, 0.5, 1, 1, 1]
     assert [warm_up(1, 0), warm_up(1, 1)] == [1, 1]
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 8, 8), (2, 3, 7, 5), (1, 2, 1, 1), (2, 5, 2, 6)])
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_pool_to_grid(shape, size):
-    maps = normal(*shape)
-    assert_near(pool_to_grid(maps, size), naive.pool(*arrays(maps), size, size))
 
 
 def test_classifier_of():

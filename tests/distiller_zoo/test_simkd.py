@@ -9,7 +9,7 @@ from torch import nn
 from dataset import DATASETS
 from distiller_zoo import Method, Pair, Weights, create_method
 from engine.checkpoints.inference_network import InferenceNetwork
-from engine.checkpoints.weights import load_network, save_weights
+from engine.checkpoints.weights import TrainedMethod, WeightsHeader, load_network, save_weights
 from models import Network, create_model
 from tests import naive
 from tests.distiller_zoo.cases import (
@@ -117,8 +117,8 @@ def test_reads_the_map_before_a_layer_that_widens_it(teacher, student, read, par
 
 def save(path, arch, network, method, pair, options):
     measured = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
-    given = {"arch": arch, "entry": DATASETS["digits"], "epoch": 1, "measured": measured}
-    save_weights(path, network, **given, method=method, pair=pair, options=options)
+    trained = TrainedMethod(method, pair, options)
+    save_weights(path, network, WeightsHeader(arch, DATASETS["digits"], 1, measured, trained))
 
 
 @pytest.mark.parametrize("student", ["MobileNetV2", "ShuffleV2"])

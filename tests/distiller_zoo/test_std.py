@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from common.errors import RequestError
 from distiller_zoo import Pair, Weights, create_method
-from distiller_zoo.std import hard_label_losses, module_blocks, reweighted
+from distiller_zoo.std import hard_label_losses, reweighted
+from distiller_zoo.std_layout import module_blocks
 from models import Features, FeatureShapes, create_model
 from models.mixer import MlpMixer
 from tests import naive

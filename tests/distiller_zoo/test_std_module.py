@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from distiller_zoo.std_module import SpatialChannelModule, Tokens
+from distiller_zoo.std_module import ModuleForm, SpatialChannelModule, Tokens
 from tests import naive
 from tests.helpers import disturb
 from tests.numerics import assert_near, normal
@@ -50,7 +50,7 @@ def patches_of(sample):
 @torch.no_grad()
 def test_against_its_equations(height, width, channels, kinds, form):
     torch.manual_seed(0)
-    module = SpatialChannelModule(height * width, channels, num_classes=3, kinds=kinds, **form).double()
+    module = SpatialChannelModule(height * width, channels, num_classes=3, form=ModuleForm(kinds, **form)).double()
     disturb(module)
     block = normal(3, channels, height, width)
     spatial = [] if module.spatial_token is None else module.spatial_token[0].tolist()
@@ -69,7 +69,9 @@ def test_norms_divide_by_a_millionth_more():
 @torch.no_grad()
 def test_it_can_start_from_the_tokens_of_another():
     torch.manual_seed(0)
-    first, second = (SpatialChannelModule(4, 3, num_classes=2, own_tokens=own).double() for own in (True, False))
+    first, second = (
+        SpatialChannelModule(4, 3, num_classes=2, form=ModuleForm(own_tokens=own)).double() for own in (True, False)
+    )
     assert second.spatial_token is second.channel_token is None
     block = normal(1, 3, 2, 2)
     start = first(block)[0]
@@ -82,7 +84,7 @@ def test_it_can_start_from_the_tokens_of_another():
 def test_tokens_of_several_teachers_part():
     """Each has its own output row: the reproduction adds one and the same update to all of them."""
     torch.manual_seed(0)
-    module = SpatialChannelModule(4, 3, num_classes=2, pairs=2).double()
+    module = SpatialChannelModule(4, 3, num_classes=2, form=ModuleForm(pairs=2)).double()
     tokens, _ = module(normal(5, 3, 2, 2))
     for token, start, rows in ((tokens.spatial, module.spatial_token, 1), (tokens.channel, module.channel_token, 2)):
         update = token - start

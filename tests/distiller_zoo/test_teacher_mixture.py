@@ -7,7 +7,7 @@ import torch
 
 from distiller_zoo import METHODS, Method, Weights, register_method
 from distiller_zoo.teacher_mixture import confidence_weights, mixture, negative_entropies
-from engine.training.loss import objective
+from engine.training.loss import training_loss
 from models import Features
 from tests import golden_cases as gold
 from tests import naive
@@ -98,7 +98,7 @@ def test_the_kl_of_a_run(weighting):
     plan = gold.plan_of("kd", Weights(0, 1, 0), 2.0)
     plan = replace(plan, teachers=plan.teachers * 2, teacher_weighting=weighting)
     method = make("kd", shapes(), shapes())
-    losses, _ = objective(plan, method, None, Features(z), teachers, batch_of(4))
+    losses, _ = training_loss(plan, method, None, Features(z), teachers, batch_of(4))
     mixed = logits if weighting == "average" else [mixture(teachers, weighting).logits]
     assert_near(losses["kl"], naive.mean([naive.kd(*arrays(z, t), 2.0) for t in mixed]))
 

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from common.errors import RequestError
 from distiller_zoo import Pair, create_method
 from engine.checkpoints.weights import load_network
-from engine.device.memory import count_parameters
 from models import MODELS, FeatureShapes, create_model
 from models.cyclemlp import HEIGHT, WIDTH, CycleBlock, CycleFC, CycleMixing, CycleMLP, cycle_shift
+from models.network import count_parameters
 from tests.helpers import DIGITS, disturb
 
 SIZES = {  # name, classes, image size: parameters

@@ -9,8 +9,8 @@ import torch
 
 from common.errors import RequestError
 from distiller_zoo import Pair, create_method
-from engine.device.memory import count_parameters
 from models import MODELS, FeatureShapes, create_model
+from models.network import count_parameters
 from models.resmlp import Affine, ResBlock, ResMLP
 from tests.helpers import disturb
 

@@ -10,7 +10,7 @@ from common.errors import RequestError
 from dataset import DATASETS
 from engine.checkpoints.weights import load_network
 from models import MODELS, create_model
-from models.vit import VisionTransformer
+from models.vit import VisionTransformer, VitSizes
 from tests.helpers import disturb
 
 SIZES = {  # name: classes, image size, parameters (of deit_* as published)
@@ -27,10 +27,11 @@ SIZES = {  # name: classes, image size, parameters (of deit_* as published)
 both_forms = pytest.mark.parametrize("distilled", [False, True])
 
 
-def small_vit(width=12, depth=2, heads=3, patch=2, classes=5, size=6, **given):
-    """A ViT in double precision in which every parameter counts."""
+def small_vit(depth=2, distilled=False, **given):
+    """A ViT for 5 classes and 6 px in double precision, in which every parameter counts."""
     torch.manual_seed(0)
-    vit = VisionTransformer(width, depth, heads, patch, classes, size, **given).double().eval()
+    sizes = VitSizes(width=12, depth=depth, heads=3, patch=2, **given)
+    vit = VisionTransformer(sizes, num_classes=5, image_size=6, distilled=distilled).double().eval()
     return disturb(vit)
 
 
@@ -218,7 +219,7 @@ def timm_pair(distilled, width=24, depth=3, heads=4, patch=4, classes=7, size=16
     theirs = build(
         img_size=size, patch_size=patch, num_classes=classes, embed_dim=width, depth=depth, num_heads=heads
     ).eval()
-    ours = VisionTransformer(width, depth, heads, patch, classes, size, distilled=distilled).eval()
+    ours = VisionTransformer(VitSizes(width, depth, heads, patch), classes, size, distilled).eval()
     with torch.no_grad():
         for parameter in (*theirs.parameters(), *ours.parameters()):
             parameter += 0.1 * torch.randn_like(parameter)

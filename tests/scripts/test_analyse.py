@@ -1,8 +1,5 @@
 """scripts/analyse.py: its files as a user gets them, twice the same bytes, and what it refuses."""
 
-import dataclasses
-import io
-import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,20 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis import pictures
-from analysis.cka import cka
-from analysis.collect import collect, layers_of
-from analysis.learning_curves import Curve, CurvePicture, curve_pictures
-from analysis.subjects import load_students, load_subject
-from common.errors import RunError
-from dataset import evaluation_batches, load_arrays
-from engine.device.compute import resolve_compute
-from engine.training.evaluation import evaluate
-from reporting.records.epoch_curves import history_of
-from reporting.records.runs import read_runs
 from scripts import analyse
-from tests.helpers import DIGITS, folder_of, read_json, run_script, save_network, train, train_alone
-from tests.reporting.test_compare import write_run
+from tests.helpers import folder_of, read_json, run_script, train, train_alone
 
 OF_A_STUDENT = ("correlation", "cka", "confusion", "classes")
 
@@ -65,6 +50,7 @@ def written(runs, tmp_path_factory):
     return done, one, two
 
 
+@pytest.mark.runs
 def test_a_user_gets_every_picture_with_its_numbers(written, runs):
     done, out, _ = written
     assert done.returncode == 0, done.stderr
@@ -89,6 +75,7 @@ def test_a_user_gets_every_picture_with_its_numbers(written, runs):
     assert (record["test_images"], record["tsne_images"]) == (500, 40)
 
 
+@pytest.mark.runs
 def test_the_same_command_writes_the_same_bytes(written):
     _, one, two = written
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
@@ -98,6 +85,7 @@ def test_the_same_command_writes_the_same_bytes(written):
         assert (one / path).read_bytes() == (two / path).read_bytes(), path
 
 
+@pytest.mark.runs
 def test_the_files_agree_with_each_other_and_with_the_runs(written, runs):
     _, out, _ = written
     record = read_json(out / "analysis.json")
@@ -133,6 +121,7 @@ def test_the_files_agree_with_each_other_and_with_the_runs(written, runs):
         assert curves.loc[label, 2]["mean"] == pytest.approx(np.mean([last["top1"] for last in results]))
 
 
+@pytest.mark.runs
 def test_without_networks_it_draws_the_curves_alone(runs, tmp_path, capsys):
     code = analyse.main(["--runs", str(runs), "--band", "std", "--out", str(tmp_path / "new" / "out")])
     assert (code, capsys.readouterr().err) == (0, "")
@@ -143,179 +132,33 @@ def test_without_networks_it_draws_the_curves_alone(runs, tmp_path, capsys):
         assert text in svg.read_text()
 
 
-# --- one pass over the test images -----------------------------------------------------------------
-
-
-def subjects(root, *archs):
-    for number, arch in enumerate(archs):
-        save_network(root / f"{arch}_{number}.pth", arch, seed=number)
-    paths = [root / f"{arch}_{number}.pth" for number, arch in enumerate(archs)]
-    return [load_subject(paths[0], DIGITS, "teacher", None, False), *load_students(paths[1:], DIGITS, None)]
-
-
-def test_answers_are_those_of_the_networks_in_batches_of_any_size(tmp_path):
-    data, compute = load_arrays("digits", tmp_path), resolve_compute("cpu", "fp32", "off")
-    found = subjects(tmp_path, "resnet8", "mixer_pico")
-    chosen = np.array([0, 7, 499])
-    whole = collect(found, data, DIGITS, compute, chosen, batch_size=500)
-    ((images, _),) = evaluation_batches(data.test_images, data.test_labels, DIGITS, 500, "cpu")
-    features = [subject.network.features(images) for subject in found]
-    teacher = layers_of(features[0])
-    for answers, own, subject in zip(whole, features, found, strict=True):
-        np.testing.assert_allclose(answers.logits, own.logits.numpy(), atol=1e-5)
-        np.testing.assert_allclose(answers.embeddings, own.embedding[chosen].numpy(), atol=1e-5)
-        assert answers.layers == tuple(layers_of(own))
-        expected = [[cka(t, s) for s in layers_of(own).values()] for t in teacher.values()]
-        np.testing.assert_allclose(answers.cka, expected, atol=1e-4)
-        top1 = 100 * (answers.logits.argmax(1) == data.test_labels).mean()
-        assert top1 == pytest.approx(evaluate(subject.network, data, DIGITS, compute)["top1"])
-    np.testing.assert_allclose(np.diag(whole[0].cka), 1)
-    parts = collect(found, data, DIGITS, compute, chosen, batch_size=83)  # the last batch has two images
-    for answers, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(other.logits, answers.logits, atol=1e-4)
-        np.testing.assert_allclose(other.embeddings, answers.embeddings, atol=1e-4)
-        np.testing.assert_allclose(other.cka, answers.cka, atol=0.1)
-
-
-def test_numbers_that_are_not_finite_are_a_failed_training(tmp_path):
-    network = save_network(tmp_path / "resnet8.pth")
-    state = torch.load(tmp_path / "resnet8.pth", weights_only=True)
-    state["model"]["fc.bias"] = torch.full_like(network.fc.bias, torch.nan)
-    torch.save(state, tmp_path / "resnet8.pth")
-    found = load_students([tmp_path / "resnet8.pth"], DIGITS, None)
-    data, compute = load_arrays("digits", tmp_path), resolve_compute("cpu", "fp32", "off")
-    with pytest.raises(RunError, match="answers with numbers that are not finite"):
-        collect(found, data, DIGITS, compute, np.array([0]), 250)
-
-
-def test_students_are_named_by_their_runs_or_files(tmp_path):
-    for folder, label in (("a", "crd+kd"), ("b", "crd+kd"), ("c", None), ("d", "teacher")):
-        (tmp_path / folder).mkdir()
-        save_network(tmp_path / folder / "resnet8_best.pth")
-        if label:
-            (tmp_path / folder / "config.json").write_text(f'{{"label": "{label}"}}')
-    found = load_students([tmp_path / folder / "resnet8_best.pth" for folder in "abcd"], DIGITS, ["resnet8"])
-    assert [subject.name for subject in found] == ["crd+kd", "crd+kd-2", "resnet8_best", "teacher-2"]
-
-
-# --- pictures --------------------------------------------------------------------------------------
-
-
-def test_heat_maps_show_the_numbers():
-    values = np.linspace(0, 1, 15).reshape(3, 5)
-    figure = pictures.cka_picture(values, "teacher", ["a", "b", "c"], "kd", list("vwxyz"))
-    axes = figure.axes[0]
-    np.testing.assert_array_equal(axes.images[0].get_array(), values)
-    assert axes.images[0].get_clim() == (0, 1)
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b", "c"]
-    assert (axes.get_ylabel(), axes.get_xlabel()) == ("teacher", "kd")
-    assert [(t.get_position(), t.get_text()) for t in axes.texts][:2] == [((1, 0), "0.07"), ((2, 0), "0.14")]
-
-
-def test_curves_have_a_band_where_there_are_several_trials():
-    epochs, one = np.array([1, 2]), np.array([1.0, 2.0])
-    several = Curve("kd", epochs, np.array([3, 3]), one, one - 0.5, one + 0.5)
-    single = dataclasses.replace(several, label="std", n=np.array([1, 1]))
-    figure = pictures.curves_picture(CurvePicture("name", "title", (several, single), teacher=3.0), "range")
-    axes = figure.axes[0]
-    assert len(axes.collections) == 1
-    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 1], [2, 2]])
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["kd (3 trials)", "std (1 trial)", "teacher"]
-    assert "least to greatest" in figure.legends[0].get_title().get_text()
-
-
-def test_a_teacher_far_above_the_curves_is_named_and_does_not_press_them_together():
-    top1 = np.array([10.0, 20.0])
-    curve = Curve("kd", np.array([1, 2]), np.array([1, 1]), top1, top1, top1)
-    near, far = (CurvePicture("name", "title", (curve,), teacher=taught) for taught in (30.0, 70.0))
-    near, far = (pictures.curves_picture(picture, "range") for picture in (near, far))
-    assert near.axes[0].get_ylim()[1] > 30
-    assert far.axes[0].get_ylim()[1] < 25
-    (legend,) = far.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["kd (1 trial)", "teacher: 70.00, far above"]
-
-
-def test_tsne_says_how_many_classes_of_how_many():
-    labels = np.array([0, 3, 3])
-    figure = pictures.tsne_picture([np.ones((3, 2))] * 4, list("abcd"), labels, [0, 3], 100)
-    assert figure.get_suptitle() == "t-SNE of embeddings: 3 test images, 2 of 100 classes"
-    assert [axes.get_title() for axes in figure.axes if axes.axison] == list("abcd")
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1, 2]
-
-
-def test_the_users_settings_change_nothing(tmp_path):
-    made = []
-    for size in (9, 30):
-        with pictures.matplotlib.rc_context({"font.size": size, "svg.fonttype": "path"}), pictures.style():
-            figure = pictures.correlation_picture(np.eye(3), 0.5, "teacher", "kd")
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="svg", metadata={"Date": None})
-            made.append(buffer.getvalue())
-    assert made[0] == made[1]
-
-
-def test_unfinished_runs_have_no_curve(runs, tmp_path):
-    folder = tmp_path / "cut"
-    folder.mkdir()
-    (folder / "config.json").write_bytes((weights(runs, "*_kd_*_trial_1_*").parent / "config.json").read_bytes())
-    found, skipped = read_runs([tmp_path])
-    assert [one.state for one in skipped] == ["unfinished"]
-    assert curve_pictures(found, "range")[0] == []
-
-
-def test_runs_in_folders_of_any_name_have_curves(tmp_path):
-    write_run(tmp_path, "a\nb", 60.0)
-    write_run(tmp_path, os.fsdecode(b"not-utf8-\xff"), 61.0, method="std")
-    (picture,) = curve_pictures(read_runs([tmp_path])[0], "range")[0]
-    assert {curve.label: curve.mean[-1] for curve in picture.curves} == {"kd": 60.0, "std": 61.0}
-
-
-def test_a_curve_has_only_what_can_be_an_epoch_and_an_accuracy():
-    good = [(2, 20.0), (1, 10.0), (2, 30.0), (0, 0.0), (3, 100)]
-    bad = [
-        (True, 5.0),
-        (10**30, 50.0),
-        (-4, 50.0),
-        ("5", 50.0),
-        (5, 1e308),
-        (6, -1.0),
-        (7, 101.0),
-        (8, None),
-        (9, True),
-    ]
-    lines = [{"epoch": epoch, "test": {"top1": top1}} for epoch, top1 in good + bad]
-    lines += [{}, {"epoch": 4}, {"epoch": 4, "test": 50.0}, {"test": {"top1": 50.0}}]
-    assert list(history_of(lines).items()) == [(0, 0.0), (1, 10.0), (2, 30.0), (3, 100.0)]
-
-
-# --- wrong requests --------------------------------------------------------------------------------
-
 NETWORKS = ["--teacher", "T", "--student", "T"]
+
+
 WRONG = [
-    ([], "name networks (--teacher CKPT --student CKPT) or folders of runs"),
-    (["--teacher", "T"], "name a teacher and its students"),
-    (["--student", "T"], "name a teacher and its students"),
-    (["--alone", "T", "--runs", "."], "add --teacher CKPT --student CKPT"),
-    ([*NETWORKS, "--images", "9"], "--images is 9; it must be 10 or more"),
-    ([*NETWORKS, "--batch_size", "3"], "unbiased CKA needs 4 or more"),
-    ([*NETWORKS, "--classes", "1", "10"], "--classes 10: the classes of digits are 0 to 9"),
-    ([*NETWORKS, "--classes", "1", "1"], "name 10 at most, each once"),
-    ([*NETWORKS, "--dataset", "mnist"], "unknown data set 'mnist'"),
-    ([*NETWORKS, "--dataset", "cifar100"], "was trained for 10 classes, but the data set has 100"),
-    ([*NETWORKS, "--device", "tpu"], "choose auto, cpu, cuda or cuda:N"),
-    ([*NETWORKS, "--model_s", "resnet8", "resnet8"], "--model_s names 2 networks, and there are 1 students"),
-    ([*NETWORKS, "--model_t", "resnet14"], "does not hold a resnet14"),
-    (["--teacher", "T", "--student", "nowhere.pth"], "checkpoint nowhere.pth is not there"),
-    ([*NETWORKS, "--runs", "nowhere"], "--runs nowhere is no folder"),
-    ([*NETWORKS, "--runs", "."], "no finished run with metrics.jsonl is there"),
-    ([*NETWORKS, "--out", "T"], "is a file; name a folder"),
+    ([], "--runs"),
+    (["--teacher", "T"], "--student"),
+    (["--student", "T"], "--teacher"),
+    (["--alone", "T", "--runs", "."], "--alone"),
+    ([*NETWORKS, "--images", "9"], "--images is 9"),
+    ([*NETWORKS, "--batch_size", "3"], "--batch_size is 3"),
+    ([*NETWORKS, "--classes", "1", "10"], "--classes 10"),
+    ([*NETWORKS, "--classes", "1", "1"], "--classes"),
+    ([*NETWORKS, "--dataset", "mnist"], "'mnist'"),
+    ([*NETWORKS, "--dataset", "cifar100"], "teacher.pth"),
+    ([*NETWORKS, "--device", "tpu"], "tpu"),
+    ([*NETWORKS, "--model_s", "resnet8", "resnet8"], "--model_s"),
+    ([*NETWORKS, "--model_t", "resnet14"], "resnet14"),
+    (["--teacher", "T", "--student", "nowhere.pth"], "nowhere.pth"),
+    ([*NETWORKS, "--runs", "nowhere"], "--runs nowhere"),
+    ([*NETWORKS, "--runs", "."], "--runs ."),
+    ([*NETWORKS, "--out", "T"], "--out"),
 ]
 
 
-@pytest.mark.parametrize(("argv", "message"), WRONG, ids=[message for _, message in WRONG])
+@pytest.mark.parametrize(("argv", "named"), WRONG, ids=[" ".join(argv) or "nothing" for argv, _ in WRONG])
 def test_wrong_requests_are_refused_before_anything_is_read_or_written(
-    teacher, argv, message, tmp_path, monkeypatch, capsys
+    teacher, argv, named, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     argv = [str(teacher) if word == "T" else word for word in argv]
@@ -324,6 +167,6 @@ def test_wrong_requests_are_refused_before_anything_is_read_or_written(
     out, errors = capsys.readouterr()
     assert (code, out) == (2, "")
     assert errors.startswith("error: ")
-    assert message in errors
+    assert named in errors
     assert len(errors.splitlines()) <= 2
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
-"""The shell scripts, run as a user runs them, on the digits."""
+"""The shell scripts: which commands they start, when they end, and that these commands are understood."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -7,24 +8,50 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, environment, folders_of, train_alone
+from tests.helpers import ROOT, environment, train_alone
 
 SCRIPTS = sorted(ROOT.glob("scripts/*.sh"))
+# In the place of python: writes its arguments down, makes what the demo looks for, and ends as it is told.
+STUB = r"""#!/usr/bin/env bash
+printf '%s\t' "$@" >> "$CALLS"; echo >> "$CALLS"
+if [[ $1 == train_teacher.py ]]; then
+    mkdir -p "$MADE/resnet20_digits_lr_0.05_trial_${7}_00000000"
+    touch "$MADE/resnet20_digits_lr_0.05_trial_${7}_00000000/resnet20_last.pth"
+fi
+[[ $1 != train_* ]] || exit "${CODE:-0}"
+"""
 
 
-def run(script, *arguments, cwd=ROOT, **variables):
-    """A script with the packages of this interpreter."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def run(script, *arguments, cwd=ROOT, path=Path(sys.executable).parent, **variables):
+    """A script with the python of this folder."""
     variables = {name: str(value) for name, value in variables.items()}
-    env = environment() | {"SKIP_SETUP": "1", "PATH": path} | variables
-    return subprocess.run(
-        ["bash", str(ROOT / "scripts" / script), *arguments],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    env = environment() | {"SKIP_SETUP": "1", "PATH": f"{path}{os.pathsep}{os.environ['PATH']}"} | variables
+    command = ["bash", str(ROOT / "scripts" / script), *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def stub(tmp_path):
+    """Runs a script with the stub: its exit code, and the scripts that it started with their arguments."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(STUB)
+    (tmp_path / "bin" / "python").chmod(0o755)
+
+    def start(script, *arguments, **variables):
+        calls = tmp_path / "calls"
+        calls.unlink(missing_ok=True)
+        variables = {"CALLS": calls, "MADE": tmp_path / "out" / "models", "OUTPUT": tmp_path / "out"} | variables
+        done = run(script, *arguments, path=tmp_path / "bin", cwd=tmp_path, **variables)
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        return done.returncode, [line.rstrip("\t").split("\t") for line in lines]
+
+    return start
+
+
+def understood(call):
+    """What a script makes of its arguments."""
+    script, *words = call
+    return importlib.import_module(script.removesuffix(".py")).parse(words)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -32,87 +59,126 @@ def test_parses(script):
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
 
 
-def test_distils_every_trial_from_any_folder_and_ends_with_the_table(tmp_path):
+def test_distils_every_trial_and_ends_with_the_table(stub, tmp_path):
+    code, calls = stub(
+        "run_cifar_distill.sh", "resnet56", "resnet20", "resnet8",
+        METHODS="none kd", TRIALS="1 2", ARGS="--epochs 3 --group_size 4",
+    )  # fmt: skip
+    assert code == 0
+    assert [call[0] for call in calls] == ["train_student.py", "train_student.py", "compare.py"]
+    for trial, call in enumerate(calls[:2], 1):
+        given = understood(call)
+        assert (given.distill, given.model_t, given.model_s) == (["none", "kd"], ["resnet56"], ["resnet20", "resnet8"])
+        assert (given.trial, given.epochs, given.group_size, given.skip_refused) == ([trial], 3, 4, True)
+        assert given.output == tmp_path / "out"
+    assert calls[2][1:] == [str(tmp_path / "out")]
+
+
+def test_every_method_is_the_default(stub):
+    _, calls = stub("run_cifar_distill.sh")
+    given = understood(calls[0])
+    assert (given.distill, given.model_t, given.model_s) == (["all"], ["resnet32x4"], ["resnet8x4"])
+
+
+def test_mlps_are_distilled_by_std_too(stub):
+    _, calls = stub("run_cifar_mlp.sh")
+    given = understood(calls[0])
+    assert (given.distill, given.model_t) == (["none", "kd", "std"], ["resnet56"])
+    assert given.model_s == ["mixer_nano", "mixer_s4"]
+
+
+def test_networks_are_trained_alone(stub):
+    code, calls = stub("run_cifar_vanilla.sh", "resnet8", "vgg8", ARGS="--epochs 2")
+    assert code == 0
+    assert [(understood(call).model, understood(call).epochs) for call in calls[:2]] == [("resnet8", 2), ("vgg8", 2)]
+    assert calls[2][0] == "compare.py"
+    assert len(stub("run_cifar_vanilla.sh")[1]) == 7  # RepDistiller's six teachers, and the table
+
+
+def test_the_demo_gives_each_trial_a_teacher_of_its_own(stub):
+    code, calls = stub("demo.sh")
+    assert code == 0
+    assert [call[0] for call in calls] == ["train_teacher.py", "train_student.py"] * 3 + ["compare.py"]
+    for trial in (1, 2, 3):
+        teacher, student = (understood(call) for call in calls[2 * trial - 2 : 2 * trial])
+        assert (teacher.trial, student.trial, student.distill) == ([trial], [trial], ["none", "kd", "std", "crd"])
+        assert f"_trial_{trial}_" in str(student.path_t[0])
+
+
+@pytest.mark.parametrize("script", ["run_cifar_distill.sh", "run_cifar_vanilla.sh"])
+def test_a_run_that_fails_keeps_no_other_from_running(stub, script):
+    """It is a wrong request (2) or Ctrl-C (130) that ends all at once."""
+    calls_of = {code: stub(script, "resnet8", "resnet14", CODE=code, TRIALS="1 2") for code in (1, 2, 130)}
+    code, calls = calls_of[1]
+    assert (code, len(calls), calls[-1][0]) == (1, 3, "compare.py")
+    for code in (2, 130):
+        assert (calls_of[code][0], len(calls_of[code][1])) == (code, 1)
+
+
+@pytest.mark.parametrize("script", ["run_cifar_distill.sh", "run_cifar_vanilla.sh"])
+def test_where_to_write_is_given_in_one_place(stub, script):
+    assert stub(script, "resnet8", ARGS="--epochs 1 --output x") == (2, [])
+
+
+def test_a_relative_output_is_of_the_folder_that_the_script_is_started_in(stub, tmp_path):
+    _, calls = stub("run_cifar_vanilla.sh", "resnet8", OUTPUT="kept")
+    assert understood(calls[0]).output == tmp_path / "kept"
+
+
+def test_fetching_passes_the_names_on(stub):
+    code, calls = stub("fetch_pretrained_teachers.sh", "resnet56")
+    assert (code, calls) == (0, [["-m", "engine.checkpoints.teachers", "resnet56"]])
+
+
+def test_checks_come_before_the_tests(tmp_path):
+    """Each of them ends the script by failing, and arguments go to pytest."""
+    for name in ("ruff", "mypy", "python"):
+        (tmp_path / name).write_text(f'#!/usr/bin/env bash\necho {name} "$@"\n[ "$FAILS" != "{name} $1" ]\n')
+        (tmp_path / name).chmod(0o755)
+    done = run("test.sh", "-m", "fast", path=tmp_path, FAILS="")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ruff", "ruff", "mypy", "python"]
+    assert done.stdout.splitlines()[-1].endswith("-m fast")
+    for fails in ("ruff check", "ruff format", "mypy ", "python -m"):
+        assert run("test.sh", path=tmp_path, FAILS=fails).returncode == 1
+
+
+@pytest.mark.runs
+def test_one_command_from_runs_to_table(tmp_path):
+    """With the real python, on the digits."""
     assert train_alone(tmp_path / "save") == 0
     small = "--dataset digits --recipe repdistiller --epochs 1 --batch_size 130 --precision fp32"
     done = run(
         "run_cifar_distill.sh", "resnet8", "resnet14", cwd=tmp_path,
-        METHODS="none kd std", TRIALS="1 2", ARGS=small, OUTPUT=tmp_path / "save",
+        METHODS="none kd std", ARGS=small, OUTPUT=tmp_path / "save",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(folders_of(tmp_path / "save")) == 5  # the teacher, and two methods twice
-    assert "left out: resnet14, std: std distils into MLPs" in done.stdout
     table = done.stdout[done.stdout.index("### resnet8 → resnet14") :]
     assert "student alone" in table
-    assert "(2)" in table
-
-
-def test_a_method_that_fails_keeps_no_other_from_running(tmp_path):
-    """At a rate of 1e30 no loss is a number; a wrong request ends all at once."""
-    assert train_alone(tmp_path / "save") == 0
-    words = "--dataset digits --recipe repdistiller --epochs 1 --batch_size 130 --precision fp32 --group_size 1"
-    options = {"METHODS": "none kd", "OUTPUT": tmp_path / "save"}
-    good = options | {"METHODS": "none"}
-    assert run("run_cifar_distill.sh", "resnet8", "resnet14", ARGS=words, **good).returncode == 0
-    done = run("run_cifar_distill.sh", "resnet8", "resnet14", ARGS=f"{words} --learning_rate 1e30", **options)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.count("the run is stopped") == 2
-    assert "### resnet14, no teacher" in done.stdout
-    done = run("run_cifar_distill.sh", "resnet8", "resnet14", ARGS=f"{words} --epochs 0", **options)
-    assert (done.returncode, done.stderr.count("--epochs is 0")) == (2, 1)
-
-
-def test_trains_the_named_networks(tmp_path):
-    """Below OUTPUT, which a script takes from the folder that it is started in."""
-    done = run(
-        "run_cifar_vanilla.sh", "resnet8", OUTPUT="kept", cwd=tmp_path,
-        ARGS="--dataset digits --epochs 1 --batch_size 130 --precision fp32",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "networks trained alone" in done.stdout
-    assert len(list((tmp_path / "kept" / "models").iterdir())) == 1
-
-
-@pytest.mark.parametrize("script", ["run_cifar_distill.sh", "run_cifar_vanilla.sh"])
-def test_where_to_write_is_said_in_one_place(script, tmp_path):
-    done = run(script, "resnet8", ARGS=f"--epochs 1 --output {tmp_path}")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "OUTPUT=FOLDER" in done.stderr
-
-
-def test_fetching_says_which_source_is_dead_and_how_to_train_instead(tmp_path):
-    done = run("fetch_pretrained_teachers.sh", "--output", str(tmp_path), "resnet20", "vgg13")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    for source in ("pytorch-cifar-models", "mdistiller", "shape2prog"):
-        assert source in done.stderr
-    assert "bash scripts/run_cifar_vanilla.sh resnet20 vgg13" in done.stderr.splitlines()[-1]
-
-
-def test_an_unknown_teacher_is_refused(tmp_path):
-    done = run("fetch_pretrained_teachers.sh", "--output", str(tmp_path), "resnet21")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no published teacher resnet21; did you mean resnet")
-    assert "resnet20" in done.stderr
+    assert "| kd " in table or "**kd**" in table
 
 
 def test_keeps_the_records_of_finished_runs_and_no_weights(tmp_path):
-    assert train_alone(tmp_path / "save") == 0
-    (unfinished := tmp_path / "save" / "student_model" / "cut_off").mkdir(parents=True)
-    (unfinished / "config.json").write_text("{}")
-    for said in ("", "left as it is"):
-        done = run("keep_records.sh", str(tmp_path / "save"), str(tmp_path / "kept"))
-        assert (done.returncode, done.stderr) == (0, "")
-        assert said in done.stdout
-    (kept,) = (tmp_path / "kept").iterdir()
-    assert sorted(path.name for path in kept.iterdir()) == ["config.json", "metrics.jsonl", "result.json"]
+    finished, cut_off = (tmp_path / "save" / "student_model" / name for name in ("finished", "cut_off"))
+    for folder, files in ((finished, ("metrics.jsonl", "result.json", "resnet8_last.pth")), (cut_off, ())):
+        folder.mkdir(parents=True)
+        for name in ("config.json", *files):
+            (folder / name).write_text("{}")
+
+    def keep():
+        return run("keep_records.sh", str(tmp_path / "save"), str(tmp_path / "kept")).returncode
+
+    for _ in range(2):
+        assert keep() == 0
+        (kept,) = (tmp_path / "kept").iterdir()
+        assert sorted(path.name for path in kept.iterdir()) == ["config.json", "metrics.jsonl", "result.json"]
     failed = tmp_path / "kept" / "cut_off"
     for record in ("failure.json", "result.json"):  # it has failed, it has finished since
-        (unfinished / "failure.json").unlink(missing_ok=True)
-        (unfinished / record).write_text("{}")
-        assert run("keep_records.sh", str(tmp_path / "save"), str(tmp_path / "kept")).returncode == 0
+        (cut_off / "failure.json").unlink(missing_ok=True)
+        (cut_off / record).write_text("{}")
+        assert keep() == 0
         assert sorted(path.name for path in failed.iterdir()) == ["config.json", record]
     (failed / "config.json").write_text("mine")
-    assert "left as it is" in run("keep_records.sh", str(tmp_path / "save"), str(tmp_path / "kept")).stdout
+    assert keep() == 0
     assert (failed / "config.json").read_text() == "mine"
     assert run("keep_records.sh", str(tmp_path / "nothing"), str(tmp_path / "kept")).returncode == 2

@@ -1,5 +1,1 @@
-"""A report as one HTML page that needs nothing else: no network, no file beside it."""
-
-from reporting.formats.html.page import web
-
-__all__ = ["web"]
+"""A report as one HTML page that needs nothing else: no network, no other file."""

@@ -1,4 +1,4 @@
-"""What scripts/analyse.py has written about students and their teacher, for the page: numbers and pictures."""
+"""Numbers and pictures that scripts/analyse.py wrote about students and their teacher, for the page."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from reporting.records.untrusted_json import (
     regular_file_size,
     text,
 )
-from reporting.tables.layout import signed
+from reporting.tables.numbers import signed
 
 RECORD = "analysis.json"
 FIGURES = {
@@ -33,7 +33,7 @@ FIGURES = {
     "cka_embedding": ("CKA of embeddings", ".4f"),
 }
 PICTURES = {
-    "confusion": "confusion of the teacher, of the student, and of the student's answers by the teacher's",
+    "confusion": "confusion of the teacher, of the student, and of the student's predictions by the teacher's",
     "correlation": "difference between the correlations of class logits",
     "cka": "similarity of layers, linear CKA",
 }
@@ -45,7 +45,7 @@ CONFUSED = 10  # pairs of classes that are listed
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in the page itself: `address` is a data: one. A wide one has panels side by side."""
+    """A picture inside the page, by a data: address. A wide one has panels side by side."""
 
     address: str
     alt: str
@@ -54,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class StudentAnalysis:
-    """A student beside its teacher: charts of gains, tables of classes and confusions, pictures."""
+    """Charts of a student's gains over its teacher, tables of classes and confusions, and pictures."""
 
     name: str
     charts: tuple[Chart, ...]
@@ -65,6 +65,8 @@ class StudentAnalysis:
 
 @dataclass(frozen=True)
 class Analysis:
+    """All that the page shows of an analysis; `missing` names pictures that are not in its folder."""
+
     summary: Grid
     students: tuple[StudentAnalysis, ...]
     pictures: tuple[Picture, ...]
@@ -72,17 +74,17 @@ class Analysis:
 
 
 def read_analysis(folder: Path) -> Analysis:
-    """All of one `--out` folder of scripts/analyse.py; a picture that is not there is named in `missing`.
+    """Reads the `--out` folder of scripts/analyse.py.
 
     Raises:
-        RequestError: the folder holds no such analysis, or a part of it that cannot be read.
+        RequestError: the folder holds no analysis, or a part of it cannot be read.
     """
     try:
         record = read_object(folder / RECORD)
         students = objects(record, "students", RECORD)
         teacher = record.get("teacher")
         if not isinstance(teacher, dict) or record.get("format") != 1:
-            raise BrokenError(f"{RECORD} is none of scripts/analyse.py")
+            raise BrokenError(f"{RECORD} is not of scripts/analyse.py")
         names = [_name(student) for student in students]
         missing: list[str] = []
         read = tuple(_student(folder, name, i, missing) for i, name in enumerate(names, 1))
@@ -99,7 +101,7 @@ def read_analysis(folder: Path) -> Analysis:
 def _name(student: dict) -> str:
     name = text(student, "name", RECORD)
     if Path(name).name != name or name in (".", ".."):  # it is a part of paths
-        raise BrokenError(f"{RECORD}: {name!r:.40} is no name of a folder")
+        raise BrokenError(f"{RECORD}: {name!r:.40} is no valid folder name")
     return name
 
 
@@ -134,7 +136,7 @@ def _student(folder: Path, name: str, position: int, missing: list[str]) -> Stud
 
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV of numbers with at least these columns; raises BrokenError."""
+    """Returns a CSV of numbers with at least these columns. Raises BrokenError where it is not one."""
     where = f"{path.parent.name}/{path.name}"
     try:
         if regular_file_size(path) > LARGEST_TABLE:
@@ -142,7 +144,7 @@ def _table(path: Path, columns: list[str]) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(path.read_bytes()))
         return table.astype(float)[[*columns, *(name for name in table if name not in columns)]]
     except (OSError, ValueError, KeyError) as error:
-        raise BrokenError(f"{where} is no such table ({printable(str(error)):.80})") from None
+        raise BrokenError(f"{where} has no such columns ({printable(str(error)):.80})") from None
 
 
 def _gain_charts(name: str, position: int, classes: pd.DataFrame) -> Iterator[Chart]:
@@ -156,9 +158,9 @@ def _gain_charts(name: str, position: int, classes: pd.DataFrame) -> Iterator[Ch
         bars = []
         for number, gain in zip(known["class"].astype(int), known[column], strict=True):
             top, bottom = min(y(gain), zero), max(y(gain), zero)
-            told = f"class {number}: {signed(gain)} points"
+            tooltip = f"class {number}: {signed(gain)} points"
             kind = "gained" if gain >= 0 else "lost"
-            bars.append(Bar(round(x(number) - wide / 2, 1), top, round(wide, 1), round(bottom - top, 1), kind, told))
+            bars.append(Bar(round(x(number) - wide / 2, 1), top, round(wide, 1), round(bottom - top, 1), kind, tooltip))
         gained = int((known[column] > 0).sum())
         description = (
             f"Gain of {name} over {whom} by class, in points: from {signed(known[column].min())} to "
@@ -184,7 +186,7 @@ def _class_grid(name: str, classes: pd.DataFrame) -> Grid:
 
 
 def _confused_grid(name: str, counts: pd.DataFrame) -> Grid:
-    """The confusions that the student makes most often, in per cent of the true class."""
+    """Returns the confusions that the student makes most often, in per cent of the true class."""
     images = counts.groupby("row").student.transform("sum").clip(lower=1)
     shares = counts.assign(of_student=100 * counts.student / images, of_teacher=100 * counts.teacher / images)
     wrong = shares[(shares.row != shares.column) & (shares.student > 0)]

@@ -1,4 +1,4 @@
-"""Where things stand in a chart: numbers in, SVG coordinates out. The template draws them."""
+"""Geometry of charts: numbers in, SVG coordinates out. The template draws them."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,17 +13,20 @@ MOST_TICKS = 6
 
 @dataclass(frozen=True)
 class Tick:
+    """A mark on an axis."""
+
     position: float
     label: str
 
 
 @dataclass(frozen=True)
 class Line:
-    """Attributes:
-    colour, dash: which of the style sheet's.
-    points, band: of a polyline and a polygon; "" where there is no band.
-    dots: (x, y) where a line has one point only.
-    told: what the tooltip says.
+    """A curve.
+
+    Attributes:
+        colour, dash: numbers of the style sheet's.
+        points, band: of a polyline and a polygon; "" without a band.
+        dots: (x, y) of a line of one point.
     """
 
     label: str
@@ -32,7 +35,7 @@ class Line:
     points: str
     band: str
     dots: tuple[tuple[float, float], ...]
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,19 @@ class Dot:
     x_label: float | None
     y_label: float
     anchor: str
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
 class Bar:
+    """A rectangle; `kind` is a class of the style sheet."""
+
     x: float
     y: float
     width: float
     height: float
     kind: str
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ class Chart:
     Attributes:
         identity: unique on the page.
         place: below the title: the protocol.
-        description: the chart in words, for who cannot see it.
-        level, named: the height of a dotted line across the chart, and its name.
+        description: the chart in words, for readers who cannot see it.
+        level, level_name: the height of a dotted line across the chart, and its name.
     """
 
     identity: str
@@ -82,7 +87,7 @@ class Chart:
     dots: tuple[Dot, ...] = ()
     bars: tuple[Bar, ...] = ()
     level: float | None = None
-    named: str = ""
+    level_name: str = ""
     note: str = ""
 
     width, height, left, right, top, bottom = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM  # of all
@@ -103,35 +108,39 @@ class Scale:
         return round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self) -> tuple[Tick, ...]:
+        """Returns the round values within the scale, at most MOST_TICKS or two more."""
         decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
         numbers = range(math.ceil(self.low / self.step - 1e-9), math.floor(self.high / self.step + 1e-9) + 1)
         return tuple(Tick(self(n * self.step), f"{n * self.step:,.{decimals}f}") for n in numbers)
 
 
 def _step(span: float, whole: bool) -> float:
-    """1, 2 or 5 times a power of ten, so that there are at most MOST_TICKS."""
+    """Returns 1, 2 or 5 times a power of ten that gives at most MOST_TICKS ticks."""
     power = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * MOST_TICKS >= span)
     return max(1.0, step) if whole else step
 
 
 def horizontal(values: Iterable[float], whole: bool = False, margin: float = 0.06) -> Scale:
+    """Returns the scale of the x-axis, with whole ticks only if asked."""
     return Scale(values, LEFT, WIDTH - RIGHT, whole, margin)
 
 
 def vertical(values: Iterable[float]) -> Scale:
+    """Returns the scale of the y-axis."""
     return Scale(values, HEIGHT - BOTTOM, TOP)
 
 
 def path(xs: Sequence[float], ys: Sequence[float]) -> str:
+    """Returns the `points` of a polyline or a polygon."""
     return " ".join(f"{x:g},{y:g}" for x, y in zip(xs, ys, strict=True))
 
 
 def place_names(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str] | None]:
-    """Where the name of each point can stand without covering a point or another name; None where nowhere.
+    """Returns a place for the name of each point that covers no point and no other name; None where there is none.
 
     Returns:
-        x, y and text-anchor, tried to the right, to the left, above and below.
+        x, y and text-anchor; to the right if possible, else to the left, above or below.
     """
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in points]
     places = []

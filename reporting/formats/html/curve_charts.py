@@ -8,20 +8,21 @@ import numpy as np
 import pandas as pd
 
 from reporting.formats.html.chart import COLOURS, DASHES, Chart, Dot, Line, horizontal, path, place_names, vertical
-from reporting.records.epoch_curves import Curve, curve_of, history_of
-from reporting.tables.layout import NAMES, number
+from reporting.records.epoch_curves import Curve, curve_of
+from reporting.tables.columns import GROUP, PAIR, REFERENCE
+from reporting.tables.numbers import number
 from reporting.tables.report import Report
-from reporting.tables.table import GROUP, PAIR, REFERENCE
+from reporting.tables.wording import NAMES
 
 COSTS = {"seconds_per_epoch": "seconds per epoch", "images_per_second": "images per second"}
 HIDDEN_NAMES = "Names that would cover others are left out: point at a dot, or see the table of costs."
 
 
 def style_numbers(table: pd.DataFrame) -> dict[str, int]:
-    """A colour and dash for every label, the same in all charts of a page.
+    """Returns the number of a colour and dash for every label, for all charts of a page.
 
     The student alone has the first and kd the second, shared with none; then come the labels that most pairs have, so
-    that neighbours differ in colour, and begin again where styles run out.
+    that neighbours differ in colour; where styles run out they are used again.
     """
     labels = Counter(_labels(table[table.role != "teacher"]))
     own = [NAMES["student"], REFERENCE]
@@ -31,16 +32,17 @@ def style_numbers(table: pd.DataFrame) -> dict[str, int]:
 
 
 def curve_charts(report: Report) -> Iterator[Chart]:
-    """A chart for each pair and protocol, for networks trained alone and for frozen backbones, if epochs are on record.
+    """Yields a chart for each pair and protocol, for networks trained alone and for frozen backbones.
 
-    A line is the mean over the trials that the table counts, its band from the least to the greatest.
+    A line is the mean over the trials that the table counts, its band from the least to the greatest. There is no chart
+    where no epochs are on record.
     """
     table, runs, styles = report.table, {run.path: run for run in report.runs}, style_numbers(report.table)
     number_of = 0
     for where, rows in _groups(table):
         curves = {}
         for label, paths in zip(_labels(rows), rows.paths, strict=True):
-            found = [history for one in paths if one in runs and (history := history_of(runs[one].metrics()))]
+            found = [history for one in paths if one in runs and (history := runs[one].history())]
             if found:
                 curves[label] = curve_of(label, found, "range")
         if curves:
@@ -51,7 +53,7 @@ def curve_charts(report: Report) -> Iterator[Chart]:
 
 
 def cost_charts(table: pd.DataFrame) -> Iterator[Chart]:
-    """Accuracy of each method of a pair against seconds per epoch, and against images per second."""
+    """Yields accuracy against seconds per epoch and against images per second, for the methods of each pair."""
     styles, number_of = style_numbers(table), 0
     for where, rows in _groups(table[table.role.isin(["student", "method", "teacher"])]):
         rows = rows[rows.role != "teacher"]
@@ -63,7 +65,7 @@ def cost_charts(table: pd.DataFrame) -> Iterator[Chart]:
 
 
 def _groups(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    """The rows that share a chart, with its title and the protocol that it is under."""
+    """Yields the rows that share a chart, with its title and protocol."""
     of_pair = ~table.role.isin(["network", "probe"])
     for _, rows in table[of_pair].groupby(PAIR, sort=False):
         first = rows.iloc[0]
@@ -78,9 +80,9 @@ def _place(row: pd.Series) -> str:
 
 
 def _labels(rows: pd.DataFrame) -> np.ndarray:
-    """What a row is called in a chart."""
+    """Returns the names of rows in a chart."""
     texts = {"network": "{0.student} {0.method}", "probe": "{0.student}, {0.method}", "student": NAMES["student"]}
-    names = [texts.get(row.role, "{0.method}").format(row).strip() for row in rows.itertuples()]
+    names = [texts.get(str(row.role), "{0.method}").format(row).strip() for row in rows.itertuples()]
     return np.array(names, dtype=object)
 
 
@@ -101,18 +103,18 @@ def _curves(
         xs, ys, trials = [x(e) for e in at], [y(m) for m in mean], int(curve.n.max())
         around = path([*xs, *xs[::-1]], [*map(y, high), *map(y, low[::-1])]) if trials > 1 and len(at) > 1 else ""
         dots = ((xs[0], ys[0]),) if len(at) == 1 else ()
-        told = f"{label} ({trials} trial{'s' if trials > 1 else ''}): {number(mean[-1])} after epoch {at[-1]}"
+        tooltip = f"{label} ({trials} trial{'s' if trials > 1 else ''}): {number(mean[-1])} after epoch {at[-1]}"
         lines.append(
-            Line(label, styles[label] % COLOURS, styles[label] // COLOURS % DASHES, path(xs, ys), around, dots, told)
+            Line(label, styles[label] % COLOURS, styles[label] // COLOURS % DASHES, path(xs, ys), around, dots, tooltip)
         )
-    ending = "; ".join(line.told for line in lines)
+    ending = "; ".join(line.tooltip for line in lines)
     level = None if teacher is None else y(teacher)
-    named = "" if teacher is None else f"teacher {number(teacher)}"
+    level_name = "" if teacher is None else f"teacher {number(teacher)}"
     many = any(curve.n.max() > 1 for curve in curves.values())
     note = "Lines are means over trials, bands from the least to the greatest." if many else ""
     return Chart(
         identity, *where, f"Test accuracy after each epoch. {ending}.", "epoch", "test top-1 (%)", x.ticks(), y.ticks(),
-        tuple(lines), level=level, named=named, note=note,
+        tuple(lines), level=level, level_name=level_name, note=note,
     )  # fmt: skip
 
 
@@ -121,14 +123,14 @@ def _scatter(identity: str, where: tuple[str, str], rows: pd.DataFrame, column: 
     x, y = horizontal(costs, margin=0.12), vertical(figures)
     points = [(x(cost), y(figure), label) for cost, figure, label in zip(costs, figures, labels, strict=True)]
     dots = []
-    for (at_x, at_y, label), place, cost, figure in zip(points, place_names(points), costs, figures, strict=True):
-        told = f"{label}: {number(figure)} % at {number(cost, 2 if cost < 10 else 0)} {name}"
-        x_label, y_label, anchor = place or (None, 0.0, "start")
-        dots.append(Dot(label, styles[label] % COLOURS, at_x, at_y, x_label, y_label, anchor, told))
-    told = f"Test accuracy against {name}. {'; '.join(dot.told for dot in dots)}."
+    for (at_x, at_y, label), of_name, cost, figure in zip(points, place_names(points), costs, figures, strict=True):
+        tooltip = f"{label}: {number(figure)} % at {number(cost, 2 if cost < 10 else 0)} {name}"
+        x_label, y_label, anchor = of_name or (None, 0.0, "start")
+        dots.append(Dot(label, styles[label] % COLOURS, at_x, at_y, x_label, y_label, anchor, tooltip))
+    description = f"Test accuracy against {name}. {'; '.join(dot.tooltip for dot in dots)}."
     note = HIDDEN_NAMES if any(dot.x_label is None for dot in dots) else ""
     title, place = where
     return Chart(
-        identity, f"{title}: {name}", place, told, name, "test top-1 (%)", x.ticks(), y.ticks(), dots=tuple(dots),
-        note=note,
+        identity, f"{title}: {name}", place, description, name, "test top-1 (%)", x.ticks(), y.ticks(),
+        dots=tuple(dots), note=note,
     )  # fmt: skip

@@ -1,13 +1,13 @@
-"""Tables as the page shows them: every cell with its text and with what it is sorted by."""
+"""Tables of the page: every cell with its text and its sort key."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from reporting.formats.terminal import TEXTS
-from reporting.tables.layout import Shown
+from reporting.tables.text_table import WORDS, TextTable
 
 LEADING_NUMBER = re.compile(r"(<\s*)?([+-]?\d[\d,]*(?:\.\d+)?)")
 JUST_BELOW = 1e-9  # "< 0.001" sorts before "0.001"
@@ -15,10 +15,12 @@ JUST_BELOW = 1e-9  # "< 0.001" sorts before "0.001"
 
 @dataclass(frozen=True)
 class Cell:
-    """Attributes:
-    key: what a column of numbers is sorted by, as a decimal; "" is missing and comes last.
-    mark: BEST, SECOND or "".
-    links: (text, address) in place of the text.
+    """One cell.
+
+    Attributes:
+        key: sort key of a column of numbers, as a decimal; "" is missing and comes last.
+        mark: BEST, SECOND or "".
+        links: (text, address) in place of the text.
     """
 
     text: str
@@ -29,9 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Attributes:
-    columns: the name of each column, and whether it holds numbers.
-    """
+    """A table; `columns` are names, each with whether the column holds numbers."""
 
     caption: str
     columns: tuple[tuple[str, bool], ...]
@@ -39,23 +39,23 @@ class Grid:
     note: str = ""
 
 
-def grid_of_shown(shown: Shown) -> Grid:
-    """A table of `compare.py`; its cells are text, and those of a column of numbers begin with their figure."""
-    columns = tuple((name, name not in TEXTS) for name in shown.cells)
+def grid_of_texts(table: TextTable) -> Grid:
+    """Returns the grid of a table of texts, where those of a column of numbers begin with their figure."""
+    columns = tuple((name, name not in WORDS) for name in table.names)
     rows = [
         tuple(
-            Cell(text, number_key(text) if numeric else "", shown.marks.get((row, column), ""))
+            Cell(text, number_key(text) if numeric else "", table.marks.get((row, column), ""))
             for column, (text, (_, numeric)) in enumerate(zip(texts, columns, strict=True))
         )
-        for row, texts in enumerate(shown.cells.to_numpy())
+        for row, texts in enumerate(table.cells.to_numpy())
     ]
-    return Grid(shown.title, columns, tuple(rows), shown.note)
+    return Grid(table.title, columns, tuple(rows), table.note)
 
 
 def grid_of_values(
-    caption: str, columns: Mapping[str, str | None], rows: Iterable[Sequence[object]], note: str = ""
+    caption: str, columns: Mapping[str, str | None], rows: Iterable[Sequence[Any]], note: str = ""
 ) -> Grid:
-    """A table of values.
+    """Returns the grid of a table of values.
 
     Args:
         columns: the format of each column's numbers (",.2f"), None for text and for cells that are made already.
@@ -66,7 +66,7 @@ def grid_of_values(
 
 
 def number_key(text: str) -> str:
-    """The number that `text` begins with: of "1,140,000", "+2.00 †", "31.31 ± – (1)", "< 0.001"; else ""."""
+    """Returns the number that a text such as "1,140,000", "+2.00 †" or "< 0.001" begins with, else ""."""
     found = LEADING_NUMBER.match(text)
     if found is None:
         return ""
@@ -74,7 +74,7 @@ def number_key(text: str) -> str:
     return repr(float(digits.replace(",", "")) - (JUST_BELOW if below else 0))
 
 
-def _cell(value: object, form: str | None) -> Cell:
+def _cell(value: Any, form: str | None) -> Cell:
     if isinstance(value, Cell):
         return value
     if pd.isna(value):

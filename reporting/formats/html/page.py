@@ -1,4 +1,4 @@
-"""A report → the page: what stands where. The look is in templates/."""
+"""Prints a report as a page: its parts in order. The look is in templates/."""
 
 import base64
 import hashlib
@@ -11,12 +11,12 @@ from markupsafe import Markup
 
 from reporting.formats.html.analysis_section import read_analysis
 from reporting.formats.html.curve_charts import cost_charts, curve_charts
-from reporting.formats.html.grid import Grid, grid_of_shown
+from reporting.formats.html.grid import Grid, grid_of_texts
 from reporting.formats.html.run_list import commands, newest, run_grid, skipped_grid
 from reporting.formats.html.verdict import HOW_SURE, verdicts
 from reporting.records.untrusted_json import printable
-from reporting.tables.layout import BEST, SECOND
 from reporting.tables.report import Report
+from reporting.tables.text_table import BEST, SECOND
 
 TEMPLATES = Path(__file__).with_name("templates")
 TITLE = "Comparison of runs"
@@ -24,26 +24,25 @@ TITLE = "Comparison of runs"
 
 @dataclass(frozen=True)
 class Part:
-    """Tables under one heading."""
+    """Tables that share a heading."""
 
     heading: str
     grids: list[Grid]
 
 
-def web(report: Report, out: Path | None = None, analysis: Path | None = None, command: str = "") -> str:
-    """One page that needs nothing else, and that is the same for the same records.
+def to_html(report: Report, out: Path | None = None, analysis: Path | None = None, command: str = "") -> str:
+    """Returns one page that needs nothing else, and that is the same for the same records.
 
     Args:
-        out: where the page will lie, for its links to runs; None for the working folder.
-        analysis: a folder that scripts/analyse.py has written.
-        command: that makes the page, to be shown on it.
+        out: file of the page, for its links to runs; None for the working folder.
+        analysis: folder that scripts/analyse.py wrote.
+        command: command line that makes the page, shown on it.
 
     Raises:
         RequestError: `analysis` cannot be read.
     """
     place = Path(out).resolve().parent if out else Path.cwd()
-    said = list(verdicts(report.table))
-    runs = list({run.folder: run for run in report.runs}.values())  # a reference may stand in several groups
+    winners = list(verdicts(report.table))
     style, script = (TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(
@@ -56,17 +55,17 @@ def web(report: Report, out: Path | None = None, analysis: Path | None = None, c
         policy=f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:",
         style=Markup(style),
         script=Markup(script),
-        newest=newest(runs),
-        verdicts=said,
-        how_sure=HOW_SURE if any(verdict.tested for verdict in said) else "",
+        newest=newest(report.runs),
+        verdicts=winners,
+        how_sure=HOW_SURE if any(verdict.tested for verdict in winners) else "",
         parts=list(_parts(report)),
         legend=report.legend(),
         curves=list(curve_charts(report)),
         costs=list(cost_charts(report.table)),
         hardware=sorted({name for names in report.table.hardware for name in names.split("; ") if name}),
         analysis=None if analysis is None else read_analysis(Path(analysis)),
-        runs=run_grid(runs, report.table, place) if runs else None,
-        commands=commands(runs),
+        runs=run_grid(report.runs, report.table, place) if report.runs else None,
+        commands=commands(report.runs),
         notes=report.notes,
         skipped=skipped_grid(report.skipped) if report.skipped else None,
         command=printable(command),
@@ -76,8 +75,8 @@ def web(report: Report, out: Path | None = None, analysis: Path | None = None, c
 
 def _parts(report: Report) -> Iterator[Part]:
     parts: Sequence[Part] = []
-    for shown, new in report.tables():
+    for table, new in report.tables():
         if new:
-            parts = [*parts, Part(shown.heading, [])]
-        parts[-1].grids.append(grid_of_shown(shown))
+            parts = [*parts, Part(table.heading, [])]
+        parts[-1].grids.append(grid_of_texts(table))
     return iter(parts)

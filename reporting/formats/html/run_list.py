@@ -1,4 +1,4 @@
-"""The runs behind a report as a table with links, the commands that made them, and when the newest one ended."""
+"""The list of the runs behind a report with links, the commands that made them, and when the newest one ended."""
 
 import os
 import shlex
@@ -11,20 +11,21 @@ from urllib.parse import quote
 import pandas as pd
 
 from reporting.formats.html.grid import Cell, Grid, grid_of_values
-from reporting.records.runs import METRICS, Run, Skipped
+from reporting.records.run import CONFIG, METRICS, Run, Skipped
 from reporting.records.untrusted_json import printable
-from reporting.tables.layout import NAMES, number
+from reporting.tables.numbers import number
+from reporting.tables.wording import NAMES
 
 
 def address(target: Path, place: Path) -> str:
-    """The address of a file or folder relative to a page in the folder `place`, with any byte of its name escaped."""
+    """Returns the address of a file or folder relative to a page in the folder `place`, with every byte escaped."""
     relative = os.path.relpath(os.path.realpath(target), os.path.realpath(place))
     # Without "./" a first part with a colon would be taken for a scheme, and that is escaped too.
     return quote(os.fsencode(relative)) + ("/" if target.is_dir() else "")
 
 
 def run_grid(runs: Sequence[Run], table: pd.DataFrame, place: Path) -> Grid:
-    """A row per finished run, links relative to the folder `place`."""
+    """Returns a row per finished run, with links relative to the folder `place`."""
     counted = {path for paths in table.paths for path in paths}
     columns = {"method": None, "teacher": None, "network": None, "trial": "d", "seed": "d", "last top-1": ".2f"}
     columns |= {"best top-1": ".2f", "s/epoch": ",.1f", "records": None, "counted": None, "written (UTC)": None}
@@ -36,9 +37,9 @@ def run_grid(runs: Sequence[Run], table: pd.DataFrame, place: Path) -> Grid:
             run.model,
             run.trial,
             run.seed,
-            run.last_top1,
-            run.best_top1,
-            run.seconds_per_epoch,
+            run.last.top1,
+            run.best.top1,
+            run.costs.seconds_per_epoch,
             Cell("", links=_records(run, place)),
             "yes" if run.path in counted else "no",
             moment(run),
@@ -52,27 +53,28 @@ def run_grid(runs: Sequence[Run], table: pd.DataFrame, place: Path) -> Grid:
 
 
 def _records(run: Run, place: Path) -> tuple[tuple[str, str], ...]:
-    files = [path for path in (run.config_path, run.folder / METRICS) if path.is_file()]
+    files = [path for path in (run.folder / CONFIG, run.folder / METRICS) if path.is_file()]
     return (("folder", address(run.folder, place)), *((path.name, address(path, place)) for path in files))
 
 
 def skipped_grid(skipped: Iterable[Skipped]) -> Grid:
+    """Returns a row per folder that does not count, with the reason."""
     columns = {"folder": None, "state": None, "reason": None}
     return grid_of_values("Folders that no table counts", columns, [[s.path, s.state, s.reason] for s in skipped])
 
 
 def moment(run: Run) -> str:
-    """When the run ended, in UTC to the minute; it sorts as text."""
+    """Returns the end of the run in UTC, to the minute; it sorts as text."""
     return datetime.fromtimestamp(run.finished_at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def newest(runs: Sequence[Run]) -> str:
-    """The moment of the run that ended last; "" without runs."""
+    """Returns the end of the run that ended last; "" without runs."""
     return max(map(moment, runs), default="")
 
 
 def commands(runs: Iterable[Run]) -> list[tuple[str, int]]:
-    """The commands on record and how many of the runs each one made, in the order of the text."""
+    """Returns the commands on record, sorted, and how many of the runs each one made."""
     found = Counter(command for run in runs if (command := _command(run)))
     return sorted(found.items())
 

@@ -1,4 +1,4 @@
-"""What the table says in a sentence: which method won on each pair, by how much, and how surely."""
+"""Sentences on which method won on each pair, by how much, and how surely."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from common.words import counted
-from reporting.tables.layout import ALPHA, number, p_value, signed
+from common.messages import counted
+from reporting.tables.columns import GROUP, PAIR
+from reporting.tables.comparisons import compare_rows
+from reporting.tables.numbers import ALPHA, number, p_value, signed
 from reporting.tables.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, as_printed
-from reporting.tables.table import GROUP, PAIR, compare_rows
 
 HOW_SURE = (
     "p is by Welch's t-test, corrected for the methods or rivals that the winner was picked from (over the student "
@@ -20,7 +21,7 @@ HOW_SURE = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence about a pair or about all pairs of a protocol: where, who (with the figure), and what of it."""
+    """A sentence about a pair or about all pairs of a protocol: where, which method with its figure, and how surely."""
 
     where: str
     winner: str
@@ -29,7 +30,7 @@ class Verdict:
 
 
 def verdicts(table: pd.DataFrame) -> Iterator[Verdict]:
-    """One for each pair that has a method, and one for each group of pairs that several methods share."""
+    """Yields a verdict for each pair that has a method, and one for each group of pairs that all methods have."""
     for _, group in table[table.role.isin(["student", "method"])].groupby(GROUP, sort=False):
         for _, pair in group.groupby(PAIR, sort=False):
             methods = pair[pair.role == "method"]
@@ -70,14 +71,18 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
 
 
 def _joined(comparisons: list[tuple[str, Difference, float]]) -> str:
-    """Each difference with how sure it is; said once where none of them can be tested."""
+    """Returns each difference with how sure it is; once for all where none of them can be tested."""
     if all(difference.verdict == TOO_FEW for _, difference, _ in comparisons):
         return " and ".join(text for text, _, _ in comparisons) + f"; {TOO_FEW} for a test."
     return "; ".join(f"{text} ({how_sure(difference, p)})" for text, difference, p in comparisons) + "."
 
 
 def how_sure(difference: Difference, p: float) -> str:
-    """In words; `p` is that of the difference, corrected for what the winner was picked from."""
+    """Returns how sure a difference is, in words.
+
+    Args:
+        p: of the difference, corrected for the number of methods that the winner was picked from.
+    """
     if difference.verdict == TOO_FEW:
         return f"{TOO_FEW} for a test"
     if difference.verdict != TESTED:
@@ -89,10 +94,10 @@ def how_sure(difference: Difference, p: float) -> str:
 
 
 def _of_group(row: pd.Series, ranks: pd.DataFrame) -> Verdict:
-    """All pairs: by average rank, which no test stands behind."""
+    """Returns the verdict on all pairs, by average rank, without a test."""
     leaders = ranks[np.isclose(ranks.average_rank, ranks.average_rank.iloc[0])]
     rest = ranks.drop(leaders.index)
-    text = f"best average rank of {len(ranks)} methods over the {int(ranks.common_pairs.iloc[0])} pairs that they share"
+    text = f"best average rank of {len(ranks)} methods over the {int(ranks.common_pairs.iloc[0])} pairs that all have"
     following = f"; next {rest.index[0]} {number(rest.average_rank.iloc[0])}" if len(rest) else ""
     winner = f"{_listed(leaders.index)} {number(leaders.average_rank.iloc[0])}"
     return Verdict(f"{_place(row)}, all pairs", winner, f"{text}{following}.")

@@ -14,9 +14,9 @@ import pytest
 from common.errors import RequestError
 from common.files import sha256_of
 from dataset import DATASETS
-from engine.checkpoints import teachers
-from engine.checkpoints.teachers import fetch
-from models.published_checkpoints import PublishedTeacher
+from engine.checkpoints import published_teachers
+from engine.checkpoints.published_teachers import fetch
+from models.published_checkpoints import PublishedCheckpoint
 from tests.helpers import save_network
 
 JUNK = b"<html>This repository has moved.</html>"
@@ -81,10 +81,10 @@ def published(site, monkeypatch):
 
     def teacher(arch):
         held = {"archive": f"{site.url}/all.tar", "member": f"teachers/{arch}.pth"}
-        return PublishedTeacher(arch, f"{arch}_vanilla/last.pth", 70.0, f"{site.url}/{arch}.pth", **held)
+        return PublishedCheckpoint(arch, f"{arch}_vanilla/last.pth", 70.0, f"{site.url}/{arch}.pth", **held)
 
     both = tuple(map(teacher, ARCHS))
-    monkeypatch.setattr(teachers, "PUBLISHED", both)
+    monkeypatch.setattr(published_teachers, "PUBLISHED", both)
     return both
 
 
@@ -184,7 +184,7 @@ def test_an_archive_that_is_another(damage, site, published, content, tmp_path, 
 
 def alone(site, **more):
     """A teacher that no archive holds."""
-    return PublishedTeacher("resnet8", "resnet8.pt", 70.0, f"{site.url}/resnet8.pt", **more)
+    return PublishedCheckpoint("resnet8", "resnet8.pt", 70.0, f"{site.url}/resnet8.pt", **more)
 
 
 def test_the_publishers_hash_decides(site, content, tmp_path):

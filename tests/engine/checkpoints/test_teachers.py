@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from common.errors import RequestError
-from engine.checkpoints.teachers import default_teacher, teacher_files, trained_here
+from engine.checkpoints.teachers import default_teacher, teacher_files
+from engine.checkpoints.trained_teachers import teacher_runs
 from models.published_checkpoints import PUBLISHED
 from tests.helpers import folder_of, read_json, train, train_alone
 
@@ -94,8 +95,8 @@ def test_records_that_are_damaged_are_passed_over(tmp_path, models):
         shutil.copytree(models / "good", models / name)
         (models / name / "config.json").write_text(content)
     (models / "good" / "result.json").unlink()
-    (found,) = trained_here("cifar100", "resnet56", models)
-    assert (found.path, found.top1) == (weights, None)
+    (found,) = teacher_runs("cifar100", "resnet56", models)
+    assert (found.weights, found.top1) == (weights, None)
     assert str(found) == f"resnet56, 240 epochs, accuracy unknown ({weights})"
 
 

@@ -353,12 +353,12 @@ def test_a_tag_says_how_timm_normalised(tmp_path):
     torch.testing.assert_close(tagged.network(seen), theirs(raw / 127.5 - 1), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(plain.network(seen), theirs(seen))
     assert tagged.arch == plain.arch == "timm:test_vit@32"
-    assert (tagged.told, plain.told) == (((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), None)
+    assert (tagged.normalisation_override, plain.normalisation_override) == (((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), None)
     assert tagged.sha256 == plain.sha256 == sha256_of(path)
     alike = replace(entry, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     same = load_network(path, alike, arch=TAGGED)
     assert same.network.renormalise is None
-    assert same.told is None
+    assert same.normalisation_override is None
 
 
 def test_our_files_know_better_than_a_tag(tmp_path):
@@ -366,7 +366,7 @@ def test_our_files_know_better_than_a_tag(tmp_path):
     save_network(tmp_path / "ours.pth", "timm:test_vit@32")
     loaded = load_network(tmp_path / "ours.pth", DIGITS, arch=TAGGED)
     assert loaded.network.renormalise is None
-    assert loaded.told is None
+    assert loaded.normalisation_override is None
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason=NO_PUBLISHED)

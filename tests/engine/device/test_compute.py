@@ -13,7 +13,7 @@ import train_student
 from distiller_zoo import Method, register_method
 from distiller_zoo.registry import METHODS
 from engine.device.compute import resolve_compute
-from engine.training.loop import teacher_pass
+from engine.training.teacher_pass import teacher_pass
 from models import Features
 from tests.helpers import (
     assert_same,
@@ -149,9 +149,9 @@ def test_several_students_and_weights_share_what_they_can(teacher, tmp_path, mon
     streams = []
     from engine.training import run_plans as run
 
-    original = run._stream
+    original = run.make_stream
     monkeypatch.setattr(
-        run, "_stream", lambda member, *rest: streams.append(member.plan.model) or original(member, *rest)
+        run, "make_stream", lambda member, *rest: streams.append(member.plan.model) or original(member, *rest)
     )
     short = ["--dataset", "digits", "--device", "cpu", "--epochs", "1", "--batch_size", "260", "--path_t", str(teacher)]
     both = ["--distill", "none", "kd", "--model_s", "resnet8", "mixer_pico", "-a", "0.5", "0.9"]

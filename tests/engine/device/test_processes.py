@@ -20,9 +20,10 @@ from torch import nn
 from common.errors import RequestError, RunError
 from common.seeds import make_generator
 from distiller_zoo import Pair, create_method
-from engine.device import processes as parallel
-from engine.device.processes import World, joined_world
-from engine.device.sync_batchnorm import GlobalBatchNorm, synchronise_batch_norm
+from engine.device import world as world_module
+from engine.device.processes import process_group
+from engine.device.sync_batchnorm import SyncBatchNorm, synchronise_batch_norm
+from engine.device.world import World
 from models import Features, create_model
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -77,7 +78,7 @@ def _rank(pipe, rank, size, port, check, arguments):
     os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     report = None
     try:
-        with joined_world("cpu") as world:
+        with process_group("cpu") as world:
             assert world == World(rank, size)
             check(world, *arguments)
     except BaseException:
@@ -109,10 +110,10 @@ def test_failure_of_one_rank_ends_all(die, said):
 def test_alone_everything_is_handed_back(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    with joined_world("cpu") as world:
+    with process_group("cpu") as world:
         assert world == World()
         assert not dist.is_initialized()
-    assert world.main
+    assert world.is_main
     images = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
     features = Features(images)
     assert world.shard(images) is world.gather(images, 4) is world.sum(images) is images
@@ -124,7 +125,7 @@ def test_alone_everything_is_handed_back(monkeypatch):
     world.average_gradients(norm.parameters())
     world.broadcast(norm)
     assert torch.equal(norm.weight.grad, before)
-    assert type(synchronise_batch_norm(norm, world)) is nn.BatchNorm2d
+    assert type(synchronise_batch_norm(nn.Sequential(norm), world)[0]) is nn.BatchNorm2d
 
 
 def environment(monkeypatch, **values):
@@ -139,7 +140,7 @@ def environment(monkeypatch, **values):
 )
 def test_one_process_or_another_starter_is_alone(values, monkeypatch):
     environment(monkeypatch, **values)
-    with joined_world("cpu") as world:
+    with process_group("cpu") as world:
         assert world == World()
         assert not dist.is_initialized()
 
@@ -155,7 +156,7 @@ REFUSALS = [
 def test_refusals(device, values, said, monkeypatch):
     environment(monkeypatch, **values)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(RequestError, match=said), joined_world(device):
+    with pytest.raises(RequestError, match=said), process_group(device):
         pass
     assert not dist.is_initialized()
 
@@ -223,7 +224,7 @@ def check_exchanges(world):
 
 def check_errors_are_shared(world):
     def act(culprit):
-        with world.together():
+        with world.shared_errors():
             if world.rank == culprit:
                 raise RequestError("on purpose")
 
@@ -237,7 +238,7 @@ def check_errors_are_shared(world):
 
 def check_averages(world):
     mean = (world.size - 1) / 2
-    parallel.BUCKET_BYTES = 200  # several buckets, some of one tensor
+    world_module.BUCKET_BYTES = 200  # several buckets, some of one tensor
     shapes = [(3,), (5, 2), (4, 3, 3, 3), (), (2, 2)]
     parameters = [nn.Parameter(torch.zeros(shape, dtype=d)) for shape in shapes for d in TOLERANCE]
     for number, p in enumerate(parameters):
@@ -310,7 +311,7 @@ def normalise_everywhere(world, options, shape, dtype):
     for p in plain.parameters():
         nn.init.normal_(p)
     ours = synchronise_batch_norm(nn.Sequential(deepcopy(plain)), world)[0]
-    assert isinstance(ours, GlobalBatchNorm)
+    assert isinstance(ours, SyncBatchNorm)
     for _ in range(3):  # running statistics move on
         whole = (3 * torch.randn(shape, dtype=dtype) + 2).requires_grad_()
         if len(shape) == 4:
@@ -332,7 +333,7 @@ def normalise_everywhere(world, options, shape, dtype):
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(state[name], value, **close)
     ours.load_state_dict(plain.state_dict())
-    if world.main:  # in evaluation nobody waits for the others
+    if world.is_main:  # in evaluation nobody waits for the others
         assert torch.equal(ours.eval()(whole), plain.eval()(whole))
 
 
@@ -353,11 +354,11 @@ def check_batch_norm_corners(world):
     # Far from zero the difference of two sums of float32 would leave nothing of the variance.
     whole = 1000 + torch.randn(9, 2, 4, 4)
     exact = nn.BatchNorm2d(2).double()(whole.double())
-    ours = synchronise_batch_norm(nn.BatchNorm2d(2), world)
+    ours = synchronise_batch_norm(nn.Sequential(nn.BatchNorm2d(2)), world)[0]
     torch.testing.assert_close(ours(world.shard(whole)).double(), world.shard(exact), rtol=0, atol=1e-3)
     # Under autocast: bf16 in and out, statistics and parameters in float32.
     low = torch.randn(9, 2, 4, 4).bfloat16().requires_grad_()
-    plain, ours = nn.BatchNorm2d(2), synchronise_batch_norm(nn.BatchNorm2d(2), world)
+    plain, ours = nn.BatchNorm2d(2), synchronise_batch_norm(nn.Sequential(nn.BatchNorm2d(2)), world)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected, piece = plain(low), ours(world.shard(low))
     assert piece.dtype == expected.dtype == torch.bfloat16
@@ -375,8 +376,9 @@ def check_batch_norm_corners(world):
     nested = synchronise_batch_norm(
         nn.Sequential(shared, nn.ModuleDict({"again": shared, "own": nn.BatchNorm2d(3)})), world
     )
-    assert nested[0] is nested[1]["again"] is shared
-    assert all(isinstance(norm, GlobalBatchNorm) for norm in (shared, nested[1]["own"]))
+    assert nested[0] is nested[1]["again"]
+    assert nested[0].weight is shared.weight
+    assert all(isinstance(norm, SyncBatchNorm) for norm in (nested[0], nested[1]["own"]))
 
 
 @sizes

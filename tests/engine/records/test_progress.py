@@ -1,45 +1,57 @@
-"""What a run shows: a bar where stderr is a terminal, nothing but plain lines where it is not."""
+"""The output of a run: a bar if stderr is a terminal, and plain lines otherwise."""
 
 import os
 import struct
-import subprocess
 import sys
+import threading
 
 import pytest
 
-from tests.helpers import ROOT, SMALL, environment, run_script
+from engine.records.progress import Progress
+from tests.helpers import train_alone
 
-COMMAND = ("train_teacher.py", "--model", "resnet8", *SMALL)
-
-
-def test_lines_and_no_bar_without_a_terminal(tmp_path):
-    done = run_script(*COMMAND, "--output", str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert [line.split()[1] for line in lines if line.startswith("epoch ")] == ["1/2", "2/2"]
-    assert "\r" not in done.stdout
+pytestmark = pytest.mark.runs
 
 
-def test_a_bar_in_a_terminal(tmp_path):
+def test_lines_and_no_bar_without_a_terminal(tmp_path, capsys):
+    assert train_alone(tmp_path) == 0
+    out, errors = capsys.readouterr()
+    assert errors == ""
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("epoch ")] == ["1/2", "2/2"]
+    assert "\r" not in out
+
+
+def test_a_bar_in_a_terminal(tmp_path, capsys, monkeypatch):
     pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    command = [sys.executable, *COMMAND, "--output", str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=terminal, env=environment())
-    os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(controller, 4096)
-        except OSError:  # how Linux says that the other side has closed the terminal
-            break
-        if not piece:
-            break
-        shown += piece
-    out, _ = process.communicate(timeout=60)
+    shown = bytearray()
+
+    def read():
+        while b"END" not in shown:
+            shown.extend(os.read(controller, 4096))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        code = train_alone(tmp_path)
+        print("END", file=stderr, flush=True)
+        reader.join(timeout=30)
     os.close(controller)
-    assert process.returncode == 0
+    assert code == 0
+    out = capsys.readouterr().out
     for epoch in (1, 2):
         assert f"\repoch {epoch}/2: ".encode() in shown
-        assert f"epoch {epoch}/2  resnet8".encode() in out
+        assert f"epoch {epoch}/2  resnet8" in out
     assert b"/10 [" in shown  # steps of the epoch
+
+
+def test_processes_that_train_along_print_nothing(capsys):
+    progress = Progress(silent=True)
+    progress.begin(1, 2, 10, 0)
+    progress.advance()
+    progress.end()
+    for write in (progress.line, progress.error, progress.warning):
+        write("text")
+    assert capsys.readouterr() == ("", "")

@@ -1,7 +1,7 @@
 """A process that trains in children of its own, forked off, which die at a chosen call to the file system.
 
-`python -m tests.engine.training.crash_run` reads a request from each line of stdin and answers it in a line of
-stdout, both JSON.
+`python -m tests.engine.training.crash_run` reads a request from each line of stdin and replies in a line of stdout,
+both JSON.
 Importing and warming up take seconds; a fork of what is warm takes milliseconds, so hundreds of deaths are affordable.
 """
 
@@ -15,33 +15,14 @@ import sys
 import tempfile
 import threading
 import traceback
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import torch
 
 import train_student
-from dataset import Arrays, load_arrays
-from dataset.registry import register_dataset
-from tests.helpers import DIGITS, ROOT, environment, save_network, train
-
-# So few images that a run takes a fraction of a second; two steps an epoch.
-TRAIN_SIZE, TEST_SIZE = 126, 60
-FEW = ("--dataset", "few", "--recipe", "repdistiller", "--epochs", "2", "--batch_size", "63")
-FEW += ("--device", "cpu", "--precision", "fp32")
-
-
-def few_digits(folder=None):
-    arrays = load_arrays("digits", ".")
-    sizes = (TRAIN_SIZE, TRAIN_SIZE, TEST_SIZE, TEST_SIZE)
-    return Arrays(*(array[:size] for array, size in zip(arrays, sizes, strict=True)))
-
-
-def register_few():
-    sizes = {"train_size": TRAIN_SIZE, "test_size": TEST_SIZE}
-    register_dataset(replace(DIGITS, name="few", summary="a few digits", load=few_digits, **sizes))
-
+from tests.engine.training.few import TWO_STEPS, register_few, train_few
+from tests.helpers import ROOT, environment, save_network
 
 # --- the process that forks --------------------------------------------------------------------------
 
@@ -140,33 +121,33 @@ def begin(request, start):
     os._exit(code)
 
 
-def answer(requests):
+def reply(requests):
     """Train in as many children at once; tells of each how it ended."""
     start = os.pipe()
     begun = [begin(request, start) for request in requests]
     for end in start:
         os.close(end)
-    answers = []
+    replies = []
     for child, pipe in begun:
         with open(pipe) as file:
             seen = file.read()
         _, status = os.waitpid(child, 0)
-        answers.append([os.waitstatus_to_exitcode(status), json.loads(seen or "[]")])
-    return answers
+        replies.append([os.waitstatus_to_exitcode(status), json.loads(seen or "[]")])
+    return replies
 
 
 def serve():
     torch.set_num_threads(1)
     register_few()
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as place:
         save_network(f"{place}/teacher.pth")
-        train("none", "crd", output=place, teacher=f"{place}/teacher.pth", small=FEW)
+        train_few("none", "crd", output=place, teacher=f"{place}/teacher.pth", small=TWO_STEPS)
     assert threading.active_count() == 1  # forks are safe
-    print("ready", file=answers)
+    print("ready", file=replies)
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=answers)
+        print(json.dumps(reply(json.loads(line))), file=replies)
 
 
 # --- its user ----------------------------------------------------------------------------------------

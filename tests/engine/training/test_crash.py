@@ -16,8 +16,9 @@ import pytest
 
 import compare
 from distiller_zoo import METHODS
-from tests.engine.records.test_run_folder import events_of
-from tests.engine.training.crash_run import FEW, the_server
+from tests.engine.records.events import events_of
+from tests.engine.training.crash_run import the_server
+from tests.engine.training.few import TWO_STEPS
 from tests.helpers import (
     ROOT,
     arguments,
@@ -28,6 +29,8 @@ from tests.helpers import (
     read_json,
     train,
 )
+
+pytestmark = pytest.mark.runs
 
 # They differ by nature.
 NOT_COMPARED = ("seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib", "paths")
@@ -69,9 +72,9 @@ def server():
 
 
 def group(output, teacher):
-    """Runs of a few steps that save at each: a plain one, one with a memory, one whose method has an initial stage."""
-    methods, extra = ("none", "crd", "factor"), ["--lwr", "1", "--checkpoint_seconds", "0"]
-    return arguments(*methods, output=output, teacher=teacher, small=FEW, extra=extra)
+    """Runs of a few steps that save at each: one with a memory, one whose method has an initial stage."""
+    methods, extra = ("crd", "factor"), ["--lwr", "1", "--checkpoint_seconds", "0"]
+    return arguments(*methods, output=output, teacher=teacher, small=TWO_STEPS, extra=extra)
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +86,18 @@ def whole(server, teacher, tmp_path_factory):
     return output, moments
 
 
+class Expected:
+    """The outcomes of runs that nobody killed, and their table."""
+
+    def __init__(self, output, capsys):
+        self.outcomes, self.table = outcomes_of(output), table_of(output, capsys)
+
+
 def same_as(expected, output, capsys):
     """What is wrong with the runs below an output root, in a line; None where nothing is."""
     try:
-        assert_same(outcomes_of(output), outcomes_of(expected))
-        assert table_of(output, capsys) == table_of(expected, capsys), "another table"
+        assert_same(outcomes_of(output), expected.outcomes)
+        assert table_of(output, capsys) == expected.table, "another table"
         assert leftovers(output) == []
     except (AssertionError, OSError) as error:
         return str(error).splitlines()[0]
@@ -96,13 +106,13 @@ def same_as(expected, output, capsys):
 def die_at(numbers, server, whole, teacher, place, capsys):
     """Kill at each of these moments, continue, and compare with runs that nobody killed."""
     output, moments = whole
-    wrong = []
+    expected, wrong = Expected(output, capsys), []
     for at in numbers:
         folder = place / str(at)
         ((code, _),) = server.run(group(folder, teacher), at=at)
         assert code == KILLED
         ((code, _),) = server.run(group(folder, teacher))
-        problem = same_as(output, folder, capsys) if code == 0 else server.words()
+        problem = same_as(expected, folder, capsys) if code == 0 else server.words()
         if problem:
             wrong.append(f"{at} ({moments[at]}): {problem}")
         shutil.rmtree(folder)
@@ -149,14 +159,14 @@ def test_killed_at_every_moment(server, whole, teacher, tmp_path, capsys):
 def die_again_and_again(chains, server, whole, teacher, place, capsys):
     """Kill a run, kill what continues it, and so on, each at a moment drawn anew, until one comes to its end."""
     output, moments = whole
-    draw = random.Random(SEED)
+    expected, draw = Expected(output, capsys), random.Random(SEED)
     for chain in range(chains):
         folder, ends, code = place / str(chain), [], KILLED
         while code == KILLED:
             ends.append(draw.randrange(len(moments)))
             ((code, _),) = server.run(group(folder, teacher), at=ends[-1])
         assert code == 0, server.words()
-        assert same_as(output, folder, capsys) is None, f"chain {chain}, killed at {ends}"
+        assert same_as(expected, folder, capsys) is None, f"chain {chain}, killed at {ends}"
         shutil.rmtree(folder)
 
 
@@ -270,7 +280,7 @@ def kill_at_random(kills, killers, capsys):
     done = 0
     for killer in itertools.cycle(killers):
         output = killer.chain(min(kills - done, 1 + kills // len(killers)))
-        problem = same_as(killer.place / "whole", output, capsys)
+        problem = same_as(Expected(killer.place / "whole", capsys), output, capsys)
         assert problem is None, f"{problem}; seed {SEED}, {killer.student}: {killer.story}"
         done = sum(killer.kills for killer in killers)
         if done == kills:
@@ -283,6 +293,7 @@ def kill_at_random(kills, killers, capsys):
         )
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(teacher, tmp_path, capsys):
     draw = random.Random(SEED)
     kill_at_random(3, [Killer(("none", "kd", "crd"), "resnet8", tmp_path, teacher, draw)], capsys)

@@ -9,29 +9,32 @@ import torch
 
 import train_student
 from distiller_zoo import METHODS, Method, Weights, register_method
-from engine.device.processes import World
+from engine.device.world import World
 from engine.records.run_folder import RunFolder
-from engine.training.failures import failure_of
+from engine.training.failures import reason_of
 from engine.training.student_run import StudentRun
 from reporting.records.runs import read_runs
-from tests.helpers import arguments, assert_same, at_step, folder_of, folders_of, load, outcome_of, read_json, train
+from tests.engine.training.few import SMALL, train_few
+from tests.helpers import arguments, assert_same, at_step, folder_of, folders_of, load, outcome_of, read_json
+
+pytestmark = pytest.mark.runs
 
 
 @pytest.fixture(scope="module")
 def alone(teacher, tmp_path_factory):
     """kd's outcome in a run of its own."""
     output = tmp_path_factory.mktemp("alone")
-    assert train("kd", output=output, teacher=teacher) == 0
+    assert train_few("kd", output=output, teacher=teacher) == 0
     return outcome_of(folder_of(output))
 
 
 @pytest.fixture
 def breaking():
-    """Register a method that raises what it is told to, where it is told to."""
+    """Register a method that raises `error` at the position `where`."""
 
     class Breaking(Method):
         weights = Weights(gamma=1, alpha=0, beta=1)
-        where, error, seen = (2, 3), None, []
+        where, error, seen = (2, 2), None, []
 
         def prepare(self, labels):
             if Breaking.where == "prepare":
@@ -44,13 +47,13 @@ def breaking():
                 raise copy(Breaking.error)
             return student.logits.square().mean()
 
-    register_method("breaking")(Breaking)
-    yield Breaking
-    del METHODS._entries["breaking"]
+    with METHODS.temporarily():
+        register_method("breaking")(Breaking)
+        yield Breaking
 
 
 ERRORS = [
-    (torch.OutOfMemoryError("CUDA out of memory. Tried."), "out of memory; give fewer methods at a time (--gro"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried."), "--group_size"),
     (KeyError("a name"), "KeyError: 'a name'"),
     (RuntimeError("first line\nsecond line"), "RuntimeError: first line"),
     (AssertionError(), "AssertionError"),
@@ -60,11 +63,11 @@ ERRORS = [
 @pytest.mark.parametrize(("error", "words"), ERRORS, ids=lambda value: type(value).__name__)
 def test_any_exception_of_one_leaves_the_others_alone(error, words, breaking, alone, teacher, tmp_path, capsys):
     breaking.error = error
-    assert train("breaking", "kd", output=tmp_path, teacher=teacher) == 1
+    assert train_few("breaking", "kd", output=tmp_path, teacher=teacher) == 1
     (line,) = capsys.readouterr().err.splitlines()
     folder = folder_of(tmp_path, "breaking")
-    assert line.startswith(f"error: breaking, epoch 2, step 3: {words}")
-    assert line.endswith(f"; the traceback is in {folder / 'error.txt'}")
+    for part in ("breaking", "epoch 2, step 2", words, str(folder / "error.txt")):
+        assert part in line
     text = (folder / "error.txt").read_text()
     assert "raise copy(Breaking.error)" in text
     assert type(error).__name__ in text
@@ -75,69 +78,40 @@ def test_any_exception_of_one_leaves_the_others_alone(error, words, breaking, al
 
 def test_a_field_that_was_not_declared_is_named(teacher, tmp_path, capsys):
     class Breaking(Method):
-        needs = ("embedding",)
+        weights, needs = Weights(gamma=1, alpha=0, beta=1), ("embedding",)
 
         def loss(self, student, teacher, batch):
             return (student.embedding - teacher.embedding).mean() + student.stages[-1].mean()
 
-    register_method("breaking")(Breaking)
-    try:
-        assert train("breaking", output=tmp_path, teacher=teacher) == 1
-    finally:
-        del METHODS._entries["breaking"]
-    first, second = capsys.readouterr().err.splitlines()
-    assert "TypeError: 'NoneType' object is not subscriptable" in first
-    assert second.startswith('it reads stages, which is None because it is not declared; add "stages" to needs')
-
-
-LOSSES = {
-    "a field that is declared": "student.stages[None] + nothing.stages",
-    "an attribute of the method": "self.heads(student.embedding, nothing[0])",
-    "nothing of the features": "nothing()",
-}
-
-
-@pytest.mark.parametrize("what", LOSSES)
-def test_no_field_is_named_but_one_that_is_not_declared(what, teacher, tmp_path, capsys):
-    file, place = tmp_path / "breaking.py", {"Method": Method}
-    file.write_text(
-        "class Breaking(Method):\n"
-        "    needs = ('embedding', 'stages')\n"
-        "    heads = None\n"
-        "    def loss(self, student, teacher, batch):\n"
-        "        nothing = None\n"
-        f"        return {LOSSES[what]}\n"
-    )
-    exec(compile(file.read_text(), str(file), "exec"), place)
-    register_method("breaking")(place["Breaking"])
-    try:
-        assert train("breaking", output=tmp_path, teacher=teacher) == 1
-    finally:
-        del METHODS._entries["breaking"]
-    told = capsys.readouterr().err
-    assert "NoneType" in told
-    assert len(told.splitlines()) == 1
+    with METHODS.temporarily():
+        register_method("breaking")(Breaking)
+        assert train_few("breaking", output=tmp_path, teacher=teacher) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    folder = folder_of(tmp_path)
+    for part in ("breaking", "epoch 1, step 0", '"stages"', "needs", str(folder / "error.txt")):
+        assert part in line
+    assert "student.stages[-1]" in (folder / "error.txt").read_text()
 
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory."), TypeError("'NoneType' object is not callable")]
 )
 def test_the_tensors_of_a_failed_run_are_let_go(error, breaking, teacher, tmp_path, monkeypatch):
-    """Before the next member acts: its memory may be what that one lacks."""
+    """Before the next run acts: its memory may be what that one lacks."""
     breaking.error = error
     original, kept = StudentRun.step, {}
 
     def step(self, *arguments):
         if self.plan.method == "breaking":
             kept.setdefault("parameters", [weakref.ref(p) for p in self.student.parameters()])
-        elif self.position == (2, 3):
+        elif self.position == (2, 2):
             kept["alive"] = [ref for ref in [*kept["parameters"], *breaking.seen] if ref() is not None]
         original(self, *arguments)
 
     monkeypatch.setattr(StudentRun, "step", step)
     gc.disable()  # else they might go by chance
     try:
-        assert train("breaking", "kd", output=tmp_path, teacher=teacher) == 1
+        assert train_few("breaking", "kd", output=tmp_path, teacher=teacher) == 1
     finally:
         gc.enable()
     assert len(kept["parameters"]) > 10
@@ -147,8 +121,10 @@ def test_the_tensors_of_a_failed_run_are_let_go(error, breaking, teacher, tmp_pa
 
 def test_one_that_cannot_begin_leaves_the_others_alone(breaking, alone, teacher, tmp_path, capsys):
     breaking.where, breaking.error = "prepare", torch.OutOfMemoryError("no room for the memory bank")
-    assert train("kd", "breaking", output=tmp_path, teacher=teacher) == 1
-    assert capsys.readouterr().err.startswith("error: breaking, epoch 1, step 0: out of memory")
+    assert train_few("kd", "breaking", output=tmp_path, teacher=teacher) == 1
+    errors = capsys.readouterr().err
+    assert "breaking, epoch 1, step 0" in errors
+    assert "--group_size" in errors
     assert_same(outcome_of(folder_of(tmp_path, "kd")), alone)
 
 
@@ -164,14 +140,14 @@ def test_a_reason_that_is_no_text_is_written_all_the_same(tmp_path):
 def test_the_traceback_and_the_reason_go_when_the_run_goes_on(breaking, teacher, tmp_path):
     breaking.error = ValueError("a bug")
     options = {"output": tmp_path, "teacher": teacher}
-    assert train("breaking", **options) == 1
+    assert train_few("breaking", **options) == 1
     folder = folder_of(tmp_path)
     assert (folder / "error.txt").exists()
     runs, (skipped,) = read_runs([tmp_path])
     assert (runs, skipped.state) == ([], "failed")
     assert "ValueError: a bug" in skipped.reason
-    breaking.where = None  # mended
-    assert train("breaking", **options) == 0
+    breaking.where = None  # fixed
+    assert train_few("breaking", **options) == 0
     assert not (folder / "error.txt").exists()
     assert not (folder / "failure.json").exists()
     assert len(read_runs([tmp_path])[0]) == 1
@@ -183,11 +159,11 @@ def test_an_error_of_the_shared_batches_ends_all_and_loses_no_step(alone, teache
 
     options = {"output": tmp_path, "teacher": teacher}
     with monkeypatch.context() as patch:
-        at_step(patch, 2, 4, broken)
-        with pytest.raises(ValueError, match="a bug in the augmentation"):
-            train("none", "kd", **options)
-    assert [load(folder / "checkpoint.pth")["position"] for folder in folders_of(tmp_path)] == [[2, 4]] * 2
-    assert train("none", "kd", **options) == 0
+        at_step(patch, 2, 3, broken)
+        with pytest.raises(ValueError, match="augmentation"):
+            train_few("none", "kd", **options)
+    assert [load(folder / "checkpoint.pth")["position"] for folder in folders_of(tmp_path)] == [[2, 3]] * 2
+    assert train_few("none", "kd", **options) == 0
     assert_same(outcome_of(folder_of(tmp_path, "kd")), alone)
 
 
@@ -195,7 +171,7 @@ def test_an_error_of_the_shared_batches_ends_all_and_loses_no_step(alone, teache
 def test_what_stops_a_process_is_no_failure(stop, breaking, teacher, tmp_path):
     breaking.error = stop()
     with pytest.raises(stop):
-        train_student.main.__wrapped__(arguments("breaking", output=tmp_path, teacher=teacher))
+        train_student.main.__wrapped__(arguments("breaking", output=tmp_path, teacher=teacher, small=SMALL))
     assert not (folder_of(tmp_path) / "error.txt").exists()
     assert load(folder_of(tmp_path) / "checkpoint.pth")["position"] == [2, 0]
 
@@ -204,10 +180,10 @@ def test_of_several_processes_an_unforeseen_error_ends_all(breaking, teacher, tm
     """The others wait for this one amid the step; torchrun ends them when it dies. Half a step is not saved."""
     breaking.error = KeyError("a name")
     monkeypatch.setattr(
-        "engine.training.failures.failure_of",
-        lambda member, error, world: failure_of(member, error, World(rank=0, size=2)),
+        "engine.training.group.reason_of",
+        lambda run, error, world: reason_of(run, error, World(rank=0, size=2)),
     )
     with pytest.raises(KeyError):
-        train("kd", "breaking", output=tmp_path, teacher=teacher)
+        train_few("kd", "breaking", output=tmp_path, teacher=teacher)
     positions = [load(folder_of(tmp_path, method) / "checkpoint.pth")["position"] for method in ("kd", "breaking")]
-    assert positions == [[2, 4], [2, 0]]
+    assert positions == [[2, 3], [2, 0]]

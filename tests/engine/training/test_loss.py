@@ -1,4 +1,4 @@
-"""What stands beside a method's own losses: standardised logits, and labels from the run's own past."""
+"""The loss of a step: cross-entropy, standardised logits, and labels from the run's own past."""
 
 import math
 from dataclasses import replace
@@ -14,11 +14,12 @@ from distiller_zoo import Pair, create_method, method_class
 from distiller_zoo.predictions import standardised
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES
-from engine.training.loss import objective
+from engine.training.loss import training_loss
 from engine.training.retrospection import Retrospection, RetrospectionPlan
-from engine.training.student_run import StudentRun
+from engine.training.student_run import StudentRun, accuracy
 from models import Features, create_model
-from tests.helpers import assert_same, folder_of, outcome_of, read_json, read_metrics, stop_at_step, train
+from tests.engine.training.few import train_few
+from tests.helpers import assert_same, folder_of, outcome_of, read_json, read_metrics, stop_at_step
 
 
 def random(*shape, seed=0, scale=3.0):
@@ -69,7 +70,7 @@ def test_kd_on_standardised_logits_against_numpy():
     shapes = create_model("resnet8", 10, 8).feature_shapes()
     method = create_method("kd", Pair(shapes, (shapes,), 100))
     z_s, z_t, labels = random(6, 10), random(6, 10, seed=1), torch.arange(6)
-    losses, total = objective(
+    losses, total = training_loss(
         plan_of("kd", logit_standardization=True),
         method,
         None,
@@ -101,21 +102,19 @@ def test_cross_entropy_of_mixed_images_and_smoothed_labels_against_numpy(mixed, 
     batch = mixed_batch(labels, labels.numpy() + 4) if mixed else batch_of(labels, labels)
     plan = plan_of("none", recipe=replace(RECIPES["repdistiller"], label_smoothing=smoothing))
     method = create_method("none", Pair(create_model("resnet8", 10, 8).feature_shapes(), (), 100))
-    losses, total = objective(plan, method, None, Features(z), (), batch)
+    losses, total = training_loss(plan, method, None, Features(z), (), batch)
     shares = batch.targets.numpy() if mixed else np.eye(10)[labels]
     expected = -(((1 - smoothing) * shares + smoothing / 10) * log_softmax(z.numpy(), 1)).sum(1).mean()
     assert losses["ce"].item() == pytest.approx(expected, rel=1e-9)
     assert total.item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_training_accuracy_is_by_the_larger_part_of_a_mixed_image(tmp_path):
+def test_training_accuracy_is_by_the_larger_part_of_a_mixed_image():
     """Four of six predictions are of that class; none is of the class that the image had before."""
-    member = StudentRun(plan_of("none", teachers=()), DATASETS["digits"], (), tmp_path, writes=False)
     labels, main = torch.arange(6), np.arange(6) + 4
     predicted = torch.from_numpy(np.where(np.arange(6) < 4, main, (main + 1) % 10))
     batch = mixed_batch(labels, main)
-    member._record({}, torch.tensor(0.0), Features(torch.eye(10)[predicted]), batch)
-    assert member.meters.means()["top1"] == pytest.approx(100 * 4 / 6)
+    assert accuracy(torch.eye(10)[predicted], batch.main_labels).item() == pytest.approx(100 * 4 / 6)
 
 
 def z_scored(logits):
@@ -136,14 +135,14 @@ def test_a_run_tells_its_method_and_all_parts(name, flag, tmp_path):
     torch.manual_seed(0)
     teacher, options = create_model("resnet8", 10, 8), {"sdd_scales": "1"} if "sdd" in name else {}
     plan = plan_of(name, logit_standardization=flag, options=options)
-    member = StudentRun(plan, DATASETS["digits"], (teacher,), tmp_path, writes=False)
-    member.method.double()
+    run = StudentRun(plan, DATASETS["digits"], (teacher,), tmp_path, writes=False)
+    run.method.double()
     maps = random(6, 64, 2, 2, seed=1), random(6, 64, 2, 2, seed=2)
-    heads = member.student.double().last_linear, teacher.double().last_linear
+    heads = run.student.double().last_linear, teacher.double().last_linear
     z_s, z_t = (head(f.mean(dim=(2, 3))).detach() for head, f in zip(heads, maps, strict=True))
     labels = torch.arange(6)
     student, taught = Features(z_s, last_map=maps[0]), Features(z_t, last_map=maps[1])
-    losses, _ = objective(plan, member.method, None, student, (taught,), batch_of(labels, labels))
+    losses, _ = training_loss(plan, run.method, None, student, (taught,), batch_of(labels, labels))
     s, t = (z_scored(z) if flag else z.numpy() for z in (z_s, z_t))
     ce_s, ce_t = (-log_softmax(z, 1)[np.arange(6), labels] for z in (s, t))
     entropies = -(softmax(t / 4, 1) * log_softmax(s / 4, 1)).sum(1)
@@ -179,9 +178,10 @@ def test_std_standardises_soft_labels_and_no_weights(labels):
     assert found == pytest.approx((softmax(sure, 0) * np.stack(each)).sum(0).mean(), rel=1e-6)
 
 
+@pytest.mark.runs
 def test_standardised_runs_have_a_name_of_their_own(teacher, tmp_path):
     for extra in ([], ["--logit_standardization"]):
-        assert train("kd", output=tmp_path, teacher=teacher, extra=extra) == 0
+        assert train_few("kd", output=tmp_path, teacher=teacher, extra=extra) == 0
     labels = {read_json(path)["label"] for path in tmp_path.glob("*/*/config.json")}
     assert labels == {"kd", "kd standardised"}
 
@@ -229,13 +229,14 @@ def test_labels_lose_weight_down_to_the_rate():
     assert math.isclose(weights[-1], 1 - 0.9 * 15 / 20)
 
 
+@pytest.mark.runs
 def test_a_run_with_retrospection_is_continued(teacher, tmp_path, monkeypatch):
     options = {"teacher": teacher, "extra": ["--lwr", "1", "--epochs", "3"]}
-    assert train("kd", "none", output=tmp_path / "whole", **options) == 0
+    assert train_few("kd", "none", output=tmp_path / "whole", **options) == 0
     with monkeypatch.context() as patch:
-        stop_at_step(patch, 2, 4)
-        assert train("kd", "none", output=tmp_path / "cut", **options) == 130
-    assert train("kd", "none", output=tmp_path / "cut", **options) == 0
+        stop_at_step(patch, 2, 2)
+        assert train_few("kd", "none", output=tmp_path / "cut", **options) == 130
+    assert train_few("kd", "none", output=tmp_path / "cut", **options) == 0
     for method in ("kd", "none"):
         whole, cut = (folder_of(tmp_path / name, method) for name in ("whole", "cut"))
         assert_same(outcome_of(cut), outcome_of(whole))
@@ -250,14 +251,14 @@ def test_a_run_with_retrospection_is_continued(teacher, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("extra", "sentence"),
+    ("extra", "flag"),
     [
-        (["--lwr", "0"], "must be 1 or more"),
-        (["--lwr", "5", "--lwr_rate", "1.5"], "[0, 1]"),
-        (["--lwr", "5", "--lwr_T", "0"], "positive"),
-        (["--lwr", "5", "--recipe", "deit"], "mixes images"),
+        (["--lwr", "0"], "--lwr"),
+        (["--lwr", "5", "--lwr_rate", "1.5"], "--lwr_rate"),
+        (["--lwr", "5", "--lwr_T", "0"], "--lwr_T"),
+        (["--lwr", "5", "--recipe", "deit"], "--mixup"),
     ],
 )
-def test_refused(extra, sentence, tmp_path, capsys):
-    assert train("none", output=tmp_path, extra=extra) == 2
-    assert sentence in capsys.readouterr().err
+def test_refused(extra, flag, tmp_path, capsys):
+    assert train_few("none", output=tmp_path, extra=extra) == 2
+    assert flag in capsys.readouterr().err

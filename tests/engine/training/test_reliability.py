@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ from engine.checkpoints.read_checkpoint import read_checkpoint
 from engine.checkpoints.weights import write_torch
 from engine.records.run_folder import RunFolder
 from engine.training.student_run import StudentRun
-from tests.engine.training.crash_run import FEW, TEST_SIZE, TRAIN_SIZE, few_digits, register_few, the_server
+from tests.engine.training.crash_run import the_server
+from tests.engine.training.few import SMALL, TEST_SIZE, TRAIN_SIZE, TWO_STEPS, few_digits, train_few
 from tests.helpers import (
     ROOT,
     arguments,
@@ -45,23 +47,14 @@ from tests.helpers import (
     outcome_of,
     read_json,
     read_metrics,
-    run_script,
     save_network,
     stop_at_step,
-    train,
 )
+
+pytestmark = pytest.mark.runs
 
 INTERRUPTED = 130
 EVERY_STEP = ("--checkpoint_seconds", "0")
-FOUR_STEPS = tuple("32" if part == "63" else part for part in FEW)  # an epoch
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few():
-    """The data set of `FEW`."""
-    register_few()
-    yield
-    del DATASETS._entries["few"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +71,7 @@ def alone(teacher, tmp_path_factory):
 
 
 def run(output, teacher, *extra, method="crd"):
-    return train(method, output=output, teacher=teacher, small=FOUR_STEPS, extra=[*EVERY_STEP, *extra])
+    return train_few(method, output=output, teacher=teacher, extra=[*EVERY_STEP, *extra])
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +140,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(damage, unfinished,
     capsys.readouterr()
     assert run(output, teacher) == 0
     out, errors = capsys.readouterr()
-    assert errors.startswith(f"warning: {path} is ")
-    assert errors.endswith("; going on from the checkpoint before it\n")
+    assert errors.startswith("warning: ")
+    assert str(path) in errors
     assert len(errors.splitlines()) == 1
-    assert "continues at epoch 2, step 1" in out
+    assert "epoch 2, step 1" in out
     assert_same(outcome_of(folder), alone)
 
 
@@ -168,7 +161,7 @@ def test_where_no_checkpoint_is_good_the_run_is_refused(former, unfinished, teac
     assert run(output, teacher) == 2
     errors = error_of(capsys)
     assert str(folder / "checkpoint.pth") in errors
-    assert "--overwrite starts this run anew" in errors
+    assert "--overwrite" in errors
     assert state_of(folder) == before
     assert run(output, teacher, "--overwrite") == 0
     assert_same(outcome_of(folder), alone)
@@ -182,7 +175,7 @@ def test_killed_between_the_two_renames(unfinished, teacher, alone, capsys):
     assert run(output, teacher) == 0
     out, errors = capsys.readouterr()
     assert errors == ""
-    assert "continues at epoch 2, step 2" in out
+    assert "epoch 2, step 2" in out
     assert_same(outcome_of(folder), alone)
 
 
@@ -201,7 +194,7 @@ def test_a_damaged_checkpoint_does_not_push_out_the_good_one(unfinished, teacher
     path = folder / "checkpoint.pth"
     path.write_bytes(DAMAGES["zeros"](path.read_bytes()))
     whole = shutil.copytree(output, output.parent / "whole")
-    argv = arguments("crd", output=whole, teacher=teacher, small=FOUR_STEPS, extra=EVERY_STEP)
+    argv = arguments("crd", output=whole, teacher=teacher, small=SMALL, extra=EVERY_STEP)
     ((code, moments),) = server.run(argv)
     assert code == 0
     at = next(n for n, moment in enumerate(moments) if re.fullmatch(r"before replace \.checkpoint.* \S+", moment))
@@ -230,7 +223,7 @@ def assert_refused_or_the_same(path, content, expected):
         assert_same(read_checkpoint(path), expected)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_a_flipped_bit_of_a_checkpoint_is_seen_or_harmless(place, tmp_path):
     path = tmp_path / "checkpoint.pth"
@@ -270,7 +263,7 @@ def test_a_checkpoint_that_is_cut_anywhere_is_refused(tmp_path):
             read_checkpoint(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_a_flipped_bit_of_a_weights_file_is_seen_or_harmless(place, tmp_path):
     path = tmp_path / "resnet8.pth"
@@ -312,7 +305,9 @@ def test_a_checkpoint_cannot_run_code(make, unfinished, teacher, alone, tmp_path
     assert run(both, teacher) == 2
     assert "--overwrite" in error_of(capsys)
     assert run(output, teacher) == 0
-    assert capsys.readouterr().err.startswith(f"warning: {folder / 'checkpoint.pth'} ")
+    errors = capsys.readouterr().err
+    assert errors.startswith("warning: ")
+    assert str(folder / "checkpoint.pth") in errors
     assert_same(outcome_of(folder), alone)
     assert not created.exists()
     pickle.loads(pickle.dumps(Trap(created)))
@@ -323,28 +318,28 @@ def test_a_checkpoint_cannot_run_code(make, unfinished, teacher, alone, tmp_path
 
 
 def test_a_second_process_is_refused_and_disturbs_nothing(server, tmp_path, monkeypatch, capsys):
-    """Once as a user starts it, and once with --overwrite, which must not remove a thing."""
-    assert train("none", output=tmp_path / "alone", extra=EVERY_STEP) == 0
+    """Once the same command, and once with --overwrite, which must not remove a thing."""
+    assert train_few("none", output=tmp_path / "alone", extra=EVERY_STEP) == 0
     output, seen = tmp_path / "shared", []
 
     def second():
         folder = folder_of(output)
         before = state_of(folder)
-        argv = arguments("none", output=output, extra=EVERY_STEP)
-        done = run_script("train_student.py", *argv, cwd=ROOT)
-        ((code, _),) = server.run([*argv, "--overwrite"])
-        seen.extend([(done.returncode, done.stdout + done.stderr), (code, server.words())])
+        argv = arguments("none", output=output, small=SMALL, extra=EVERY_STEP)
+        for command in (argv, [*argv, "--overwrite"]):
+            ((code, _),) = server.run(command)
+            seen.append((code, server.words()))
         assert state_of(folder) == before
 
     at_step(monkeypatch, 2, 3, second)
-    assert train("none", output=output, extra=EVERY_STEP) == 0
+    assert train_few("none", output=output, extra=EVERY_STEP) == 0
     folder = folder_of(output)
     assert len(seen) == 2
     for code, words in seen:
         assert code == 2
         assert len(words.splitlines()) == 1
-        assert words.startswith(f"error: {folder} is in use by process {os.getpid()} on ")
-        assert "--output" in words
+        for part in (str(folder), str(os.getpid()), "--output"):
+            assert part in words
     assert_same(outcome_of(folder), outcome_of(folder_of(tmp_path / "alone")))
     assert not (folder / LOCK).exists()
 
@@ -378,7 +373,7 @@ def test_the_lock_dies_with_its_holder(unfinished, teacher, alone, capsys):
         capsys.readouterr()
         for extra in ([], ["--overwrite"]):
             assert run(output, teacher, *extra) == 2
-            assert f"in use by process {holder.pid} on " in error_of(capsys, lines=1)
+            assert str(holder.pid) in error_of(capsys, lines=1)
         holder.kill()
     assert holder.returncode == -signal.SIGKILL
     assert (folder / LOCK).exists()  # the file, but nobody holds it
@@ -391,23 +386,23 @@ def test_the_lock_dies_with_its_holder(unfinished, teacher, alone, capsys):
 def test_one_held_folder_of_a_group_stops_the_group_before_it_begins(unfinished, teacher, capsys):
     output, folder = unfinished
     with held(folder):
-        assert train("none", "crd", output=output, teacher=teacher, small=FOUR_STEPS, extra=EVERY_STEP) == 2
+        assert train_few("none", "crd", output=output, teacher=teacher, extra=EVERY_STEP) == 2
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # nothing of the other is left
     assert str(folder) in capsys.readouterr().err
 
 
 def test_two_processes_at_the_same_moment(server, teacher, tmp_path):
     """One trains. The other is refused, or comes so late that it finds everything done; which, the system decides."""
-    for attempt in range(6):
+    for attempt in range(3):
         output = tmp_path / str(attempt)
-        argv = arguments("none", output=output, small=FEW, extra=EVERY_STEP)
+        argv = arguments("none", output=output, small=TWO_STEPS, extra=EVERY_STEP)
         codes = [code for code, _ in server.run(argv, argv)]
         words = [server.words(number) for number in range(2)]
         assert sorted(codes) in ([0, 0], [0, 2]), words
         assert sum("epoch 1/2" in text for text in words) == 1
         for code, text in zip(codes, words, strict=True):
             assert "Traceback" not in text
-            assert code == 0 or "is in use by " in text  # whose name may still be on its way
+            assert code == 0 or "--output" in text  # the name of the other may still be on its way
             assert code == 2 or "epoch 2/2" in text or "already finished" in text
         folder = folder_of(output)
         assert read_json(folder / "result.json")["epochs"] == 2
@@ -417,7 +412,7 @@ def test_two_processes_at_the_same_moment(server, teacher, tmp_path):
 def test_the_lock_is_of_this_process_too(tmp_path):
     with (
         sole_user_of(tmp_path),
-        pytest.raises(RequestError, match=f"in use by process {os.getpid()} "),
+        pytest.raises(RequestError, match=str(os.getpid())),
         sole_user_of(tmp_path),
     ):
         pass
@@ -441,7 +436,7 @@ def test_a_folder_that_another_process_removes_at_the_start(tmp_path, monkeypatc
             removed.append(self.parent)
 
     monkeypatch.setattr(Path, "unlink", unlink)
-    assert train("none", output=tmp_path, small=FEW) == 0
+    assert train_few("none", output=tmp_path, small=TWO_STEPS) == 0
     assert capsys.readouterr().err == ""
     assert removed == [folder_of(tmp_path)]
     assert read_json(removed[0] / "result.json")["epochs"] == 2
@@ -452,7 +447,7 @@ def test_a_run_that_never_began_leaves_nothing(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("engine.training.run_plans.load_arrays", stop)
-    assert train("none", output=tmp_path, small=FEW) == INTERRUPTED
+    assert train_few("none", output=tmp_path, small=TWO_STEPS) == INTERRUPTED
     assert not list((tmp_path / "student_model").iterdir())
 
 
@@ -466,7 +461,7 @@ def test_a_clock_that_jumps_by_years(alone, teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * time.time()))
     original = StudentRun.save
     monkeypatch.setattr(StudentRun, "save", lambda self: saves.append(self.position) or original(self))
-    assert train("crd", output=tmp_path, teacher=teacher, small=FOUR_STEPS) == 0
+    assert train_few("crd", output=tmp_path, teacher=teacher) == 0
     folder = folder_of(tmp_path)
     assert_same(outcome_of(folder), alone)
     assert saves == [(2, 0), (3, 0)]  # ten minutes have not passed
@@ -484,7 +479,7 @@ def test_checkpoints_within_epochs_come_by_the_clock(alone, teacher, tmp_path, m
     monkeypatch.setattr(StudentRun, "save", lambda self: saves.append(self.position) or original_save(self))
     monkeypatch.setattr("engine.training.loop.time.monotonic", lambda: 4.0 * len(steps))
     extra = ["--checkpoint_seconds", "10"]
-    assert train("crd", output=tmp_path, teacher=teacher, small=FOUR_STEPS, extra=extra) == 0
+    assert train_few("crd", output=tmp_path, teacher=teacher, extra=extra) == 0
     assert saves == [(1, 3), (2, 0), (2, 2), (3, 0)]
     assert_same(outcome_of(folder_of(tmp_path)), alone)
 
@@ -498,22 +493,22 @@ def files(tmp_path):
     sizes = {"train_size": TRAIN_SIZE, "test_size": TEST_SIZE, "image_size": 8, "num_classes": 10}
     folder = tmp_path / "data" / "own"
     write_arrays(folder, few_digits())
-    register_dataset(
-        replace(
-            DATASETS["few"],
-            name="own",
-            load=lambda data: read_arrays(data / "own", **sizes),
-            at_hand=lambda data: all_there(data / "own"),
+    with DATASETS.temporarily():
+        register_dataset(
+            replace(
+                DATASETS["few"],
+                name="own",
+                load=lambda data: read_arrays(data / "own", SimpleNamespace(**sizes)),
+                at_hand=lambda data: all_there(data / "own"),
+            )
         )
-    )
-    yield array_paths(folder)
-    del DATASETS._entries["own"]
+        yield array_paths(folder)
 
 
 def train_on(files, output, *extra):
-    small = ("--dataset", "own", *FOUR_STEPS[2:])
+    small = ("--dataset", "own", *SMALL[2:])
     data_folder = ["--data_folder", str(files["train_images"].parents[1])]
-    return train("none", output=output, small=small, extra=[*data_folder, *EVERY_STEP, *extra])
+    return train_few("none", output=output, small=small, extra=[*data_folder, *EVERY_STEP, *extra])
 
 
 def change(path):
@@ -537,7 +532,7 @@ def test_changed_data_does_not_go_on(field, files, tmp_path, monkeypatch, capsys
     capsys.readouterr()
     assert train_on(files, tmp_path / "cut") == 2
     errors = error_of(capsys)
-    assert f"the own files have changed since {folder} was begun" in errors
+    assert str(folder) in errors
     assert "--overwrite" in errors
     assert state_of(folder) == before
     if field == "train_images":
@@ -566,8 +561,9 @@ def test_a_finished_run_on_other_data_is_warned_of(files, tmp_path, capsys):
     change(files["test_labels"])
     assert train_on(files, tmp_path / "output") == 0
     out, errors = capsys.readouterr()
-    assert out.startswith("already finished: none in ")
-    assert errors.startswith(f"warning: {folder} was finished on other data")
+    assert str(folder) in out
+    assert errors.startswith("warning: ")
+    assert str(folder) in errors
     assert len(errors.splitlines()) == 1
     files["test_labels"].unlink()  # what is not there cannot be compared, and nobody asked for it
     assert train_on(files, tmp_path / "output") == 0
@@ -588,7 +584,7 @@ def test_wrong_bytes_of_an_official_set_are_refused_by_name(field, tmp_path):
     np.testing.assert_array_equal(load_cifar(tmp_path, source).train_images, images[0])
     path = tmp_path / "cifar100" / f"{field}.npy"
     change(path)
-    with pytest.raises(RequestError, match=re.escape(f"{path} is not the official data of cifar100;\ndelete it")):
+    with pytest.raises(RequestError, match=re.escape(str(path))):
         load_cifar(tmp_path, source)
 
 
@@ -628,20 +624,20 @@ def small_disk(tmp_path):
 def test_a_read_only_place(unfinished, teacher, capsys):
     """A fresh run and an unfinished one are refused; a finished one is left alone, as there is nothing to write."""
     output, _ = unfinished
-    assert train("none", output=output, small=FEW) == 0
+    assert train_few("none", output=output, small=TWO_STEPS) == 0
     before = state_of(output)
     capsys.readouterr()
     with read_only(output):
         for action in (
-            lambda: train("none", output=output, small=FEW, extra=["--trial", "2"]),
+            lambda: train_few("none", output=output, small=TWO_STEPS, extra=["--trial", "2"]),
             lambda: run(output, teacher),
-            lambda: train("none", output=output, small=FEW, extra=["--overwrite"]),
+            lambda: train_few("none", output=output, small=TWO_STEPS, extra=["--overwrite"]),
         ):
             assert action() == 2
             errors = error_of(capsys)
             assert "Read-only file system" in errors
             assert "--output" in errors
-        assert train("none", output=output, small=FEW) == 0
+        assert train_few("none", output=output, small=TWO_STEPS) == 0
     out, errors = capsys.readouterr()
     assert (out[:16], errors) == ("already finished", "")
     assert state_of(output) == before
@@ -674,7 +670,7 @@ def test_a_disk_that_is_full_amid_an_epoch(small_disk, teacher, alone, monkeypat
         at_step(patch, 2, 2, lambda: fill(output / "filler"))
         assert run(output, teacher) == 1
     errors = error_of(capsys, lines=1)
-    assert "No space left on device; free some space" in errors
+    assert "No space left on device" in errors
     folder = folder_of(output)
     assert not list(folder.glob(".*.tmp"))
     checkpoints = RunFolder(folder, "resnet8").checkpoints()
@@ -693,10 +689,10 @@ def test_a_disk_that_is_full_from_the_start(small_disk, unfinished, teacher, alo
     before = {path: path.read_bytes() for path in folder.glob("*.*") if path.name != LOCK}
     capsys.readouterr()
     assert run(output, teacher) == 1
-    assert "No space left on device; free some space" in error_of(capsys, lines=1)
+    assert "No space left on device" in error_of(capsys, lines=1)
     assert {path: path.read_bytes() for path in folder.glob("*.*") if path.name != LOCK} == before
-    assert train("none", output=output, small=FEW) == 1
-    assert "No space left on device; free some space" in error_of(capsys, lines=1)
+    assert train_few("none", output=output, small=TWO_STEPS) == 1
+    assert "No space left on device" in error_of(capsys, lines=1)
     (output / "filler").unlink()
     assert run(output, teacher) == 0
     assert_same(outcome_of(folder), alone)
@@ -727,11 +723,10 @@ class Bursting(Method):
 
 @pytest.fixture
 def methods():
-    for name, method in (("breaking", Breaking), ("bursting", Bursting)):
-        register_method(name)(method)
-    yield
-    for name in ("breaking", "bursting"):
-        del METHODS._entries[name]
+    with METHODS.temporarily():
+        for name, method in (("breaking", Breaking), ("bursting", Bursting)):
+            register_method(name)(method)
+        yield
 
 
 def assert_good_until(folder, position):
@@ -745,21 +740,21 @@ def assert_good_until(folder, position):
 def test_a_loss_that_is_no_number_amid_an_epoch(methods, teacher, tmp_path, capsys):
     assert run(tmp_path, teacher, method="breaking") == 1
     errors = error_of(capsys)
-    assert errors.startswith("error: breaking: loss is nan at epoch 2, step 3 of 4; the run is stopped.\n")
+    assert "breaking: loss is nan" in errors
     folder = folder_of(tmp_path)
     assert_good_until(folder, [2, 2])
     before = {path.name: path.read_bytes() for path in folder.glob("checkpoint*")}
     assert run(tmp_path, teacher, method="breaking") == 1  # and again, from there
     out, errors = capsys.readouterr()
-    assert "continues at epoch 2, step 2" in out
-    assert errors.startswith("error: breaking: loss is nan at epoch 2, step 3 of 4; ")
+    assert "epoch 2, step 2" in out
+    assert "breaking: loss is nan" in errors
     assert {path.name: path.read_bytes() for path in folder.glob("checkpoint*")} == before
 
 
 def test_weights_that_are_no_numbers_are_not_saved(methods, teacher, tmp_path, capsys):
     """The loss of the step that broke them still was one; the checkpoint within the epoch comes before the next."""
     assert run(tmp_path, teacher, method="bursting") == 1
-    assert re.match(r"error: bursting: .* epoch 2, step [23] of 4; ", error_of(capsys))
+    assert re.search(r"bursting: .* epoch 2, step [23]", error_of(capsys))
     assert_good_until(folder_of(tmp_path), [2, 1])
 
 
@@ -819,7 +814,7 @@ def test_half_written_files_of_a_killed_process_are_removed(unfinished, teacher,
 
 
 def test_json_of_a_finished_run_that_is_damaged_warns_of_nothing(finished, teacher, capsys):
-    """Which data it saw cannot be told then; that is no reason to doubt them, and no reason for a traceback."""
+    """Its data is unknown then; that is no reason to warn, and none for a traceback."""
     output, folder = finished
     for content in (b"", b"{", b"[1]", b"\xff", json.dumps({"data_sha256": 3}).encode()):
         (folder / "config.json").write_bytes(content)

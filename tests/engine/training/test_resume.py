@@ -4,17 +4,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 
 import pytest
 
 from common.errors import RequestError
 from distiller_zoo import METHODS, Pair, create_method
-from engine.training.student_run import StudentRun
+from engine.training import loop
 from models import create_model
+from tests.engine.training.few import OF_EACH_KIND, STEPS, train_few
 from tests.helpers import (
     DIGITS,
     ROOT,
-    STEPS,
     arguments,
     assert_same,
     environment,
@@ -28,6 +29,8 @@ from tests.helpers import (
     stop_at_step,
     train,
 )
+
+pytestmark = pytest.mark.runs
 
 INTERRUPTED = 130
 
@@ -48,56 +51,71 @@ def student_for(method):
     return "deit_pico_distilled"
 
 
-STUDENTS = {method: student_for(method) for method in METHODS}
-FIVE_STEPS = ["--save_freq", "1", "--batch_size", "260"]  # an epoch
-CUTS = {"after_an_epoch": (stop_after_epoch, 1), "within_an_epoch": (stop_at_step, 2, 3)}
+CUTS = {"after_an_epoch": (stop_after_epoch, 1), "within_an_epoch": (stop_at_step, 2, 2)}
 
 
 @pytest.fixture(scope="module")
 def cut_runs(teacher, tmp_path_factory):
-    """All methods, whole and cut, as groups: their outcomes by kind and method."""
-    found = {kind: {} for kind in ("whole", *CUTS)}
-    for student in sorted(set(STUDENTS.values())):
-        methods = [method for method in METHODS if STUDENTS[method] == student]
-        for kind in found:
-            output = tmp_path_factory.mktemp(kind)
-            options = {"output": output, "teacher": teacher, "student": student, "extra": FIVE_STEPS}
-            if kind != "whole":
-                stop, *when = CUTS[kind]
-                with pytest.MonkeyPatch.context() as patch:
-                    stop(patch, *when)
-                    # Methods with other batches form a group of their own, which is cut in its turn.
-                    cuts = 0
-                    while train(*methods, **options) == INTERRUPTED:
-                        cuts += 1
-                    assert cuts == len({METHODS[method].views for method in methods})
-            else:
-                assert train(*methods, **options) == 0
-            for method in methods:
-                found[kind][method] = outcome_of(folder_of(output, method))
-    return found
+    """A function that trains methods, whole and cut, as groups; returns their outcomes by kind of cut and method."""
+
+    @cache
+    def runs_of(methods):
+        found = {kind: {} for kind in ("whole", *CUTS)}
+        for student, own in groups(methods):
+            for kind in found:
+                output = tmp_path_factory.mktemp(kind)
+                options = {"output": output, "teacher": teacher, "student": student, "extra": ["--save_freq", "1"]}
+                if kind != "whole":
+                    stop, *when = CUTS[kind]
+                    with pytest.MonkeyPatch.context() as patch:
+                        stop(patch, *when)
+                        # Methods with other batches form a group of their own, which is cut in its turn.
+                        cuts = 0
+                        while train_few(*own, **options) == INTERRUPTED:
+                            cuts += 1
+                        assert cuts == len({METHODS[method].views for method in own})
+                else:
+                    assert train_few(*own, **options) == 0
+                for method in own:
+                    found[kind][method] = outcome_of(folder_of(output, method))
+        return found
+
+    return runs_of
 
 
-@pytest.mark.parametrize("method", METHODS)
+def groups(methods):
+    """Methods by the student that they are tried with."""
+    found = {}
+    for method in methods:
+        found.setdefault(student_for(method), []).append(method)
+    return found.items()
+
+
+OTHERS = tuple(method for method in METHODS if method not in OF_EACH_KIND)
+EVERY = [*OF_EACH_KIND, *(pytest.param(method, marks=pytest.mark.slow) for method in OTHERS)]
+
+
+@pytest.mark.parametrize("method", EVERY)
 def test_a_cut_changes_nothing(method, cut_runs):
-    expected = cut_runs["whole"][method]
+    runs = cut_runs(OF_EACH_KIND if method in OF_EACH_KIND else OTHERS)
+    expected = runs["whole"][method]
     assert len(expected["weights"]) == 4  # two epochs, the best, the last
     assert len(expected["metrics"]) == 2
     for kind in CUTS:
-        assert_same(cut_runs[kind][method], expected, kind)
+        assert_same(runs[kind][method], expected, kind)
 
 
 def test_where_a_cut_run_goes_on(teacher, tmp_path, monkeypatch, capsys):
-    for stop, when, position in ((stop_after_epoch, (1,), [2, 0]), (stop_at_step, (2, 3), [2, 4])):
+    for stop, when, position in ((stop_after_epoch, (1,), [2, 0]), (stop_at_step, (2, 2), [2, 3])):
         output = tmp_path / stop.__name__
         with monkeypatch.context() as patch:
             stop(patch, *when)
-            assert train("kd", output=output, teacher=teacher) == INTERRUPTED
+            assert train_few("kd", output=output, teacher=teacher) == INTERRUPTED
         folder = folder_of(output)
         assert load(folder / "checkpoint.pth")["position"] == position
         assert not (folder / "result.json").exists()
         capsys.readouterr()
-        assert train("kd", output=output, teacher=teacher) == 0
+        assert train_few("kd", output=output, teacher=teacher) == 0
         assert f"continues at epoch {position[0]}, step {position[1]}" in capsys.readouterr().out
 
 
@@ -109,11 +127,11 @@ def test_the_checkpoint_holds_the_same_state(method, teacher, tmp_path, monkeypa
     def cut(output, step):
         with monkeypatch.context() as patch:
             stop_at_step(patch, 2, step)
-            assert train(method, output=tmp_path / output, teacher=teacher, student=student) == INTERRUPTED
+            assert train_few(method, output=tmp_path / output, teacher=teacher, student=student) == INTERRUPTED
 
-    cut("once", 4)
-    cut("twice", 1)
-    cut("twice", 4)
+    cut("once", 2)
+    cut("twice", 0)
+    cut("twice", 2)
     states = [load(folder_of(tmp_path / output) / "checkpoint.pth") for output in ("once", "twice")]
     for state in states:
         state["meters"].pop("seconds")
@@ -125,29 +143,29 @@ def test_the_checkpoint_holds_the_same_state(method, teacher, tmp_path, monkeypa
 
 
 def test_a_cut_before_the_first_and_after_the_last_step_of_an_epoch(tmp_path, monkeypatch):
-    assert train("none", output=tmp_path / "whole") == 0
+    assert train_few("none", output=tmp_path / "whole") == 0
     expected = outcome_of(folder_of(tmp_path / "whole"))
     for step in (0, STEPS - 1):
         with monkeypatch.context() as patch:
             stop_at_step(patch, 1, step)
-            assert train("none", output=tmp_path / f"cut{step}") == INTERRUPTED
-        assert train("none", output=tmp_path / f"cut{step}") == 0
+            assert train_few("none", output=tmp_path / f"cut{step}") == INTERRUPTED
+        assert train_few("none", output=tmp_path / f"cut{step}") == 0
         assert_same(outcome_of(folder_of(tmp_path / f"cut{step}")), expected)
 
 
 def test_a_cut_between_the_last_epoch_and_the_result(tmp_path, monkeypatch):
     """The machine dies when the final weights are to be written."""
-    assert train("none", output=tmp_path / "whole") == 0
+    assert train_few("none", output=tmp_path / "whole") == 0
 
-    def die(self):
+    def die(run):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("engine.training.student_run.StudentRun.finish", die)
-        assert train("none", output=tmp_path / "cut") == INTERRUPTED
+        patch.setattr("engine.training.group.finish_run", die)
+        assert train_few("none", output=tmp_path / "cut") == INTERRUPTED
     folder = folder_of(tmp_path / "cut")
     assert not (folder / "result.json").exists()
-    assert train("none", output=tmp_path / "cut") == 0
+    assert train_few("none", output=tmp_path / "cut") == 0
     assert_same(outcome_of(folder), outcome_of(folder_of(tmp_path / "whole")))
 
 
@@ -155,36 +173,36 @@ def test_a_stop_that_comes_when_all_is_done(tmp_path, monkeypatch, capsys):
     """The run is finished; the exit code still keeps a script around it from going on to its next command."""
     with monkeypatch.context() as patch:
         stop_after_epoch(patch, 2)
-        assert train("none", output=tmp_path) == INTERRUPTED
-    assert capsys.readouterr().err == "interrupted; all runs of this command are finished\n"
+        assert train_few("none", output=tmp_path) == INTERRUPTED
+    assert len(capsys.readouterr().err.splitlines()) == 1
     assert (folder_of(tmp_path) / "result.json").exists()
-    assert train("none", output=tmp_path) == 0
+    assert train_few("none", output=tmp_path) == 0
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_in_the_last_evaluation_of_a_group(signum, teacher, tmp_path, monkeypatch, capsys):
     """The group is finished, and the next one is not begun; mlkd wants two views of each image, kd one."""
-    original, asked = StudentRun.finish_epoch, []
+    original, asked = loop.finish_epoch, []
 
-    def finish_epoch(self, *arguments):
+    def finish_epoch(run, session):
         if not asked:
-            asked.append(self)
+            asked.append(run)
             signal.raise_signal(signum)
-        original(self, *arguments)
+        original(run, session)
 
     options = {"output": tmp_path, "teacher": teacher, "extra": ["--epochs", "1"]}
-    monkeypatch.setattr(StudentRun, "finish_epoch", finish_epoch)
-    assert train("kd", "mlkd", **options) == INTERRUPTED
-    assert capsys.readouterr().err == "interrupted; the state is saved, the same command continues\n"
+    monkeypatch.setattr(loop, "finish_epoch", finish_epoch)
+    assert train_few("kd", "mlkd", **options) == INTERRUPTED
+    assert len(capsys.readouterr().err.splitlines()) == 1
     (folder,) = folders_of(tmp_path)
     assert read_json(folder / "config.json")["method"] == "kd"
     assert (folder / "result.json").exists()
-    assert train("kd", "mlkd", **options) == 0
+    assert train_few("kd", "mlkd", **options) == 0
     assert all((folder / "result.json").exists() for folder in folders_of(tmp_path))
     assert len(folders_of(tmp_path)) == 2
 
 
-LONG = ("--dataset", "digits", "--recipe", "repdistiller", "--epochs", "12", "--batch_size", "250")
+LONG = ("--dataset", "digits", "--recipe", "repdistiller", "--epochs", "8", "--batch_size", "250")
 LONG += ("--device", "cpu", "--precision", "fp32")
 
 
@@ -212,25 +230,26 @@ def long_run(tmp_path_factory):
     return outcome_of(folder_of(output))
 
 
-def test_control_c_and_the_same_command_again(long_run, tmp_path):
+def test_control_c_and_the_same_command_again(long_run, tmp_path, capsys):
     process = start(tmp_path)
     epochs_seen(process, 2)
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED
-    assert errors == "interrupted; the state is saved, the same command continues\n"
+    assert len(errors.splitlines()) == 1
     folder = folder_of(tmp_path)
     epoch, _step = load(folder / "checkpoint.pth")["position"]
-    assert 3 <= epoch <= 12
+    assert 3 <= epoch <= 8
     assert len(read_metrics(folder)) == epoch - 1
 
-    process = start(tmp_path)
-    out, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (0, "")
-    assert f"continues at epoch {epoch}" in out
+    assert train("none", output=tmp_path, small=LONG) == 0
+    out, errors = capsys.readouterr()
+    assert errors == ""
+    assert f"epoch {epoch}, step" in out
     assert_same(outcome_of(folder), long_run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0, 0.06, 0.13])  # seconds; an epoch takes about a quarter of one
 def test_killed_at_any_moment(delay, long_run, tmp_path):
     process = start(tmp_path)
@@ -241,7 +260,7 @@ def test_killed_at_any_moment(delay, long_run, tmp_path):
     assert process.returncode == -signal.SIGKILL
     folder = folder_of(tmp_path)
     done = len(load(folder / "checkpoint.pth")["history"])
-    assert 1 <= done < 12
+    assert 1 <= done < 8
     assert train("none", output=tmp_path, small=LONG) == 0
     assert_same(outcome_of(folder), long_run)
     assert not list(folder.glob(".*.tmp"))
@@ -251,9 +270,9 @@ def test_overwrite_is_left_out_to_continue(tmp_path, monkeypatch, capsys):
     """The same command would throw away what it has."""
     for extra in ((), ("--overwrite",)):
         stop_at_step(monkeypatch, 2, 1)
-        assert train("none", output=tmp_path, extra=extra) == INTERRUPTED
+        assert train_few("none", output=tmp_path, extra=extra) == INTERRUPTED
         monkeypatch.undo()
-        told = capsys.readouterr().err
-    assert told == "interrupted; the state is saved, the same command without --overwrite continues\n"
-    assert train("none", output=tmp_path) == 0
-    assert "continues at epoch 2, step 2" in capsys.readouterr().out
+        advice = capsys.readouterr().err
+    assert "without --overwrite" in advice
+    assert train_few("none", output=tmp_path) == 0
+    assert "epoch 2, step 2" in capsys.readouterr().out

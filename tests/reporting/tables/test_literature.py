@@ -1,25 +1,12 @@
-"""`compare.py --published` without runs: the field's own figures, against a recount of the file line by line."""
+"""Published figures without runs, against a recount of the file line by line."""
 
-import csv
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 
-import compare
-from reporting.tables.layout import BEST
-from reporting.tables.literature import LEGEND, arrange_literature, literature
-from tests.helpers import ROOT
-from tests.reporting.test_compare import write_run
-
-
-def stored():
-    """The file's rows as they stand there."""
-    with open(ROOT / "results/published/cifar100.csv", newline="") as file:
-        return list(csv.DictReader(file))
+from reporting.tables.literature import literature, literature_table
+from reporting.tables.text_table import BEST
+from tests.reporting.published_runs import stored
 
 
 def recount():
@@ -43,7 +30,7 @@ def mean_difference(expected, method, reference):
 
 def test_every_figure_stands_in_its_place():
     expected = recount()
-    shown = arrange_literature(literature())
+    shown = literature_table(literature())
     cells = shown.cells.set_index("method")
     pairs = {(teacher, student) for _, teacher, student in expected}
     assert len(pairs) == 13
@@ -62,7 +49,7 @@ def test_every_figure_stands_in_its_place():
 
 def test_means_are_over_a_methods_own_pairs_and_name_how_many():
     expected = recount()
-    cells = arrange_literature(literature()).cells.set_index("method")
+    cells = literature_table(literature()).cells.set_index("method")
     columns = {"mean gain (n)": "student alone", "mean vs kd (n)": "kd"}
     for method in cells.index[2:]:
         for column, reference in columns.items():
@@ -84,7 +71,7 @@ def test_means_are_over_a_methods_own_pairs_and_name_how_many():
 def test_the_highest_mean_over_kd_comes_first():
     """An order that the gain over the student alone does not have."""
     expected = recount()
-    names = list(arrange_literature(literature()).cells.method)
+    names = list(literature_table(literature()).cells.method)
     assert names[:2] == ["teacher", "student alone"]
     over_kd = {name: mean_difference(expected, name, "kd")[0] for name, _, _ in expected}
     assert names[2:] == sorted(names[2:], key=over_kd.get, reverse=True)
@@ -103,46 +90,8 @@ def test_rows_for_programs_hold_both_differences():
         assert row["gain_over_kd"] == pytest.approx(row["top1"] - expected["kd", *pair])
 
 
-def test_other_names_and_recipes_are_left_out_and_the_note_says_so():
+def test_other_names_and_recipes_are_left_out():
     listed = set(literature().distill)
     assert listed.isdisjoint({"mlkd", "mlkd standardised", "reviewkd", "nd", "nd+reviewkd", ""})
     named = {row["distill"] for row in stored() if row["recipe"] == "other"}
     assert named > {"mlkd", "mlkd standardised", "reviewkd", "nd"}
-    assert "by the recipe repdistiller for 240 epochs" in LEGEND
-    assert "rows under other names or recipes are left out" in LEGEND
-
-
-def in_folder(folder, *words):
-    command = [sys.executable, str(ROOT / "compare.py"), *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
-
-
-@pytest.mark.parametrize("name", ["markdown", "latex", "csv", "json", "html", "terminal"])
-def test_without_runs_it_stands_alone_in_every_format(tmp_path, name):
-    done = in_folder(tmp_path, "--published", "--format", name)
-    assert done.returncode == 0, done.stderr
-    assert "wttm" in done.stdout
-    assert "no runs of your own in save yet" in done.stdout + done.stderr
-    if name == "json":
-        assert {row["distill"] for row in json.loads(done.stdout)} >= {"teacher", "student alone", "kd", "dkd"}
-
-
-def test_the_folder_of_the_figures_stands_alone(tmp_path):
-    """Also where `save` holds runs."""
-    write_run(tmp_path / "save", "a", 60.0)
-    done = in_folder(tmp_path, str(ROOT / "results" / "published"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == in_folder(tmp_path, str(ROOT / "results" / "published"), "--published").stdout
-    assert "wttm" in done.stdout
-    assert "of your own" not in done.stdout
-
-
-def test_with_runs_or_a_named_folder_it_is_the_comparison(tmp_path):
-    missing = in_folder(tmp_path, "nowhere", "--published")
-    assert missing.returncode == 2
-    assert "nowhere does not exist" in missing.stderr
-    write_run(tmp_path / "save", "a", 60.0)
-    done = in_folder(tmp_path, "--published")
-    assert done.returncode == 0
-    assert "no runs of your own" not in done.stdout
-    assert compare.main([str(tmp_path / "save"), "--published"]) == 0

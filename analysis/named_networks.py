@@ -1,0 +1,85 @@
+"""Networks to analyse: loaded from checkpoints, each with a unique name for pictures and folders."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import RequestError
+from dataset import DatasetEntry
+from engine.checkpoints.inference_network import InferenceNetwork
+from engine.checkpoints.weights import load_network
+from reporting.records.untrusted_json import BrokenError, read_object
+
+TEACHER = "teacher"  # reserved: no student gets this name
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network and its checkpoint; `name` is unique within a command and can be a folder's name."""
+
+    name: str
+    path: Path
+    arch: str
+    sha256: str
+    network: InferenceNetwork
+
+
+def load_named_network(
+    path: Path, entry: DatasetEntry, name: str, arch: str | None, allow_namespace: bool
+) -> NamedNetwork:
+    """Load a network. Raises RequestError if the file holds no network for this data set (`load_network`)."""
+    loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
+    return NamedNetwork(name, path, loaded.arch, loaded.sha256, loaded.network)
+
+
+def load_students(
+    paths: Sequence[Path], entry: DatasetEntry, archs: Sequence[str] | None, allow_namespace: bool = False
+) -> list[NamedNetwork]:
+    """Load the students; each is named by the method of its run, or by its file.
+
+    Args:
+        archs: architectures where the files do not say: one for all students, or one for each.
+
+    Raises:
+        RequestError: the number of names is wrong, or a file cannot be used.
+    """
+    archs = list(archs or [None])
+    archs = archs * len(paths) if len(archs) == 1 else archs
+    if len(archs) != len(paths):
+        raise RequestError(
+            f"--model_s names {len(archs)} networks for {len(paths)} students; give one name, or one for each student"
+        )
+    _, *names = unique_names([TEACHER, *map(name_of, paths)])
+    return [
+        load_named_network(path, entry, name, arch, allow_namespace)
+        for path, name, arch in zip(paths, names, archs, strict=True)
+    ]
+
+
+def name_of(path: Path) -> str:
+    """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it."""
+    try:
+        label = read_object(path.parent / "config.json").get("label")
+    except BrokenError:
+        label = None
+    return safe_name(label if isinstance(label, str) and label else path.stem)
+
+
+def safe_name(text: str) -> str:
+    """Make `text` a valid part of file names: all but letters, digits, "+", "-", "." and "_" become "_"."""
+    return re.sub(r"[^A-Za-z0-9+._-]", "_", text).lstrip(".") or "_"
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Add a number to names that occur again; case is ignored, as some file systems do."""
+    taken: set[str] = set()
+    made = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate.lower() in taken:
+            number += 1
+            candidate = f"{name}-{number}"
+        taken.add(candidate.lower())
+        made.append(candidate)
+    return made

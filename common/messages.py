@@ -1,0 +1,65 @@
+"""Parts of messages: counts, near names, and what an exception says and where it was raised."""
+
+import difflib
+import traceback
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+SHOWN = 6  # names at most, where none is near
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun in singular or plural: 1 epoch, 2 epochs."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def did_you_mean(name: str, known: Collection[str], also: Collection[str] = ()) -> str:
+    """Suggest names for an unknown one: "did you mean a, b?", or "available: a, b, … (3 more)" if none is near.
+
+    Args:
+        known: all names.
+        also: aliases, which are suggested but not listed.
+    """
+    by_lower = {key.lower(): key for key in (*also, *known)}
+    if near := difflib.get_close_matches(name.lower(), by_lower, n=3):
+        return f"did you mean {', '.join(by_lower[key] for key in near)}?"
+    names = sorted(known)
+    more = f", … ({len(names) - SHOWN} more)" if len(names) > SHOWN else ""
+    return f"available: {', '.join(names[:SHOWN])}{more}"
+
+
+def words_of(error: Exception) -> str:
+    """The type of an exception and the first line of its message."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return ": ".join([type(error).__name__, *text.splitlines()[:1]])
+
+
+def place_raised(error: Exception, folder: Path) -> str | None:
+    """FILE:LINE of the innermost code below `folder` that the exception passed through; None if there is none."""
+    places = [(file, line) for file, line, _ in _frames(error, folder)]
+    return _written(*places[-1], folder) if places else None
+
+
+def place_imported(error: Exception, folder: Path) -> str | None:
+    """FILE:LINE of the innermost module below `folder` whose import failed; None if there is none.
+
+    An exception that a decorator raises is located at the decorated class, not in the decorator.
+    """
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_relative_to(folder):
+        return _written(error.filename, error.lineno, folder)
+    frames = list(_frames(error, folder))
+    modules = [file for file, _, name in frames if name == "<module>"]
+    lines = [line for file, line, _ in frames if file in modules[-1:]]
+    return _written(modules[-1], lines[-1], folder) if lines else None
+
+
+def _frames(error: Exception, folder: Path) -> Iterator[tuple[str, int, str]]:
+    """File, line and function name of the code below `folder`, outermost first."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if Path(code.co_filename).is_relative_to(folder):
+            yield code.co_filename, line, code.co_name
+
+
+def _written(file: str, line: int | None, folder: Path) -> str:
+    return f"{Path(file).relative_to(folder.parent).as_posix()}:{line or 1}"

@@ -1,0 +1,69 @@
+"""Teachers that others published: fetched into OUTPUT/models, and kept only if they load."""
+
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from common.download import download
+from common.errors import RequestError
+from common.files import write_bytes
+from dataset import DATASETS
+from engine.checkpoints.weights import load_network
+from models.published_checkpoints import DATASET, PUBLISHED, PublishedCheckpoint
+
+
+def fetch(teacher: PublishedCheckpoint, output: Path) -> Path:
+    """Fetch one published teacher, unless its file exists, and check that it loads; returns its path.
+
+    Raises:
+        RequestError: every source failed; the message ends in the command that trains the network instead.
+    """
+    path = output / "models" / teacher.file
+    if path.is_file():
+        return path
+    advice = f"Train it here instead: python train_teacher.py --model {teacher.model} --dataset {DATASET}"
+    if teacher.archive:
+        try:
+            _fetch_archive(teacher.archive, output, advice)
+        except RequestError as error:
+            print(f"{error}".splitlines()[0], file=sys.stderr)
+    if not path.is_file():
+        download([teacher.url], path, sha256_prefix=teacher.sha256_prefix, advice=advice)
+        _check_fetched(teacher, path)
+    return path
+
+
+def _fetch_archive(url: str, output: Path, advice: str) -> None:
+    """Take every missing teacher from an archive, so that it is downloaded once; prints which do not load."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "teachers.tar"
+        download([url], archive, advice=advice)
+        try:
+            with tarfile.open(archive) as tar:
+                for teacher in PUBLISHED:
+                    path = output / "models" / teacher.file
+                    if teacher.archive == url and teacher.member is not None and not path.exists():
+                        write_bytes(path, _content(tar, teacher.member))
+                        try:
+                            _check_fetched(teacher, path)
+                        except RequestError as error:
+                            print(f"{error}".splitlines()[0], file=sys.stderr)
+        except (tarfile.TarError, KeyError, EOFError):
+            raise RequestError(f"{url} is not the expected archive of teachers\n{advice}") from None
+
+
+def _content(tar: tarfile.TarFile, member: str) -> bytes:
+    file = tar.extractfile(member)
+    if file is None:
+        raise tarfile.ReadError(f"{member} is no file")
+    return file.read()
+
+
+def _check_fetched(teacher: PublishedCheckpoint, path: Path) -> None:
+    """Load a file that was just written; delete it if that fails, for later commands take existing files unchecked."""
+    try:
+        load_network(path, DATASETS[DATASET], arch=teacher.model)
+    except RequestError:
+        path.unlink()
+        raise

@@ -1,0 +1,106 @@
+"""The flags of methods: which methods, the weights of their losses, and one flag for each option of each method."""
+
+import argparse
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from common.errors import RequestError
+from distiller_zoo import METHODS, Weights, canonical_method, method_class, option_texts, options_of
+from engine.protocol.flags import add_flag
+
+
+def chosen_methods(names: Iterable[str]) -> list[str]:
+    """The canonical names of the methods in --distill, each once; "all" stands for every registered one.
+
+    Raises:
+        RequestError: unknown method, or parts of a combination that do not go together.
+    """
+    every = [name for given in names for name in (METHODS if given == "all" else [given])]
+    return list(dict.fromkeys(canonical_method(name) for name in every))
+
+
+def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add -r/--gamma, -a/--alpha and -b/--beta, the weights of the losses."""
+    for short, name, loss in (
+        ("-r", "gamma", "cross-entropy"),
+        ("-a", "alpha", "KL term"),
+        ("-b", "beta", "method's own loss"),
+    ):
+        text = f"weight(s) of the {loss}; by default the method's published one"
+        parser.add_argument(short, f"--{name}", type=float, nargs="+", metavar="W", help=text)
+
+
+def weights_of(method: str, arguments: argparse.Namespace) -> list[Weights]:
+    """The published weights of a method with those that the user gave, in all combinations.
+
+    Given weights of losses that the method does not have are left out: α without a teacher, β without an own loss.
+
+    Raises:
+        RequestError: a weight is negative or not finite.
+    """
+    cls = method_class(method)
+    given = {key: getattr(arguments, key) for key in ("gamma", "alpha", "beta") if getattr(arguments, key) is not None}
+    for key, values in given.items():
+        for value in values:
+            if not math.isfinite(value) or value < 0:
+                raise RequestError(f"--{key} is {value}; give a finite weight that is not negative")
+    if cls.max_teachers == 0:
+        given = {key: values for key, values in given.items() if key == "gamma"}
+    if cls.weights.beta == 0:  # published for methods without a loss of their own
+        given.pop("beta", None)
+    found = []
+    for values in product(*given.values()):
+        # 1.0 in place of a published 1 would be another digest.
+        changed = {k: v for k, v in zip(given, values, strict=True) if v != getattr(cls.weights, k)}
+        found.append(replace(cls.weights, **changed))
+    return list(dict.fromkeys(found))
+
+
+def add_option_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each option of each method, in a group for the methods that have it; call it last.
+
+    Raises:
+        RequestError: an option has the name of another flag.
+    """
+    owners: dict[str, list[str]] = {}
+    for method in METHODS:
+        for option in options_of(method):
+            owners.setdefault(option, []).append(method)
+    groups: dict[str, list[str]] = {}
+    for option, methods in owners.items():
+        groups.setdefault(", ".join(methods), []).append(option)
+    for methods_text, options in groups.items():
+        group = parser.add_argument_group(f"options of {methods_text}")
+        for option in options:
+            _add_option(group, option, owners[option][0])
+
+
+def _add_option(group: Any, option: str, method: str) -> None:
+    parameter, cls = options_of(method)[option], METHODS[method]
+    meaning = option_texts(cls).get(option)
+    text = f"{f'{meaning} ' if meaning else ''}(default {parameter.default})"
+    try:
+        add_flag(group, option, parameter.annotation, text)
+    except argparse.ArgumentError:
+        raise RequestError(
+            f"{cls.__module__.replace('.', '/')}.py: {cls.__name__} has an option {option}, which is a flag of the "
+            f"suite; rename it, for example to {method}_{option}"
+        ) from None
+
+
+def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> dict[str, Any]:
+    """The options that the user gave, by name.
+
+    Raises:
+        RequestError: none of the methods has an option that was given.
+    """
+    known = {option for method in METHODS for option in options_of(method)}
+    given = {key: value for key, value in vars(arguments).items() if key in known}
+    for option in given:
+        if not any(option in {name.split(".")[-1] for name in options_of(method)} for method in methods):
+            owners = ", ".join(method for method in METHODS if option in options_of(method))
+            raise RequestError(f"--{option} is an option of {owners}, not of {', '.join(methods)}; leave it out")
+    return given

@@ -1,0 +1,71 @@
+"""One flag for each value of a recipe, and the recipes that the given flags make."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from common.errors import RequestError
+from dataset import Augmentation
+from engine.protocol.flags import add_flag
+from engine.protocol.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
+from models import ModelEntry
+
+TEXTS = {
+    "epochs": "number of epochs",
+    "batch_size": "images per step",
+    "optimizer": "SGD with momentum, or AdamW",
+    "learning_rate": "peak learning rate",
+    "weight_decay": "weight decay",
+    "momentum": "momentum of SGD",
+    "schedule": "learning rate: steps at given epochs, or a cosine after a warm-up",
+    "lr_decay_epochs": "epochs after which a step schedule lowers the rate; by default they move with --epochs",
+    "lr_decay_rate": "factor of each step",
+    "warmup_epochs": "length of the linear warm-up of a cosine schedule",
+    "warmup_lr": "learning rate at the start of the warm-up",
+    "min_lr": "learning rate at the end of a cosine schedule",
+    "label_smoothing": "probability that is spread over all classes",
+    "decay_everything": "weight decay on biases and norms too",
+    "drop_last": "leave out the last, smaller batch of an epoch",
+    "crop": "random crops of padded images",
+    "flip": "random horizontal flips",
+    "rand_augment": "RandAugment in timm's notation, such as rand-m9-mstd0.5-inc1; empty for none",
+    "erasing": "probability of random erasing",
+    "mixup": "alpha of mixup; 0 for none",
+    "cutmix": "alpha of CutMix; 0 for none",
+    "mix_probability": "probability that a batch is mixed",
+    "switch_probability": "probability of CutMix where both are on",
+}
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --recipe and a flag for each of a recipe's values; only what the user gives is in the parsed namespace."""
+    group = parser.add_argument_group("recipe", "A preset, and single values that change it.")
+    group.add_argument(
+        "--recipe", metavar="NAME", help=f"one of {', '.join(RECIPES)}; by default the one that suits the network"
+    )
+    for owner, names in ((Recipe, RECIPE_FIELDS), (Augmentation, AUGMENTATION_FIELDS)):
+        annotations = get_type_hints(owner)
+        for field in fields(owner):
+            if field.name in names:
+                add_flag(group, field.name, annotations[field.name], TEXTS[field.name])
+
+
+def recipes_of(arguments: argparse.Namespace, models: Mapping[str, ModelEntry]) -> dict[str, Recipe]:
+    """The recipe of each network, by its name, with the values that the user gave.
+
+    Raises:
+        RequestError: as `resolve_recipe`; or a given value changes none of the recipes.
+    """
+    given = _given_values(arguments)
+    recipes = {name: resolve_recipe(arguments.recipe, model, given) for name, model in models.items()}
+    unread = [unread_values(arguments.recipe, model, given) for model in models.values()]
+    for value in given:
+        if all(value in of_model for of_model in unread):
+            names = ", ".join(dict.fromkeys(recipe.name for recipe in recipes.values()))
+            raise RequestError(f"--{value} changes nothing in the recipe {names} ({unread[0][value]}); leave it out")
+    return recipes
+
+
+def _given_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {key: value for key, value in vars(arguments).items() if key in RECIPE_FIELDS | AUGMENTATION_FIELDS}

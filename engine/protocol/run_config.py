@@ -1,0 +1,57 @@
+"""The content of a run's config.json."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dataset import DATASETS
+from engine.protocol.identity import protocol_id
+from engine.protocol.names import protocol_line, recipe_changes
+from engine.protocol.plan import RunPlan
+
+
+def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment: dict[str, Any]) -> dict[str, Any]:
+    """Everything that is known of a run before it starts.
+
+    Args:
+        measured: each teacher's top1, top5 and loss on the test set.
+        environment: versions, hardware and commit.
+    """
+    entry = DATASETS[plan.dataset]
+    return {
+        "format": 1,
+        "kind": plan.kind,
+        "dataset": plan.dataset,
+        "num_classes": entry.num_classes,
+        "image_size": entry.image_size,
+        "model": plan.model,
+        "method": plan.method,
+        "label": plan.label,
+        "weights": asdict(plan.weights),
+        "kd_T": plan.kd_T,
+        "options": plan.options,
+        "teachers": [
+            {
+                "model": file.model,
+                "path": str(file.path),
+                "sha256": file.sha256,
+                "normalisation": file.normalisation_override,
+                **result,
+            }
+            for file, result in zip(plan.teachers, measured, strict=True)
+        ],
+        "logit_standardization": plan.logit_standardization,
+        "teacher_weighting": plan.teacher_weighting,
+        "retrospection": None if plan.retrospection is None else asdict(plan.retrospection),
+        "backbone": None if plan.backbone is None else asdict(plan.backbone) | {"path": str(plan.backbone.path)},
+        "trial": plan.trial,
+        "seed": plan.seed,
+        "recipe": plan.recipe.as_dict(),
+        "recipe_changes": recipe_changes(plan),
+        "precision": plan.precision,
+        "validation": plan.validation,
+        "protocol": protocol_line(plan),
+        "protocol_id": protocol_id(plan),
+        "run_id": plan.run_id,
+        "environment": environment,
+    }

@@ -1,0 +1,38 @@
+"""What a probe records of the frozen network below its classifier: its file, how it was trained and by what code."""
+
+import json
+from pathlib import Path
+
+from engine.checkpoints.frozen_backbone import Backbone
+from engine.protocol.plan import BackboneFile, Code
+from engine.records.run_folder import RunFolder
+
+
+def backbone_file(backbone: Backbone) -> BackboneFile:
+    """Describe loaded weights, with what the run that they lie in says of their training."""
+    path = backbone.path
+    return BackboneFile(backbone.arch, path, backbone.sha256, trained_by(path), code_behind(path))
+
+
+def trained_by(weights: Path) -> str:
+    """The training behind a weights file, as tables call it: the label of its run, else the name of the file.
+
+    For a probe it is the training of its own backbone: a classifier has not trained the network.
+    """
+    try:
+        config = json.loads((weights.parent / "config.json").read_text())
+        label = config["backbone"]["trained_by"] if config.get("backbone") else config["label"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return weights.name
+    return label if isinstance(label, str) else weights.name
+
+
+def code_behind(weights: Path) -> Code:
+    """The code that trained the network of a weights file, its names prefixed by "backbone: "; empty if unknown.
+
+    For a probe it is the code behind its own backbone.
+    """
+    run = RunFolder(weights.parent, "")
+    if isinstance(backbone := run.recorded("backbone"), dict):
+        return backbone.get("code") or {}
+    return {f"backbone: {file}": digest for file, digest in (run.code() or {}).items()}

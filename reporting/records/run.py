@@ -1,0 +1,159 @@
+"""One finished run, as far as a table needs it, and a folder that holds none."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reporting.records.untrusted_json import percentage_or_none, printable, read_tail
+
+CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Test accuracy in per cent; top-5 is None where it is not on record."""
+
+    top1: float
+    top5: float | None = None
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A checkpoint that taught a run, with its own test accuracy."""
+
+    model: str
+    sha256: str
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Time, memory and size of a run; None where the records do not say.
+
+    Attributes:
+        seconds_per_epoch, images_per_second: of the median epoch on record (the faster one of two in the middle), so
+            that neither an epoch that compiles nor one in which the machine slept counts.
+        initial_epochs, initial_seconds: of the stage that some methods have before the first epoch; not part of the
+            two above.
+        peak_memory_mib: of the process on the CPU, of the allocator on a GPU; the runs of one command share it.
+        method_parameters: what the method trains beside the student.
+        hardware: the GPU, or the processor and its threads; "" where the records do not say.
+    """
+
+    seconds_per_epoch: float | None = None
+    initial_epochs: int = 0
+    initial_seconds: float | None = None
+    images_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    parameters: int = 0
+    method_parameters: int | None = None
+    hardware: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where the records are.
+        kind: "student", "teacher" (a network trained alone) or "probe" (a new classifier on a frozen network).
+        label: the method as tables call it; of a probe, how its backbone was trained. Ends in "(code …)" where other
+            code made the run than the last run of that label.
+        protocol, protocol_id: the protocol for people, and the hash that comparable runs share.
+        epochs: length of the recipe.
+        backbone: SHA-256 of the weights that a probe froze; "" for other kinds.
+        data: SHA-256 of the data set; "" where the record does not say.
+        last, best: test accuracy after the last epoch, and after the epoch that is best on the test set.
+        finished_at: end of the run in seconds since 1970.
+        doubt: why the result could not be checked against the metrics; "" where it was.
+        config: the content of config.json.
+        data_group: short name of the data, such as "data 1a2b3c4d", where runs of the same data set saw different
+            bytes; "" where all saw the same.
+        former_code: version of the code that made it where the label names it; "" otherwise.
+    """
+
+    folder: Path
+    kind: str
+    dataset: str
+    num_classes: int
+    image_size: int
+    model: str
+    method: str
+    label: str
+    teachers: tuple[Teacher, ...]
+    trial: int
+    seed: int
+    run_id: str
+    protocol: str
+    protocol_id: str
+    epochs: int
+    last: Accuracy
+    best: Accuracy
+    costs: Costs = Costs()
+    finished_at: float = 0.0
+    backbone: str = ""
+    data: str = ""
+    doubt: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    data_group: str = ""
+    former_code: str = ""
+
+    @property
+    def path(self) -> str:
+        """The folder as one line of printable text."""
+        return printable(str(self.folder))
+
+    @property
+    def teacher(self) -> str:
+        """Names of the teachers' networks, sorted and joined by "+"; "" without teachers."""
+        return "+".join(sorted(teacher.model for teacher in self.teachers))
+
+    @property
+    def recipe_changes(self) -> Mapping[str, Any]:
+        """Fields of the recipe that differ from its preset, with their values.
+
+        Older records list them in the protocol only, as text: "repdistiller schedule=cosine, 1 epoch, batch 64, fp32".
+        """
+        changes = self.config.get("recipe_changes")
+        if isinstance(changes, dict):
+            return changes
+        words = self.protocol.split(", ")[0].split()[1:]
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, one for each epoch. Reads the file; broken lines are left out."""
+        return read_tail(self.folder / METRICS)
+
+    def history(self) -> dict[int, float]:
+        """Returns {epoch: test top-1 in per cent}; see `history_of`. Reads the file of `metrics`."""
+        return history_of(self.metrics())
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A folder that no table counts. `state`: unfinished, failed, broken, foreign, unreadable or left out."""
+
+    path: str
+    state: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.state}, {self.reason}"
+
+
+def history_of(lines: Iterable[Mapping[str, Any]]) -> dict[int, float]:
+    """Returns {epoch: test top-1 in per cent} of a run's metrics, sorted by epoch.
+
+    Lines without an epoch or a test accuracy are left out; of two lines for one epoch the last counts.
+
+    Args:
+        lines: records of metrics.jsonl, as `Run.metrics` returns them.
+    """
+    found = {}
+    for line in lines:
+        epoch, test = line.get("epoch"), line.get("test")
+        top1 = percentage_or_none(test.get("top1")) if isinstance(test, dict) else None
+        if top1 is not None and isinstance(epoch, int) and not isinstance(epoch, bool) and 0 <= epoch < 10**9:
+            found[epoch] = top1
+    return dict(sorted(found.items()))

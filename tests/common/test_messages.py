@@ -1,0 +1,40 @@
+"""Parts of messages: numbers, near names, and places in code."""
+
+import pytest
+
+from common.messages import SHOWN, counted, did_you_mean, place_raised, words_of
+
+
+def test_counts():
+    assert [counted(n, "epoch") for n in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]
+
+
+def test_near_names_and_aliases_are_suggested():
+    known, aliases = ["hint", "crd", "kd"], ["fitnet"]
+    assert "fitnet" in did_you_mean("fitnets", known, aliases)
+    assert "hint" in did_you_mean("HINT", known, aliases)
+
+
+@pytest.mark.parametrize("number", [1, SHOWN, SHOWN + 3])
+def test_without_a_near_one_the_first_are_listed_and_the_others_counted(number):
+    known = [f"name{letter}" for letter in "abcdefghi"[:number]]
+    text = did_you_mean("xyz", known)
+    assert [name in text for name in known] == [i < SHOWN for i in range(number)]
+    assert ("3 more" in text) == (number > SHOWN)
+
+
+def test_an_exception_is_its_type_and_first_line():
+    assert words_of(ValueError("one\ntwo")) == "ValueError: one"
+    assert words_of(KeyError()) == "KeyError"
+
+
+def test_the_place_is_the_innermost_line_below_the_folder(tmp_path):
+    file = tmp_path / "zoo" / "mine.py"
+    file.parent.mkdir()
+    file.write_text("import json\n\n\ndef f():\n    json.loads('')\n")
+    space = {}
+    exec(compile(file.read_text(), str(file), "exec"), space)
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        space["f"]()
+    assert place_raised(raised.value, file.parent) == "zoo/mine.py:5"
+    assert place_raised(raised.value, tmp_path / "elsewhere") is None
