@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from common.errors import RequestError
 from distiller_zoo import Pair, Weights, create_method
 from distiller_zoo.std import hard_label_losses, reweighted
-from distiller_zoo.std_layout import module_blocks
 from models import Features, FeatureShapes, create_model
 from models.mixer import MlpMixer
 from tests import naive
@@ -66,28 +65,6 @@ def test_modules_attach_to_the_last_block_and_two_thirds_up(depth, options, taps
     assert len(heads) == len(taps)
     for head, branch, tap in zip(heads, method.branches, taps, strict=True):
         assert torch.equal(head, branch.classify(branch(features.blocks[tap])[1])[0])
-
-
-@pytest.mark.parametrize(
-    ("text", "depth", "blocks"),
-    [
-        ("last", 1, [0]),
-        ("last+intermediate", 5, [2, 4]),
-        ("last+intermediate", 3, [1, 2]),
-        ("8+6", 8, [5, 7]),
-        ("last+intermediate", 2, [0, 1]),
-        ("3", 3, [2]),
-    ],
-)
-def test_which_blocks_have_modules(text, depth, blocks):
-    """Of 5 blocks after the third and the last, as Figure 2 draws it; of CycleMLP-B2's last three after the second."""
-    assert module_blocks(text, depth) == blocks
-
-
-@pytest.mark.parametrize("text", ["first", "", "0", "9", "8+8", "last+8", "6,8", "-1", "last+intermediate+5"])
-def test_blocks_that_are_missing(text):
-    with pytest.raises(RequestError, match="--std_modules"):
-        module_blocks(text, 8)
 
 
 @torch.no_grad()

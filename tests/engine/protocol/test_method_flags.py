@@ -6,7 +6,7 @@ import pytest
 
 import train_student
 from common.errors import RequestError
-from distiller_zoo import METHODS, Method, Weights, option_texts, options_of, register_method
+from distiller_zoo import METHODS, Method, Weights, register_method
 from engine.protocol.method_flags import chosen_methods, given_method_options, weights_of
 
 
@@ -59,36 +59,6 @@ def test_given_options_are_those_of_the_methods():
     with pytest.raises(RequestError) as refusal:
         given_method_options(arguments, ["kd"])
     assert all(name in str(refusal.value) for name in ("--dkd_T", "dkd", "kd"))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_each_has_a_sentence_in_the_docstring_and_no_other_has(method):
-    assert option_texts(METHODS[method]).keys() == options_of(method).keys()
-
-
-def test_sentences_in_all_forms():
-    class Block(Method):
-        """A method.
-
-        Options:
-            one, two: the first: and the
-                second.
-            three: 50 % of all.
-
-        Note: none of them.
-        """
-
-    class Line(Method):
-        """Options: power: exponent."""
-
-    class Silent(Method):
-        """No word of them."""
-
-    assert option_texts(Block) == {"one": "the first: and the second", "two": "the first: and the second"} | {
-        "three": "50 % of all"
-    }
-    assert option_texts(Line) == {"power": "exponent"}
-    assert option_texts(Silent) == {}
 
 
 def test_help_has_the_sentence_the_methods_and_the_default(register, capsys):
