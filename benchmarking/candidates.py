@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarking.flags import resolve_pair
+from benchmarking.timing_flags import resolve_pair
 from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Augmentation, DatasetEntry, load_arrays

@@ -17,7 +17,7 @@ from engine.protocol.method_flags import (
 )
 from engine.protocol.plan import Trial
 from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of
-from engine.protocol.retrospection import add_retrospection_arguments, retrospection_of
+from engine.protocol.retrospection_plan import add_retrospection_arguments, retrospection_of
 from engine.training.failures import Outcome
 from engine.training.session import CHECKPOINT_SECONDS, RunSettings
 

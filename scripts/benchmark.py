@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarking.bench import Bench
 from benchmarking.candidates import Candidates, Conditions, make_candidates, make_data
-from benchmarking.flags import add_timing_arguments, check_count, check_timing, resolve_methods, resolve_settings
 from benchmarking.plain_loop import TRADITIONAL_WORKERS
 from benchmarking.tables import heading, legend, tables
+from benchmarking.timing_flags import add_timing_arguments, check_count, check_timing, resolve_methods, resolve_settings
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import write_json

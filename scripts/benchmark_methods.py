@@ -8,10 +8,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarking.flags import add_timing_arguments, check_timing, resolve_methods, resolve_pair, resolve_settings
 from benchmarking.method_cost import MethodCost, PreparedPair
 from benchmarking.rounds import TimedStep, Timer
 from benchmarking.tables import heading, table
+from benchmarking.timing_flags import (
+    add_timing_arguments,
+    check_timing,
+    resolve_methods,
+    resolve_pair,
+    resolve_settings,
+)
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import write_json

@@ -10,7 +10,7 @@ from distiller_zoo.teacher_mixture import Weighting
 from engine.protocol import identity, names
 from engine.protocol.options import DEFAULT_KD_T, resolve_options
 from engine.protocol.recipes import Recipe
-from engine.protocol.retrospection import RetrospectionPlan
+from engine.protocol.retrospection_plan import RetrospectionPlan
 from models.timm_models import Normalisation
 
 Code = dict[str, str]  # files of methods and networks, relative to the repository → start of the SHA-256 of each

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dataset import Batch
-from engine.protocol.retrospection import RetrospectionPlan
+from engine.protocol.retrospection_plan import RetrospectionPlan
 
 
 class Retrospection(nn.Module):

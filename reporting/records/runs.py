@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from reporting.records.code_versions import former_code
+from reporting.records.read_run import read_folder
 from reporting.records.run import CONFIG, METRICS, RESULT, Run, Skipped
-from reporting.records.run_folder import read_folder
 from reporting.records.untrusted_json import printable, walk
 
 

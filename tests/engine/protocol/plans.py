@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from distiller_zoo import METHODS, Weights, options_of
 from engine.protocol.plan import BackboneFile, RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES, resolve_recipe
-from engine.protocol.retrospection import RetrospectionPlan
+from engine.protocol.retrospection_plan import RetrospectionPlan
 from models import MODELS
 
 BACKBONE = BackboneFile("resnet8", Path("b"), "another", "kd")

@@ -12,7 +12,7 @@ from distiller_zoo import METHODS
 from engine.protocol.identity import protocol_id
 from engine.protocol.plan import BackboneFile, RunPlan, SharedSettings, TeacherFile, make_plan
 from engine.protocol.recipes import RECIPES
-from engine.protocol.retrospection import RetrospectionPlan
+from engine.protocol.retrospection_plan import RetrospectionPlan
 from tests.engine.protocol.plans import BACKBONE, plan_alone, plans
 
 TEACHER = TeacherFile("resnet56", Path("t.pt"), "ab" * 32)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from engine.protocol.names import protocol_line, recipe_changes
 from engine.protocol.plan import SharedSettings, TeacherFile, make_plan
 from engine.protocol.recipes import RECIPES
-from engine.protocol.retrospection import RetrospectionPlan
+from engine.protocol.retrospection_plan import RetrospectionPlan
 from tests.engine.protocol.plans import plan_alone, plans
 
 SHARED = SharedSettings("student", "cifar100", "fp32", teachers=(TeacherFile("resnet56", Path("t"), "ab" * 32),))

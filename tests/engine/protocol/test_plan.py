@@ -9,7 +9,7 @@ from distiller_zoo import METHODS, Weights
 from engine.protocol.options import DEFAULT_KD_T, default_options
 from engine.protocol.plan import RunPlan, SharedSettings, TeacherFile, Trial, make_plan, without_idle_settings
 from engine.protocol.recipes import resolve_recipe
-from engine.protocol.retrospection import RetrospectionPlan
+from engine.protocol.retrospection_plan import RetrospectionPlan
 from models import MODELS
 
 RECIPE = resolve_recipe("repdistiller", MODELS["resnet20"], {"epochs": 60})

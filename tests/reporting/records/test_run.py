@@ -2,8 +2,8 @@
 
 import pytest
 
+from reporting.records.read_run import read_folder
 from reporting.records.run import history_of
-from reporting.records.run_folder import read_folder
 from tests.reporting.fake_runs import TEACHER, VGG, write_run
 
 

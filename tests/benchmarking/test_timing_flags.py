@@ -1,7 +1,7 @@
 """Counts that the benchmarks take from the command line."""
 
-from benchmarking.flags import resolve_settings
 from benchmarking.rounds import Settings
+from benchmarking.timing_flags import resolve_settings
 from scripts import benchmark
 
 

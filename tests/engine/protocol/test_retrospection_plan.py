@@ -5,7 +5,7 @@ import pytest
 import train_student
 from common.errors import RequestError
 from engine.protocol.recipes import RECIPES
-from engine.protocol.retrospection import RetrospectionPlan, retrospection_of
+from engine.protocol.retrospection_plan import RetrospectionPlan, retrospection_of
 
 
 def plan_of(*argv, recipe="repdistiller"):

@@ -8,8 +8,8 @@ import pytest
 
 import compare
 from reporting.formats.printers import PRINTERS
+from reporting.records.read_run import read_folder
 from reporting.records.run import Skipped
-from reporting.records.run_folder import read_folder
 from tests.reporting.fake_runs import TEACHER, row_of, write_metrics, write_run
 
 
