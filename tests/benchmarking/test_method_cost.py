@@ -31,7 +31,7 @@ def test_peak_is_that_of_the_tensors_that_live_at_once():
 PAIRS = [("resnet32x4", "resnet8x4"), ("resnet20", "mixer_nano"), ("resnet20", "deit_nano_distilled")]
 
 
-@pytest.mark.runs
+@pytest.mark.slow
 def test_no_method_needs_a_gibibyte():
     """With its defaults, at batch 64 and CIFAR-100's sizes, in each stage, on the first pair that it accepts."""
     peaks, left = {}, set(METHODS)
