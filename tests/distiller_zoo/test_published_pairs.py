@@ -18,6 +18,7 @@ from dataset import DATASETS, Batch
 from distiller_zoo import METHODS, Weights, method_class, options_of
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import resolve_recipe
+from engine.training.running_means import RunningMeans
 from engine.training.student_run import StudentRun
 from models import MODELS, Features, Network, create_model
 from tests.distiller_zoo.one_step import COMPUTE
@@ -119,8 +120,8 @@ def test_one_step_or_one_sentence(name, teacher, student, tmp_path):
         run.method.fit_on_training_set((seen,), batch.labels)
     if run.initial:
         assert changed_by_step(run, features, "student" if run.method.initial_trains_student else "method")
-        run.position, run.meters = (1, 0), None
-        run._begin_main_stage()
+        run.position, run.meters = (1, 0), RunningMeans()
+        run.begin_main_stage()
     changed = changed_by_step(run, features, "student")
     taught = set(run.meters.means()) - {"loss", "ce", "top1"}
     assert bool(changed) == bool(taught)  # some have cross-entropy alone in their main stage
