@@ -148,8 +148,8 @@ class Method(nn.Module):
             other logits than those of `Features`, or some of them as they are, is given all as they are, and calls
             `standardise` where it compares.
         attaches: whether it has `attach`.
-        changes_predictions: whether the deployed student predicts by other logits than its own: it has `predict`, or
-            `attach` replaces the logits. Such a method's weights are kept with the student's.
+        changes_predictions: whether the deployed student predicts by other logits than its own: it has `predict` or
+            `predictions_by_head`, or `attach` replaces the logits. Such a method's weights are kept with the student's.
         needs_training_set_pass: whether it has `fit_on_training_set`.
         takes_extra_step: whether it has `extra_step`.
     """

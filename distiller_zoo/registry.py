@@ -62,6 +62,7 @@ def _check_needs(cls: type[Method]) -> None:
 DECLARED_BY = {
     "attach": "attaches",
     "predict": "changes_predictions",
+    "predictions_by_head": "changes_predictions",
     "fit_on_training_set": "needs_training_set_pass",
     "extra_step": "takes_extra_step",
 }

@@ -179,7 +179,7 @@ def _classifier_name(network: "TimmModule", name: str) -> str:
 
 
 def _cuts_patches(network: nn.Module) -> bool:
-    """Whether it embeds patches: a part says how large they are, or the first convolution moves by its kernel's size.
+    """True if it embeds patches: a part says how large they are, or the first convolution moves by its kernel's size.
 
     Some CNNs leave a row of pixels over as well, at their usual size too: that is how they are.
     """

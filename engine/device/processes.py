@@ -56,7 +56,7 @@ def process_group(device_type: str) -> Iterator[World]:
 
 
 def is_distributed() -> bool:
-    """Whether torchrun started this process as one of several.
+    """True if torchrun started this process as one of several.
 
     Raises:
         RequestError: torchrun's environment variables are set to something else than numbers.

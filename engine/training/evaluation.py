@@ -40,7 +40,7 @@ def evaluate_by_head(
     """Test each of several heads that one forward pass gives: B×K logits by name.
 
     Returns:
-        For each name what `evaluate` returns.
+        For each name what `evaluate` returns; nothing for a network that has no such heads.
     """
     totals: dict[str, Tensor] = {}
     world, images = compute.world, len(data.test_labels)
@@ -52,6 +52,8 @@ def evaluate_by_head(
             continue
         with compute.autocast():
             predictions = forward(batch.contiguous(memory_format=torch.channels_last))
+        if not predictions:  # of a network with one way to predict; the first batch tells
+            break
         for name, logits in predictions.items():
             counted = own * _totals(logits.float(), labels)
             totals[name] = totals[name] + counted if name in totals else counted

@@ -62,5 +62,5 @@ class Session:
         return self.settings.compute
 
     def stop_requested(self) -> bool:
-        """Whether any of the processes was asked to stop; all of them get the same answer."""
+        """True in every process if any of them was asked to stop."""
         return self.compute.world.any(self.stop.requested)

@@ -172,12 +172,12 @@ class StudentRun:
 
     @property
     def initial(self) -> bool:
-        """Whether the method's initial stage is not over."""
+        """True until the method's initial stage is over."""
         return self.position[0] < 1
 
     @property
     def trained(self) -> bool:
-        """Whether the run has had its last epoch."""
+        """True after the last epoch."""
         return self.position[0] > self.plan.recipe.epochs
 
     def begin_main_stage(self) -> None:

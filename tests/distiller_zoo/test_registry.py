@@ -166,7 +166,7 @@ def test_a_hook_by_its_former_name_is_refused(former):
         register_method("old")(type("Old", (Method,), {former: lambda self: None}))
 
 
-@pytest.mark.parametrize("hook", ["attach", "predict", "fit_on_training_set", "extra_step"])
+@pytest.mark.parametrize("hook", ["attach", "predict", "predictions_by_head", "fit_on_training_set", "extra_step"])
 def test_a_hook_that_is_not_declared_is_refused(hook):
     with pytest.raises(TypeError, match=hook):
         register_method("silent")(type("Silent", (Method,), {hook: lambda self, *given: None}))
