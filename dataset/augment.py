@@ -5,6 +5,7 @@ Pixel space (uint8): crop, flip, RandAugment; then normalisation; then erasing, 
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -124,9 +125,16 @@ def random_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 def normalise(images: torch.Tensor, mean: Colour, std: Colour) -> torch.Tensor:
     """uint8 B×3×H×W to float32 (pixel/255 − mean)/std."""
-    factors = np.stack([1 / (255 * np.asarray(std)), -np.asarray(mean) / np.asarray(std)]).astype(np.float32)
-    scale, shift = to_device(factors, images.device).view(2, 1, 3, 1, 1)
+    scale, shift = _normalisation(mean, std, images.device)
     return torch.addcmul(shift, images.float(), scale)
+
+
+@cache  # constants go to the device once, not at each step
+def _normalisation(mean: Colour, std: Colour, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift float32 1×3×1×1, of pixels in 0..255."""
+    factors = np.stack([1 / (255 * np.asarray(std)), -np.asarray(mean) / np.asarray(std)]).astype(np.float32)
+    scale, shift = to_device(factors, device).view(2, 1, 3, 1, 1)
+    return scale, shift
 
 
 def random_erase(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:

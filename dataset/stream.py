@@ -125,23 +125,28 @@ class BatchStream:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch (from 1), from `first_step` on; none depends on those before it."""
         order = torch.randperm(len(self.images), generator=make_generator(self.batching.seed, "order", epoch))
-        chosen = order.split(self.batching.batch_size)[first_step : self.steps_per_epoch]
-        for step, (index, views) in enumerate(self._pixels(chosen, epoch, first_step), first_step):
+        steps = slice(first_step, self.steps_per_epoch)
+        chosen = order.split(self.batching.batch_size)[steps]
+        on_device = to_device(order, self.device).split(self.batching.batch_size)[steps]  # one copy for the epoch
+        pixels = self._pixels(chosen, on_device, epoch, first_step)
+        for step, (index, views) in enumerate(zip(on_device, pixels, strict=True), first_step):
             yield self._batch(index, views, epoch, step)
 
     def _pixels(
-        self, chosen: Sequence[Tensor], epoch: int, first_step: int
-    ) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
-        """Rows of each batch, and for each view their pixels uint8 B×H×W×3, before augmentation."""
-        indices = (to_device(rows, self.device) for rows in chosen)
+        self, chosen: Sequence[Tensor], on_device: Sequence[Tensor], epoch: int, first_step: int
+    ) -> Iterator[Sequence[Tensor]]:
+        """For each batch and each of its views the pixels uint8 B×H×W×3, before augmentation.
+
+        Args:
+            chosen, on_device: the rows of each batch, on the host and on the device.
+        """
         views = self.batching.views
         if isinstance(self.images, ImageFiles):
-            seeds = self._crop_seeds(epoch, first_step)
-            for index, pixels in zip(indices, decoded(self.images, chosen, seeds, self.device), strict=True):
-                yield index, pixels.expand(views, *pixels.shape[1:]).unbind()
+            for pixels in decoded(self.images, chosen, self._crop_seeds(epoch, first_step), self.device):
+                yield pixels.expand(views, *pixels.shape[1:]).unbind()
         else:
-            for index in indices:
-                yield index, [self.images[index]] * views
+            for index in on_device:
+                yield [self.images[index]] * views
 
     def _crop_seeds(self, epoch: int, first_step: int) -> list[list[int]] | None:
         if not self.batching.augmentation.crop:

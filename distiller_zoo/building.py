@@ -1,15 +1,15 @@
 """From names on the command line to methods: aliases, combinations, options, and the method built for a pair."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import Parameter
 from pathlib import Path
 
 from common.errors import RequestError, RunError
 from common.messages import place_raised, words_of
 from distiller_zoo.combination import CombinationSpec, Part, combine
 from distiller_zoo.method import Method, Pair
-from distiller_zoo.registry import METHODS, declared_options
+from distiller_zoo.registry import METHODS, constructor_arguments, declared_options
 from models import FeatureShapes
 
 
@@ -49,15 +49,15 @@ def canonical_method(name: str) -> str:
     return method_class(name).name
 
 
-def options_of(name: str) -> Mapping[str, inspect.Parameter]:
-    """The options of a method by name: the keyword-only parameters of its constructor, with annotation and default.
+def options_of(name: str) -> Mapping[str, Parameter]:
+    """The options of a method by name, with annotation and default (see `declared_options`).
 
     Of a combination those of all its parts; one that two parts have with different defaults is METHOD.OPTION in each.
     """
     method = method_class(name)
     if not isinstance(method, CombinationSpec):
         return declared_options(method)
-    options: dict[str, inspect.Parameter] = {}
+    options: dict[str, Parameter] = {}
     of_parts = {part.cls.name: declared_options(part.cls) for part in method.parts}
     for part, own in of_parts.items():
         for option, parameter in own.items():
@@ -87,7 +87,9 @@ def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = 
             f"method {method.name} learns from {wants} teacher(s), but {count} were given with --path_t or --model_t"
         )
     with mistakes_as_run_errors(method.name, pair):
-        return method(pair, **options)
+        if isinstance(method, CombinationSpec):
+            return method(pair, **options)
+        return method(pair, **constructor_arguments(method, options))
 
 
 @contextmanager

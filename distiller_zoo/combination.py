@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.errors import RequestError, RunError
 from distiller_zoo.method import Batch, Method, Pair, Trainee, Weights
-from distiller_zoo.registry import declared_options
+from distiller_zoo.registry import constructor_arguments, declared_options
 from distiller_zoo.sums import summed
 from models import Features, Network
 
@@ -156,7 +156,9 @@ class Combination(Method):
         self.max_initial_rate, self.initial_trains_student = spec.max_initial_rate, spec.initial_trains_student
         self.attaches, self.changes_predictions = spec.attaches, spec.changes_predictions
         self.needs_training_set_pass, self.takes_extra_step = spec.needs_training_set_pass, spec.takes_extra_step
-        built = tuple(part.cls(pair, **_options_of_part(part, options)) for part in spec.parts)
+        built = tuple(
+            part.cls(pair, **constructor_arguments(part.cls, _options_of_part(part, options))) for part in spec.parts
+        )
         self.methods = nn.ModuleList(built)
         self._built = built  # the same modules: a ModuleList does not know that its entries are methods
         staged = [method for method in built if method.initial_epochs]

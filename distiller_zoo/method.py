@@ -126,7 +126,8 @@ class Method(nn.Module):
     """Base of all methods. Most subclasses declare `needs` and write `loss`; the rest is optional.
 
     The options of a method are the keyword-only arguments of its `__init__`, with their published
-    defaults; they become command-line flags. A pair that cannot work is refused there, by raising
+    defaults; they become command-line flags. An argument that is annotated by a dataclass stands for a group of
+    options, the fields of that dataclass (std.py has three). A pair that cannot work is refused there, by raising
     RequestError with a sentence that says why. Parameters of the module are trained with the student's;
     buffers are saved in the checkpoint, so memories survive an interruption.
 

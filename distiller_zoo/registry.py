@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from inspect import Parameter
 from types import MappingProxyType
-from typing import Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from common.registry import Registry
 from distiller_zoo.method import HOOK_CALLS, Epochs, Method
@@ -38,15 +39,58 @@ def register_method(name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[Me
     return register
 
 
-def declared_options(cls: type[Method]) -> Mapping[str, inspect.Parameter]:
-    """The keyword-only parameters of a method's constructor by name, with annotation and default."""
-    return _keyword_only(cls.__init__)
+def declared_options(cls: type[Method]) -> Mapping[str, Parameter]:
+    """The options of a method by name, with annotation and default.
+
+    They are the keyword-only parameters of its constructor. One that is annotated by a dataclass stands for the fields
+    of that dataclass.
+    """
+    return _options_of(cls.__init__)
+
+
+def constructor_arguments(cls: type[Method], options: Mapping[str, object]) -> dict[str, object]:
+    """The keyword arguments with which a method is built, from its options by name; the others keep their defaults."""
+    arguments: dict[str, object] = {}
+    for parameter in _keyword_only(cls.__init__):
+        if (group := _group_of(parameter)) is not None:
+            given = {field.name: options[field.name] for field in fields(group) if field.name in options}
+            arguments[parameter.name] = group(**given)
+        elif parameter.name in options:
+            arguments[parameter.name] = options[parameter.name]
+    return arguments
 
 
 @cache  # each registration compares with all before it
-def _keyword_only(constructor: Callable[..., None]) -> Mapping[str, inspect.Parameter]:
+def _options_of(constructor: Callable[..., None]) -> Mapping[str, Parameter]:
+    options: dict[str, Parameter] = {}
+    for parameter in _keyword_only(constructor):
+        group = _group_of(parameter)
+        options |= {parameter.name: parameter} if group is None else _fields_as_options(group)
+    return MappingProxyType(options)
+
+
+def _keyword_only(constructor: Callable[..., None]) -> list[Parameter]:
     parameters = inspect.signature(constructor, eval_str=True).parameters.values()
-    return MappingProxyType({p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY})
+    return [parameter for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY]
+
+
+def _group_of(parameter: Parameter) -> type[Any] | None:
+    """The dataclass whose fields are options, if the parameter is annotated by one."""
+    annotation = parameter.annotation
+    return annotation if isinstance(annotation, type) and is_dataclass(annotation) else None
+
+
+def _fields_as_options(group: type[Any]) -> dict[str, Parameter]:
+    annotations = get_type_hints(group, include_extras=True)
+    return {
+        field.name: Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=annotations[field.name],
+        )
+        for field in fields(group)
+    }
 
 
 def _check_needs(cls: type[Method]) -> None:

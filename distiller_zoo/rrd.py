@@ -15,6 +15,7 @@ published code too, where it is handed to the optimizer but never gets a gradien
 loss: trained together, both sides could agree by saying the same of every sample.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -36,6 +37,14 @@ def relational_loss(z_s: Tensor, z_t: Tensor, memory: Tensor, student_t: float, 
     """
     target = (z_t @ memory.T / teacher_t).softmax(dim=1)
     return -(target * (z_s @ memory.T / student_t).log_softmax(dim=1)).sum(dim=1).mean()
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """Options of rrd: the form of its memory (explained at `RRD`)."""
+
+    memory_type: Literal["fifo", "momentum"] = "fifo"
+    nce_m: float = 0.5
 
 
 @register_method("rrd")
@@ -66,18 +75,17 @@ class RRD(Method):
         nce_k: int = 16384,
         nce_t_s: float = 0.04,
         nce_t_t: float = 0.10,
-        memory_type: Literal["fifo", "momentum"] = "fifo",
-        nce_m: float = 0.5,
+        memory: MemoryOptions,
     ):
         super().__init__(pair)
         check_positive(feat_dim=feat_dim, nce_k=nce_k, nce_t_s=nce_t_s, nce_t_t=nce_t_t)
-        if not 0 <= nce_m < 1:
-            raise RequestError(f"--nce_m is {nce_m}; it must lie in [0, 1)")
-        self.student_t, self.teacher_t, self.momentum = nce_t_s, nce_t_t, nce_m
+        if not 0 <= memory.nce_m < 1:
+            raise RequestError(f"--nce_m is {memory.nce_m}; it must lie in [0, 1)")
+        self.student_t, self.teacher_t, self.momentum = nce_t_s, nce_t_t, memory.nce_m
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim).requires_grad_(False)
         self.queue: EmbeddingQueue | None = None
-        if memory_type == "fifo":
+        if memory.memory_type == "fifo":
             self.queue = EmbeddingQueue(min(nce_k, pair.num_samples), feat_dim)
         else:
             self.register_buffer("bank", F.normalize(torch.randn(pair.num_samples, feat_dim)))

@@ -6,6 +6,7 @@ Regions and their weights are those of sdd.py, the loss of each region is DKD's 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -30,6 +31,16 @@ def of_each_region(
     return flat.view(count, -1)
 
 
+@dataclass(frozen=True)
+class DKDOptions:
+    """Options of sdd_dkd: DKD's, with the values published for regions (explained at `SDDWithDKD`)."""
+
+    dkd_alpha: float = 1.0
+    dkd_beta: float = 8.0
+    dkd_T: float = 4.0
+    dkd_warmup: Epochs = 20
+
+
 @register_method("sdd_dkd")
 class SDDWithDKD(SDD):
     """DKD of every region of the image.
@@ -50,15 +61,12 @@ class SDDWithDKD(SDD):
         *,
         sdd_scales: Literal["1", "1,2", "1,2,4"] = "1,2",
         sdd_complementary: float = 2.0,
-        dkd_alpha: float = 1.0,
-        dkd_beta: float = 8.0,
-        dkd_T: float = 4.0,
-        dkd_warmup: Epochs = 20,
+        dkd: DKDOptions,
     ):
-        check_positive(dkd_T=dkd_T)
-        check_not_negative(dkd_alpha=dkd_alpha, dkd_beta=dkd_beta, dkd_warmup=dkd_warmup)
-        super().__init__(pair, sdd_scales=sdd_scales, sdd_complementary=sdd_complementary, sdd_T=dkd_T)
-        self.target_weight, self.others_weight, self.warmup = dkd_alpha, dkd_beta, dkd_warmup
+        check_positive(dkd_T=dkd.dkd_T)
+        check_not_negative(dkd_alpha=dkd.dkd_alpha, dkd_beta=dkd.dkd_beta, dkd_warmup=dkd.dkd_warmup)
+        super().__init__(pair, sdd_scales=sdd_scales, sdd_complementary=sdd_complementary, sdd_T=dkd.dkd_T)
+        self.target_weight, self.others_weight, self.warmup = dkd.dkd_alpha, dkd.dkd_beta, dkd.dkd_warmup
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         logits_s, logits_t = self.regions(student, teacher)

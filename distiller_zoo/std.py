@@ -16,7 +16,7 @@ docs/std.md says what of this is known from the paper and what is our reading.
 The module is in std_module.py, the places of modules in std_layout.py, the regulariser in std_mine.py.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -26,11 +26,10 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Trainee, Weights
-from distiller_zoo.mine import Marginal
 from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 from distiller_zoo.std_layout import Heads, ModulePlace, Teaching, module_places
-from distiller_zoo.std_mine import MineSettings, TokenInformation
+from distiller_zoo.std_mine import MineOptions, TokenInformation
 from distiller_zoo.std_module import Kinds, ModuleForm, SpatialChannelModule, Tokens
 from distiller_zoo.teacher_mixture import MANY, mixture, negative_entropies
 from models import Features
@@ -65,6 +64,28 @@ def reweighted(logits_t: list[Tensor], by: Reweighting) -> Tensor:
 def std_loss(losses_of_heads: list[Tensor], weights: Tensor) -> Tensor:
     """Σ_i w_i·ℓ_i, mean over the batch: B losses of each of M heads, M×B weights."""
     return (weights * torch.stack(losses_of_heads)).sum(dim=0).mean()
+
+
+@dataclass(frozen=True)
+class ModuleOptions:
+    """Options of std: the places of the modules, and what each holds (explained at `STD`)."""
+
+    std_modules: str = "last"
+    std_teachers: Teaching = "each"
+    std_heads: Heads = "each"
+    std_propagate: bool = False
+    std_tokens: Kinds = "both"
+    std_layers: int = 1
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """Options of std: what the distillation heads learn, and how the student predicts (explained at `STD`)."""
+
+    std_labels: Literal["hard", "soft"] = "hard"
+    std_T: float = 1.0
+    std_reweighting: Reweighting = "negative_entropy"
+    std_predict: Prediction = "average"
 
 
 @register_method("std")
@@ -104,48 +125,25 @@ class STD(Method):
     standardises_itself = True  # the logits of the heads
     max_teachers = MANY
 
-    def __init__(
-        self,
-        pair: Pair,
-        *,
-        std_modules: str = "last",
-        std_teachers: Teaching = "each",
-        std_heads: Heads = "each",
-        std_propagate: bool = False,
-        std_tokens: Kinds = "both",
-        std_layers: int = 1,
-        std_labels: Literal["hard", "soft"] = "hard",
-        std_T: float = 1.0,
-        std_reweighting: Reweighting = "negative_entropy",
-        std_predict: Prediction = "average",
-        std_mine: bool = False,
-        std_mine_every: int = 0,
-        std_mine_samples: int = 0,
-        std_mine_pairs: Marginal = "random",
-        std_mine_lr: float = 0.01,
-        std_mine_student_lr: float = 0.01,
-    ):
+    def __init__(self, pair: Pair, *, modules: ModuleOptions, heads: HeadOptions, mine: MineOptions):
         super().__init__(pair)
-        check_positive(std_T=std_T)
-        places = module_places(pair, std_modules, std_teachers, std_heads)
-        form = ModuleForm(std_tokens, pairs=len(places[-1].teachers), layers=std_layers)
-        _check_tokens(places, form, std_propagate, std_heads)
+        check_positive(std_T=heads.std_T)
+        places = module_places(pair, modules.std_modules, modules.std_teachers, modules.std_heads)
+        form = ModuleForm(modules.std_tokens, pairs=len(places[-1].teachers), layers=modules.std_layers)
+        _check_tokens(places, modules)
         self.blocks_read = [place.block for place in places]
         self.teacher_of_head = [teacher for place in places for teacher in place.teachers]
-        self.propagates, self.prediction = std_propagate, std_predict
-        self.hard_labels, self.T, self.reweighting = std_labels == "hard", std_T, std_reweighting
+        self.propagates, self.head_options = modules.std_propagate, heads
         self._branches = tuple(
-            _module(place, pair.student.num_classes, replace(form, own_tokens=number == 0 or not std_propagate))
+            _module(place, pair.student.num_classes, replace(form, own_tokens=number == 0 or not self.propagates))
             for number, place in enumerate(places)
         )
         self.branches = nn.ModuleList(self._branches)
         self.mine: TokenInformation | None = None
-        if std_mine:
-            if std_tokens != "both":
-                raise RequestError(f"--std_mine needs both tokens, and --std_tokens is {std_tokens}; leave out either")
-            rates = (std_mine_lr, std_mine_student_lr)
-            settings = MineSettings(std_mine_every, std_mine_samples, std_mine_pairs, rates)
-            self.mine = TokenInformation([place.shape for place in places if place.teachers], form.pairs, settings)
+        if mine.std_mine:
+            if form.kinds != "both":
+                raise RequestError(f"--std_mine needs both tokens, and --std_tokens is {form.kinds}; leave out either")
+            self.mine = TokenInformation([place.shape for place in places if place.teachers], form.pairs, mine)
 
     def attach(self, features: Features) -> Features:
         heads: tuple[Tensor, ...] = ()
@@ -159,7 +157,7 @@ class STD(Method):
         return replace(features, heads=heads, tokens=inputs_of_heads)
 
     def predict(self, features: Features) -> Tensor:
-        return self.logits_by(self.prediction, features)
+        return self.logits_by(self.head_options.std_predict, features)
 
     def logits_by(self, prediction: Prediction, features: Features) -> Tensor:
         """B×K logits by one of the ways to use the heads, from attached features."""
@@ -177,13 +175,13 @@ class STD(Method):
     def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:
         logits_t = [teachers[i].logits for i in self.teacher_of_head]
         losses = [self.head_losses(s, t) for s, t in zip(student.heads, logits_t, strict=True)]
-        return {"std": std_loss(losses, reweighted(logits_t, self.reweighting))}
+        return {"std": std_loss(losses, reweighted(logits_t, self.head_options.std_reweighting))}
 
     def head_losses(self, logits_s: Tensor, logits_t: Tensor) -> Tensor:
         """B losses of one head with its teacher; both inputs B×K."""
-        if self.hard_labels:
+        if self.head_options.std_labels == "hard":
             return hard_label_losses(logits_s, logits_t)
-        return soft_label_losses(self.standardise(logits_s), self.standardise(logits_t), self.T)
+        return soft_label_losses(self.standardise(logits_s), self.standardise(logits_t), self.head_options.std_T)
 
     def extra_step(self, trainee: Trainee, batch: Batch) -> None:
         if self.mine is not None and self.mine.due(batch.step):
@@ -198,13 +196,13 @@ def _module(place: ModulePlace, num_classes: int, form: ModuleForm) -> SpatialCh
     return SpatialChannelModule(height * width, channels, num_classes, replace(form, heads=bool(place.teachers)))
 
 
-def _check_tokens(places: tuple[ModulePlace, ...], form: ModuleForm, propagate: bool, heads: Heads) -> None:
+def _check_tokens(places: tuple[ModulePlace, ...], options: ModuleOptions) -> None:
     shapes = [place.shape for place in places]
-    if form.layers < 1:
-        raise RequestError(f"--std_layers is {form.layers}; give 1 or more")
-    if propagate and form.kinds == "none":
+    if options.std_layers < 1:
+        raise RequestError(f"--std_layers is {options.std_layers}; give 1 or more")
+    if options.std_propagate and options.std_tokens == "none":
         raise RequestError("--std_propagate hands tokens on, and --std_tokens none has none; leave out either")
-    if propagate and len(set(shapes)) > 1:
+    if options.std_propagate and len(set(shapes)) > 1:
         raise RequestError(f"--std_propagate needs blocks of one shape, and these are {shapes}; name others")
-    if heads == "last" and len(places) > 1 and not propagate:
+    if options.std_heads == "last" and len(places) > 1 and not options.std_propagate:
         raise RequestError("--std_heads last leaves the tokens of other modules unused; add --std_propagate")

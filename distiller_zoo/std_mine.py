@@ -13,36 +13,39 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import RequestError
+from distiller_zoo.checks import check_not_negative
 from distiller_zoo.method import Batch, Trainee
 from distiller_zoo.mine import Marginal, StatisticsNetwork, information_bound, marginal_order
 
 
 @dataclass(frozen=True)
-class MineSettings:
-    """When and how the step is taken.
+class MineOptions:
+    """Whether, when and how the step is taken: options of std.
 
     Attributes:
-        every: one step every so many steps of an epoch; 0: at the first of each epoch.
-        samples: images of a batch that are used; 0: all.
-        marginal: how images are paired for the marginal (see `marginal_order`).
-        rates: r_θ and r_ω.
+        std_mine: whether it is.
+        std_mine_every: one step every so many steps of an epoch; 0: at the first of each epoch.
+        std_mine_samples: images of a batch that are used; 0: all.
+        std_mine_pairs: how images are paired for the marginal (see `marginal_order`).
+        std_mine_lr, std_mine_student_lr: r_θ and r_ω.
 
     Raises:
         RequestError: a value is out of range.
     """
 
-    every: int
-    samples: int
-    marginal: Marginal
-    rates: tuple[float, float]
+    std_mine: bool = False
+    std_mine_every: int = 0
+    std_mine_samples: int = 0
+    std_mine_pairs: Marginal = "random"
+    std_mine_lr: float = 0.01
+    std_mine_student_lr: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.every < 0 or self.samples < 0 or self.samples == 1:
-            raise RequestError(
-                f"--std_mine_every {self.every} --std_mine_samples {self.samples}: give 0 or more, and not 1 sample"
-            )
-        if min(self.rates) < 0:
-            raise RequestError(f"--std_mine_lr and --std_mine_student_lr are {self.rates}; give 0 or more")
+        every, samples = self.std_mine_every, self.std_mine_samples
+        check_not_negative(std_mine_lr=self.std_mine_lr, std_mine_student_lr=self.std_mine_student_lr)
+        if every < 0 or samples < 0 or samples == 1:
+            given = f"--std_mine_every {every} --std_mine_samples {samples}"
+            raise RequestError(f"{given}: give 0 or more, and not 1 sample")
 
 
 class TokenInformation(nn.Module):
@@ -58,25 +61,26 @@ class TokenInformation(nn.Module):
 
     bound: Tensor
 
-    def __init__(self, shapes: Sequence[tuple[int, int, int]], pairs: int, settings: MineSettings):
+    def __init__(self, shapes: Sequence[tuple[int, int, int]], pairs: int, options: MineOptions):
         super().__init__()
         self.networks = nn.ModuleList(StatisticsNetwork(n, h * w) for n, h, w in shapes)
         self.requires_grad_(False)  # the run's optimizer must not train them
         self.widths = [n for n, _, _ in shapes]
-        self.pairs, self.settings = pairs, settings
+        self.pairs, self.options = pairs, options
         self.register_buffer("bound", torch.zeros(()))
 
     def due(self, step: int) -> bool:
         """True if the step follows step `step` (from 0) of an epoch."""
-        return step % self.settings.every == 0 if self.settings.every else step == 0
+        every = self.options.std_mine_every
+        return step % every == 0 if every else step == 0
 
     def value(self, tokens: Sequence[Tensor], generator: torch.Generator) -> Tensor:
         """V in nats, the mean over the modules; `tokens` are B×(N+P), `pairs` of each module in turn."""
         bounds = []
         for place, (psi, width) in enumerate(zip(self.networks, self.widths, strict=True)):
             of_module = tokens[place * self.pairs : (place + 1) * self.pairs]
-            both = torch.cat([one[: self.settings.samples or None] for one in of_module])
-            order = marginal_order(len(both), self.settings.marginal, generator)
+            both = torch.cat([one[: self.options.std_mine_samples or None] for one in of_module])
+            order = marginal_order(len(both), self.options.std_mine_pairs, generator)
             bounds.append(information_bound(psi, both[:, :width], both[:, width:], order))
         return torch.stack(bounds).mean()
 
@@ -86,7 +90,7 @@ class TokenInformation(nn.Module):
             parameter.grad = None  # of the optimizer's step, which is done
         self.networks.requires_grad_(True)
         psi, model = list(self.networks.parameters()), trainee.parameters
-        rate_psi, rate_model = self.settings.rates
+        rate_psi, rate_model = self.options.std_mine_lr, self.options.std_mine_student_lr
         value = self.value(trainee.features(batch.images).tokens, batch.generator("mine"))
         value.backward()
         trainee.average([*psi, *model])

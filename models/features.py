@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -49,9 +50,9 @@ class Features:
         Args:
             copy: make new tensors even of what is float32 already.
         """
-        names = {"logits", *names}
-        kept = {name: getattr(self, name) if name in names else LEFT_OUT for name in UNDECLARED}
-        return Features(**kept).map(lambda tensor: tensor.to(torch.float32, copy=copy))
+        to_float32 = partial(Tensor.to, dtype=torch.float32, copy=copy)
+        kept = {name: _map(to_float32, getattr(self, name)) for name in {"logits", *names}}
+        return Features(**NOTHING | kept)
 
     def guarded(self, names: Collection[str]) -> "Features":
         """Logits and the named fields as they are; any use of another field raises `UndeclaredFieldError`."""
@@ -121,6 +122,7 @@ class Undeclared:
 
 # In place of each field, by its name.
 UNDECLARED: dict[str, Any] = {field.name: Undeclared(field.name) for field in fields(Features)}
+NOTHING: dict[str, Any] = dict.fromkeys(UNDECLARED, LEFT_OUT)
 
 
 def _undeclared_in(value: object) -> list[Undeclared]:

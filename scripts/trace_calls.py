@@ -137,6 +137,14 @@ def calls_of_a_step(trace: Trace) -> list[str]:
     return [f"    {count:4} {file} {qualified}" for (file, qualified, _), count in sorted(counts.items())]
 
 
+def files_of(trace: Trace) -> list[str]:
+    """Every file with a function that was called, with these functions."""
+    names: dict[str, list[str]] = {}
+    for file, name, _ in sorted(set(trace.calls)):
+        names.setdefault(file, []).append(name)
+    return [f"    {len(called):4} {file}: {', '.join(called)}" for file, called in names.items()]
+
+
 def _counted(files: set[str], calls: list[Function]) -> str:
     called_in = {file for file, *_ in calls}
     return f"{len(files)} files ({len(called_in)} with a function that was called), {len(set(calls))} functions"
@@ -177,6 +185,7 @@ def parse() -> argparse.Namespace:
         help=f"functions with losses' formulas (default {' '.join(FORMULAS)})",
     )
     parser.add_argument("--calls", action="store_true", help="also list the calls of a step")
+    parser.add_argument("--files", action="store_true", help="also list the files of each command")
     return parser.parse_args()
 
 
@@ -195,9 +204,13 @@ def main() -> None:
         print(*describe_run(trace), sep="\n")
         if arguments.calls:
             print("  calls in a step:", *calls_of_a_step(trace), sep="\n")
+        if arguments.files:
+            print("  functions called, by file:", *files_of(trace), sep="\n")
         print(f"{TABLES}.py save")
         trace = in_new_process(root, folder, TABLES, ["save"], *names)
         print(f"  from the command to its end: {_counted(trace.files, trace.calls)}")
+        if arguments.files:
+            print("  functions called, by file:", *files_of(trace), sep="\n")
     found = long_signatures(root)
     print(f"functions with more than {MOST_PARAMETERS} parameters: {len(found)}", *found, sep="\n")
 

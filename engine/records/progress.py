@@ -1,11 +1,14 @@
 """The output of a running command: a progress bar in a terminal, and one line per epoch and run."""
 
 import sys
-from typing import Any, TextIO
+from collections.abc import Iterable
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
 from engine.protocol.plan import RunPlan
+
+Item = TypeVar("Item")
 
 
 class Progress:
@@ -17,24 +20,18 @@ class Progress:
 
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
-        self._bar: tqdm | None = None
 
-    def begin(self, epoch: int, epochs: int, steps: int, first_step: int) -> None:
-        """Start the bar of an epoch; epochs of an initial stage count up to 0."""
-        if sys.stderr.isatty() and not self._silent:
-            where = f"epoch {epoch}/{epochs}" if epoch > 0 else f"{1 - epoch} initial epochs to go"
-            self._bar = tqdm(total=steps, initial=first_step, desc=where, unit="step", leave=False)
+    def bar(self, steps: Iterable[Item], what: str, total: int, first: int = 0) -> Iterable[Item]:
+        """Return the steps of an epoch, with a bar that moves while they are taken.
 
-    def advance(self) -> None:
-        """Move the bar by a step."""
-        if self._bar is not None:
-            self._bar.update()
-
-    def end(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        Args:
+            what: text before the bar.
+            total: number of steps of a whole epoch.
+            first: number of steps that were taken before.
+        """
+        if self._silent or not sys.stderr.isatty():
+            return steps
+        return tqdm(steps, desc=what, total=total, initial=first, unit="step", leave=False)
 
     def epoch(self, plan: RunPlan, record: dict[str, Any], best: dict[str, Any]) -> None:
         """Print the line of an epoch, with the best test accuracy so far."""

@@ -32,21 +32,20 @@ def train_group(group: Group, teachers: Sequence[InferenceNetwork], stream: Batc
         group.finish_trained()  # those cut off between their last epoch and their result
         while group.active:
             epoch, first_step = min(run.position for run in group.active)
-            progress.begin(epoch, group.active[0].plan.recipe.epochs, stream.steps_per_epoch, first_step)
+            where = epoch_in_words(epoch, group.active[0].plan.recipe.epochs)
+            batches = stream.epoch(epoch, first_step)
             began = moment(device)
-            for batch in stream.epoch(epoch, first_step):
+            for batch in progress.bar(batches, where, stream.steps_per_epoch, first_step):
                 made = moment(device)
                 features = teach(batch.images)
                 taught = moment(device)
                 for run in group.at(epoch, batch.step):
                     with group.isolated(run):
                         run.step(batch, features, (began, taught if run.plan.teachers else made))
-                progress.advance()
                 save_where_due(group.at(epoch, batch.step + 1), group, session, timer)
                 if not group.active:
                     break
                 began = moment(device)
-            progress.end()
             for run in group.at(epoch, stream.steps_per_epoch):
                 with group.isolated(run):
                     finish_epoch(run, session)
@@ -85,6 +84,11 @@ def save_where_due(runs: Sequence[StudentRun], group: Group, session: Session, t
     timer.restart()
     if group.active and session.stop_requested():
         raise Interrupted
+
+
+def epoch_in_words(epoch: int, epochs: int) -> str:
+    """The number of an epoch as text; epochs of an initial stage, which count up to 0, are told by those to go."""
+    return f"epoch {epoch}/{epochs}" if epoch > 0 else f"{1 - epoch} initial epochs to go"
 
 
 def report_epoch(run: StudentRun, progress: Progress) -> None:

@@ -1,6 +1,7 @@
 """Optimizers and learning rates from a recipe; the rate is a function of the position alone, so it needs no state."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable
 
 import torch
@@ -14,7 +15,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def learning_rate(recipe: Recipe, epoch: int, progress: float = 0.0) -> float:
     """The learning rate in epoch `epoch` (from 1), of which `progress` (0 ≤ p < 1) is done."""
     if recipe.schedule == "step":
-        passed = sum(epoch > decay for decay in recipe.lr_decay_epochs)
+        passed = bisect_left(sorted(recipe.lr_decay_epochs), epoch)  # how many lie before this epoch
         return recipe.learning_rate * recipe.lr_decay_rate**passed
     time = epoch - 1 + progress
     if time < recipe.warmup_epochs:

@@ -28,7 +28,7 @@ def teacher_pass(
             seen = look(compute.world.shard(images))
         # Students' losses need their gradients' other factor, and tensors made in inference mode can't be kept for
         # that. The copies also outlive the memory of a CUDA graph.
-        copies = [features.only(needs, copy=True) for features in seen]
-        return tuple(compute.world.gather_features(features, len(images)) for features in copies)
+        rows = len(images)
+        return tuple(compute.world.gather_features(features.only(needs, copy=True), rows) for features in seen)
 
     return teach

@@ -1,14 +1,12 @@
 """Terms under which a published figure and ours were measured: which of them are not equal, or not known."""
 
-import ast
-import csv
 from collections.abc import Hashable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from common.pair_settings import read_pair_settings
 from reporting.records.run import Run
 
 PAIR_SETTINGS = Path(__file__).resolve().parents[2] / "distiller_zoo" / "published.csv"
@@ -76,25 +74,17 @@ def unequal_settings(run: Run, entry: Mapping[Hashable, Any]) -> list[str]:
         ours = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
         equal = all(ours.get(name) == value for name, value in theirs.items())
         return [] if equal and changed <= set(theirs) else ["settings"]
-    if tuned or any(row["method"] in words for row in _pair_settings()):
+    if tuned or any(pair.method in words for pair in read_pair_settings(PAIR_SETTINGS)):
         return ["settings?"]
     return ["settings"] * bool(changed)
 
 
 def settings_of_pair(method: str, teacher: str, student: str) -> dict[str, Any] | None:
     """Returns weights and options by name that were published for a method on a pair; None where there are none."""
-    for row in _pair_settings():
-        if (row["method"], row["teacher"], row["student"]) == (method, teacher, student):
-            weights = {name: float(row[name]) for name in ("alpha", "beta") if row[name]}
-            options = dict(part.split("=") for part in row["options"].split(";") if part)
-            return weights | {name: ast.literal_eval(value) for name, value in options.items()}
+    for pair in read_pair_settings(PAIR_SETTINGS):
+        if (pair.method, pair.teacher, pair.student) == (method, teacher, student):
+            return pair.weights | pair.options
     return None
-
-
-@cache
-def _pair_settings() -> list[dict[str, str]]:
-    with PAIR_SETTINGS.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _unequal(name: str, ours: object, theirs: object) -> list[str]:

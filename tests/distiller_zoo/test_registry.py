@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # as an author may have it: annotations of options are texts then
 
+from dataclasses import dataclass
 from typing import Literal
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 import evaluate
 from common.errors import RequestError
 from distiller_zoo import METHODS, Epochs, Method, Weights, register_method
-from distiller_zoo.registry import declared_options
+from distiller_zoo.registry import constructor_arguments, declared_options
 from tests.helpers import folder_of, load, read_metrics, train
 
 
@@ -110,6 +111,44 @@ def test_annotations_may_be_texts(register):
 
     kinds = {name: parameter.annotation for name, parameter in declared_options(register(Written)).items()}
     assert kinds == {"a": bool, "b": Literal["x", "y"], "c": Epochs}
+
+
+@dataclass(frozen=True)
+class Grouped:
+    made_depth: int = 2
+    made_kind: Literal["x", "y"] = "x"
+
+
+@dataclass(frozen=True)
+class Bare:
+    made_depth: int
+
+
+def test_fields_of_a_dataclass_are_options(register):
+    class Written(Method):
+        def __init__(self, pair, *, made_width: int = 1, sizes: Grouped):
+            super().__init__(pair)
+            self.given = (made_width, sizes)
+
+    cls = register(Written)
+    options = declared_options(cls)
+    assert {name: option.default for name, option in options.items()} == {
+        "made_width": 1,
+        "made_depth": 2,
+        "made_kind": "x",
+    }
+    assert options["made_kind"].annotation == Literal["x", "y"]
+    assert constructor_arguments(cls, {}) == {"sizes": Grouped()}
+    assert constructor_arguments(cls, {"made_depth": 5, "made_width": 3}) == {"made_width": 3, "sizes": Grouped(5)}
+
+
+def test_a_field_of_a_group_needs_a_default(register):
+    class Written(Method):
+        def __init__(self, pair, *, sizes: Bare):
+            super().__init__(pair)
+
+    with pytest.raises(TypeError, match="made_depth"):
+        register(Written)
 
 
 @pytest.mark.runs
