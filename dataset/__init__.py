@@ -3,7 +3,7 @@
 from dataset.augment import Augmentation
 from dataset.held_out import hold_out, without_held_out
 from dataset.registry import DATASETS, Arrays, DatasetEntry, digest, load_arrays
-from dataset.stream import Batch, Batching, BatchStream, evaluation_batches
+from dataset.stream import Batch, Batching, BatchStream, evaluation_batches, pixel_batches
 
 DATASETS.add_package(__name__, __path__)
 
@@ -19,5 +19,6 @@ __all__ = [
     "evaluation_batches",
     "hold_out",
     "load_arrays",
+    "pixel_batches",
     "without_held_out",
 ]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import RequestError
+from dataset import cifar_classes
 from dataset.archives import ArchiveSource, archive_or_folder, at_hand, files_are_official, load_converted, unreadable
 from dataset.arrays import array_paths
 from dataset.registry import Arrays, DatasetEntry, register_dataset
@@ -185,6 +186,7 @@ register_dataset(
         summary="CIFAR-100: 50,000 + 10,000 photographs of 32×32 pixels in 100 classes",
         load=partial(load_cifar, source=CIFAR100),
         at_hand=partial(at_hand, source=CIFAR100),
+        classes=cifar_classes.CIFAR100,
     )
 )
 
@@ -202,5 +204,6 @@ register_dataset(
         summary="CIFAR-10: 50,000 + 10,000 photographs of 32×32 pixels in 10 classes",
         load=partial(load_cifar, source=CIFAR10),
         at_hand=partial(at_hand, source=CIFAR10),
+        classes=cifar_classes.CIFAR10,
     )
 )

@@ -70,5 +70,6 @@ register_dataset(
         horizontal_flip=False,  # a mirrored 2 is no digit
         summary="scikit-learn's handwritten digits: 1,297 + 500 scans of 8×8 pixels in 10 classes, no download",
         load=load_digits,
+        classes=tuple("0123456789"),
     )
 )

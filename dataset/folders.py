@@ -36,10 +36,10 @@ def open_folder(name: str, data_folder: Path) -> DatasetEntry:
     name, size = _parse(name)
     folder = data_folder / name
     arrays = _read(folder, size)
-    classes = int(arrays.train_labels.max()) + 1
+    classes, _ = _contents(_part(folder, TRAIN))
     return DatasetEntry(
         name=f"{PREFIX}:{name}@{size}",
-        num_classes=classes,
+        num_classes=len(classes),
         image_size=size,
         train_size=len(arrays.train_labels),
         test_size=len(arrays.test_labels),
@@ -47,8 +47,10 @@ def open_folder(name: str, data_folder: Path) -> DatasetEntry:
         std=STD,
         crop_padding=0,
         horizontal_flip=True,
-        summary=f"{folder}: {len(arrays.train_labels)} + {len(arrays.test_labels)} images in {classes} classes",
+        summary=f"{folder}: {len(arrays.train_labels)} + {len(arrays.test_labels)} images in {len(classes)} classes",
         load=partial(_again, arrays),
+        classes=tuple(classes),
+        framing="middle",
     )
 
 

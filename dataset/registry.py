@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from common.registry import Registry
 from dataset.image_files import ImageFiles
 
 Colour = tuple[float, float, float]
+Framing = Literal["whole", "middle"]
 
 
 class Arrays(NamedTuple):
@@ -40,6 +41,9 @@ class DatasetEntry:
         summary: one line for `--list`.
         load: takes the data folder and returns the arrays; fetches and converts them if they are missing.
         at_hand: takes the data folder and tells whether `load` would find the arrays there.
+        classes: names of the classes in the order of the labels; empty if they have none.
+        framing: which part of an image of another size is tested: the whole, scaled to a square, or the square in the
+            middle.
     """
 
     name: str
@@ -54,6 +58,8 @@ class DatasetEntry:
     summary: str
     load: Callable[[Path], Arrays]
     at_hand: Callable[[Path], bool] = lambda folder: True
+    classes: tuple[str, ...] = ()
+    framing: Framing = "whole"
 
 
 class DatasetRegistry(Registry[DatasetEntry]):

@@ -59,7 +59,6 @@ def load_stl10(data_folder: Path | str, source: Stl10Source = STL10) -> Arrays:
     """5,000 training and 8,000 test images, uint8 N×32×32×3, in `data_folder`/stl10; converted if they are missing.
 
     They are converted from the archive or its extracted folder stl10_binary/ in `data_folder`, else fetched.
-    Classes in the archive's order: airplane, bird, car, cat, deer, dog, horse, monkey, ship, truck.
 
     Raises:
         RequestError: damaged files, or missing files that cannot be fetched.
@@ -131,5 +130,6 @@ register_dataset(
         summary="STL-10: 5,000 + 8,000 photographs in 10 classes, scaled from 96×96 to 32×32 pixels",
         load=load_stl10,
         at_hand=partial(at_hand, source=STL10),
+        classes=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
     )
 )

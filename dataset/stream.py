@@ -192,14 +192,12 @@ def evaluation_batches(
     """
     device = torch.device(device)
     of_batch = resident(labels, device).split(batch_size)
-    for pixels, classes in zip(_pixels_in_order(images, batch_size, device), of_batch, strict=True):
+    for pixels, classes in zip(pixel_batches(images, batch_size, device), of_batch, strict=True):
         yield normalise(pixels.permute(0, 3, 1, 2).contiguous(), entry.mean, entry.std), classes
 
 
-def _pixels_in_order(
-    images: np.ndarray | Tensor | ImageFiles, batch_size: int, device: torch.device
-) -> Iterator[Tensor]:
-    """uint8 B×H×W×3 on the device."""
+def pixel_batches(images: np.ndarray | Tensor | ImageFiles, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+    """All images in their order as they are tested, before normalisation: uint8 B×H×W×3 on the device."""
     if isinstance(images, ImageFiles):
         batches = torch.arange(len(images)).split(batch_size)
         return (views[0] for views in decoded(images, batches, None, device))

@@ -96,13 +96,13 @@ class SpatialChannelModule(nn.Module):
         spatial, channel = start or (self.spatial_token, self.channel_token)
         parts = []
         if self._spatial_mlps and spatial is not None:
-            spatial = spatial.to(z.dtype).expand(len(z), -1, -1)
+            spatial = spatial.to(z.dtype).expand(z.shape[0], -1, -1)
             for mlp in self._spatial_mlps:
                 rows = mlp.norm(torch.cat([z, spatial], dim=1))
                 spatial = spatial + mlp(rows.transpose(1, 2)).transpose(1, 2)
             parts.append(spatial.unbind(1))
         if self._channel_mlps and channel is not None:
-            channel = channel.to(z.dtype).expand(len(z), -1, -1)
+            channel = channel.to(z.dtype).expand(z.shape[0], -1, -1)
             for mlp in self._channel_mlps:
                 channel = channel + mlp(mlp.norm(torch.cat([z, channel], dim=2)))
             parts.append(channel.unbind(2))

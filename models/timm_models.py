@@ -96,7 +96,7 @@ class TimmNetwork(Network):
         """Features of images in the size that the network is built for."""
         final, maps = self.net.forward_intermediates(x)
         embedding = self.net.forward_head(final, pre_logits=True)
-        isotropic = len(maps) > 1 and len({m.shape for m in maps}) == 1
+        isotropic = len(maps) > 1 and all(m.shape[1:] == maps[0].shape[1:] for m in maps)
         stages = tuple(maps[i] for i in stage_ends(len(maps))) if isotropic else tuple(maps[-NUM_STAGES:])
         averaged = _as_map(final, embedding.shape[1]) if self.averages_map else None
         last_map = embedding[:, :, None, None] if averaged is None else averaged

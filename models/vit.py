@@ -135,7 +135,7 @@ class VisionTransformer(Network):
 
     def features(self, x: Tensor) -> Features:
         stem = self.patch_embed(x)
-        own = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.dist_token) if token is not None]
+        own = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.dist_token) if token is not None]
         tokens = torch.cat([*own, stem.flatten(2).transpose(1, 2)], dim=1) + self.pos_embed
         maps = []
         for block in self.blocks:

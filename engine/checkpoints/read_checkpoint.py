@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from common.errors import RequestError
+from engine.checkpoints.exports.own_safetensors import content_of, read_metadata
 from models import MODELS
 
 
@@ -54,13 +55,14 @@ def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]
     return content
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         from safetensors.torch import load_file
     except ImportError:
         raise RequestError(f"{path} needs the package safetensors: pip install safetensors") from None
     try:
-        return load_file(path)
+        tensors = load_file(path)
+        return content_of(tensors, read_metadata(path)) or tensors
     except PermissionError:
         raise RequestError(f"checkpoint {path} cannot be read: permission denied; change its permissions") from None
     except Exception:

@@ -82,6 +82,8 @@ def save_weights(path: Path, network: Network, header: WeightsHeader) -> None:
         "dataset": header.entry.name,
         "mean": header.entry.mean,
         "std": header.entry.std,
+        "classes": header.entry.classes,
+        "framing": header.entry.framing,
         "epoch": header.epoch,
         **header.measured,
         "model": network.state_dict(),

@@ -1,0 +1,69 @@
+"""Eight-bit ONNX files: static quantisation of ONNX Runtime, calibrated on training images."""
+
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from common.errors import RequestError
+from common.files import write_bytes
+from dataset import Arrays, pixel_batches
+from engine.checkpoints.exports.description import Description
+from engine.checkpoints.exports.formats import REQUIREMENTS, quiet
+from engine.checkpoints.exports.predictor import as_input
+
+CALIBRATION_IMAGES = 512
+BATCH_SIZE = 32
+
+
+def quantise(path: Path, out: Path, data: Arrays, description: Description) -> None:
+    """Write an eight-bit form of an ONNX file: weights per channel, activations by the range on training images.
+
+    Args:
+        data: calibration reads CALIBRATION_IMAGES training images, evenly spread.
+
+    Raises:
+        RequestError: a package is missing.
+    """
+    try:
+        import onnx
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    except ImportError as error:
+        raise RequestError(f"--int8 needs the package {error.name}: {REQUIREMENTS}") from None
+
+    class Reader(CalibrationDataReader):
+        """Hands over one batch a call, and None after the last."""
+
+        def __init__(self) -> None:
+            self.batches = calibration_batches(data, description)
+
+        def get_next(self) -> dict | None:
+            return next(self.batches, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, written = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        with quiet():
+            quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+            quantize_static(
+                str(prepared),
+                str(written),
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                activation_type=QuantType.QInt8,
+            )
+        model = onnx.load(str(written))
+    onnx.helper.set_model_props(model, description.as_metadata())
+    write_bytes(out, model.SerializeToString())
+
+
+def calibration_batches(data: Arrays, description: Description) -> Iterator[dict]:
+    """Training images, evenly spread over the set, as ONNX Runtime takes them: arrays by the name of the input."""
+    rows = torch.linspace(0, len(data.train_labels) - 1, min(CALIBRATION_IMAGES, len(data.train_labels))).long()
+    batches = pixel_batches(data.train_images[rows.numpy()], BATCH_SIZE, torch.device("cpu"))
+    for pixels in islice(batches, CALIBRATION_IMAGES // BATCH_SIZE):
+        yield {"images": as_input(pixels, description.pixels).numpy()}

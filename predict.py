@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Name the classes of images, by a trained network or an exported file."""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from common.command import DONE, at_least, guard, make_parser, show
+from common.errors import RequestError, RunError
+from dataset import DATASETS
+from dataset.folders import ENDINGS
+from dataset.one_image import read_square
+from engine.checkpoints.exports.description import Description
+from engine.checkpoints.exports.predictor import Predictor, open_predictor
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image, each with its probability, the likeliest first."""
+
+    path: Path
+    classes: tuple[tuple[str, float], ...]
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--path",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="an exported file (.onnx, .pt2), weights, or a run's folder",
+    )
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER", help="images; folders are searched")
+    parser.add_argument("--top", type=at_least(1), default=1, metavar="K", help="classes an image (default 1)")
+    parser.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default table")
+    parser.add_argument("--model", metavar="NAME", help="name of the network, if the file does not have it")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="data set of a file from elsewhere: classes and normalisation"
+    )
+    parser.add_argument("--data_folder", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    return parser.parse_intermixed_args(argv)
+
+
+@guard
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    entry = DATASETS.find(arguments.dataset, arguments.data_folder) if arguments.dataset else None
+    paths = list(images_below(arguments.images))
+    predictor = open_predictor(arguments.path, entry, arguments.model)
+    predictions, unreadable = predict(predictor, paths, arguments.top)
+    for reason in unreadable:
+        print(f"warning: {reason}", file=sys.stderr)
+    if not predictions:
+        raise RequestError(f"none of {len(paths)} images can be read")
+    show(PRINTERS[arguments.format](predictions))
+    return DONE
+
+
+def images_below(given: Sequence[Path]) -> Iterator[Path]:
+    """The given files, and all images in and below the given folders, in order.
+
+    Raises:
+        RequestError: one of them is missing, or a folder holds no image.
+    """
+    for path in given:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+            if not found:
+                raise RequestError(f"{path} holds no image ({', '.join(ENDINGS)}); name images or another folder")
+            yield from found
+        elif path.exists():
+            yield path
+        else:
+            raise RequestError(f"{path} is missing; name images or folders of images")
+
+
+def predict(predictor: Predictor, paths: Sequence[Path], top: int) -> tuple[list[Prediction], list[str]]:
+    """The predictions of all images that can be read, and what is wrong with the others."""
+    predictions: list[Prediction] = []
+    unreadable: list[str] = []
+    description = predictor.description
+    for begin in range(0, len(paths), BATCH_SIZE):
+        batch = []
+        for path in paths[begin : begin + BATCH_SIZE]:
+            try:
+                batch.append((path, read_square(path, description.image_size, description.framing)))
+            except RunError as error:
+                unreadable.append(str(error))
+        if batch:
+            names, squares = zip(*batch, strict=True)
+            probabilities = predictor(torch.stack(squares)).softmax(dim=1)
+            predictions += [
+                Prediction(path, likeliest(row, top, description))
+                for path, row in zip(names, probabilities, strict=True)
+            ]
+    return predictions, unreadable
+
+
+def likeliest(probabilities: torch.Tensor, top: int, description: Description) -> tuple[tuple[str, float], ...]:
+    """Names and probabilities of the `top` likeliest of K classes."""
+    values, labels = probabilities.topk(min(top, len(probabilities)))
+    return tuple((description.class_name(label), p) for label, p in zip(labels.tolist(), values.tolist(), strict=True))
+
+
+def as_table(predictions: Sequence[Prediction]) -> str:
+    """A line an image: its path, then each class with its probability in per cent."""
+    width = max(len(str(prediction.path)) for prediction in predictions)
+    lines = []
+    for prediction in predictions:
+        classes = "  ".join(f"{name} {100 * p:.1f} %" for name, p in prediction.classes)
+        lines.append(f"{prediction.path!s:{width}}  {classes}")
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(predictions: Sequence[Prediction]) -> str:
+    """A row for each image and class: path, rank from 1, class, probability."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["image", "rank", "class", "probability"])
+    for prediction in predictions:
+        for rank, (name, p) in enumerate(prediction.classes, 1):
+            writer.writerow([prediction.path, rank, name, f"{p:.6f}"])
+    return out.getvalue()
+
+
+def as_json(predictions: Sequence[Prediction]) -> str:
+    """A list of objects: `image`, and `classes` with `name` and `probability`."""
+    objects = [
+        {"image": str(one.path), "classes": [{"name": name, "probability": p} for name, p in one.classes]}
+        for one in predictions
+    ]
+    return json.dumps(objects, indent=2, ensure_ascii=False) + "\n"
+
+
+PRINTERS = {"table": as_table, "csv": as_csv, "json": as_json}
+
+if __name__ == "__main__":
+    sys.exit(main())
