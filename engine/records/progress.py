@@ -21,8 +21,8 @@ class Progress:
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
 
-    def bar(self, steps: Iterable[Item], what: str, total: int, first: int = 0) -> Iterable[Item]:
-        """Return the steps of an epoch, with a bar that moves while they are taken.
+    def bar(self, steps: Iterable[Item], what: str, total: int, first: int = 0, unit: str = "step") -> Iterable[Item]:
+        """Return the steps of an epoch or a test, with a bar that moves while they are taken.
 
         Args:
             what: text before the bar.
@@ -31,7 +31,7 @@ class Progress:
         """
         if self._silent or not sys.stderr.isatty():
             return steps
-        return tqdm(steps, desc=what, total=total, initial=first, unit="step", leave=False)
+        return tqdm(steps, desc=what, total=total, initial=first, unit=unit, leave=False)
 
     def epoch(self, plan: RunPlan, record: dict[str, Any], best: dict[str, Any]) -> None:
         """Print the line of an epoch, with the best test accuracy so far."""
