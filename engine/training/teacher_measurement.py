@@ -96,7 +96,10 @@ def _keep(path: Path, conditions: dict[str, Any], figures: Figures) -> None:
         return
     others = [entry for entry in _entries(path) if entry.get("conditions") != conditions]
     content = {"format": 1, "teachers": [*others, {"conditions": conditions, **figures}][-MOST_KEPT:]}
-    with suppress(RunError):  # it would only save time; what the runs themselves cannot write is reported there
+    # It would only save time: where the runs themselves cannot be written, they say so.
+    with suppress(RunError, OSError):
+        for half_written in path.parent.glob(f".{path.name}.*.tmp"):  # by a command that was killed
+            half_written.unlink(missing_ok=True)
         write_json(path, content)
 
 
