@@ -22,6 +22,8 @@ from engine.records import repetition
 from models import Network
 from models.registry import file_name_of
 
+PROBE = ".writable"
+
 
 @dataclass(frozen=True)
 class SavedState:
@@ -137,7 +139,7 @@ class RunFolder:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
+            probe = self.path / PROBE
             probe.touch()
             probe.unlink(missing_ok=True)
         except OSError as error:
@@ -185,8 +187,8 @@ class RunFolder:
             self.discard(path)
 
     def discard_leftovers(self) -> None:
-        """Remove the checkpoints of a finished run that was killed right after its result, unless another writes."""
-        if any(path.exists() for path in (*self.checkpoints(), self.path / LOCK)):
+        """Remove what is left in the folder of a finished run by a command that was killed, unless another writes."""
+        if any(path.exists() for path in (*self.checkpoints(), self.path / LOCK, self.path / PROBE)):
             with contextlib.suppress(RequestError), self.opened():
                 pass
 

@@ -17,6 +17,7 @@ from engine.device.processes import process_group
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
+from engine.records.time_left import TimeLeft
 from engine.training.failures import Outcome
 from engine.training.group import Group
 from engine.training.loop import train_group
@@ -60,11 +61,14 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, environment, progress)
-        return train_groups(unfinished, teachers_of(unfinished, teachers), session)
+        return train_groups(unfinished, teachers_of(unfinished, teachers), session, len(runs) - len(unfinished))
 
 
-def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], session: Session) -> Outcome:
+def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], session: Session, finished: int) -> Outcome:
     """Train runs group by group; their folders are open.
+
+    Args:
+        finished: how many runs of the command were finished before.
 
     Raises:
         Interrupted: as `run_plans`.
@@ -75,11 +79,17 @@ def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], sessio
         for run in runs:
             if run.anew:
                 run.folder.begin_anew()  # not before all else is known to be right
-        for number, group in enumerate(groups_of(runs, session.settings.group_size)):
-            if number:
+        images = session.entry.train_size  # the clock must not hold the session, which holds the clock
+        session.progress.time_left = TimeLeft(lambda: steps_left(runs, outcome, images))
+        begun = finished
+        for group in groups_of(runs, session.settings.group_size):
+            if begun > finished:
                 gc.collect()  # the networks of the group before: they and compiled functions hold each other
             if session.stop_requested():
                 raise Interrupted
+            if len(group) < len(runs):
+                session.progress.begin_group(begun + 1, begun + len(group), finished + len(runs))
+            begun += len(group)
             train_together(group, teachers, measured, session, outcome)
         if session.stop_requested() and not outcome.failures:
             # All is done, but a script around this command must not go on to its next one.
@@ -151,13 +161,22 @@ def groups_of(runs: Sequence[StudentRun], size: int | None) -> list[list[Student
 
 def make_stream(run: StudentRun, session: Session) -> BatchStream:
     """The batches of a run, and of all runs of its group."""
-    recipe = run.plan.recipe
-    batching = Batching(
-        recipe.augmentation, recipe.batch_size, run.plan.seed, recipe.drop_last, channels_last=True,
-        views=run.method.views,
-    )  # fmt: skip
-    data = session.data
+    batching, data = batching_of(run.plan, run.method.views), session.data
     return BatchStream(data.train_images, data.train_labels, session.entry, batching, session.compute.device)
+
+
+def batching_of(plan: RunPlan, views: int = 1) -> Batching:
+    """How the batches of a run are made."""
+    recipe = plan.recipe
+    return Batching(
+        recipe.augmentation, recipe.batch_size, plan.seed, recipe.drop_last, channels_last=True, views=views
+    )
+
+
+def steps_left(runs: Sequence[StudentRun], outcome: Outcome, images: int) -> int:
+    """The number of steps that runs which have not failed have still to take over so many training images."""
+    going = [run for run in runs if run.plan.name not in outcome.failures]
+    return sum(run.steps_left(batching_of(run.plan).steps_per_epoch(images)) for run in going)
 
 
 def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequence[Teacher]:

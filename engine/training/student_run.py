@@ -181,7 +181,8 @@ class StudentRun:
     def release(self) -> None:
         """Let go of all tensors, so that their memory serves other runs. Only names and records are left."""
         del self.student, self.method, self.retrospection, self.optimizer, self.meters
-        del self._forward, self._saved
+        del self._forward
+        self._saved = SavedState(None, (), ())
 
     @property
     def initial(self) -> bool:
@@ -192,6 +193,11 @@ class StudentRun:
     def trained(self) -> bool:
         """True after the last epoch."""
         return self.position[0] > self.plan.recipe.epochs
+
+    def steps_left(self, steps_per_epoch: int) -> int:
+        """The number of steps that the run has still to take, also before its start."""
+        epoch, step = (self._saved.content or {}).get("position", self.position)
+        return (self.plan.recipe.epochs + 1 - epoch) * steps_per_epoch - step
 
     def begin_main_stage(self) -> None:
         """End the method's initial stage: the main one has an optimizer of its own, for other parameters."""
