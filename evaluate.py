@@ -7,6 +7,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import DONE, guard, make_parser
 from dataset import DATASETS, load_arrays
 from engine import cli
