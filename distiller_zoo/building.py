@@ -9,6 +9,7 @@ from common.errors import RequestError, RunError
 from common.messages import place_raised, words_of
 from distiller_zoo.combination import CombinationSpec, Part, combine
 from distiller_zoo.method import Method, Pair
+from distiller_zoo.option_types import check_options
 from distiller_zoo.registry import METHODS, constructor_arguments, declared_options
 from models import FeatureShapes
 
@@ -79,6 +80,7 @@ def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = 
         if option not in known:
             has = f"its options are {', '.join('--' + o for o in known)}" if known else "it has no options"
             raise RequestError(f"method {method.name} has no option --{option}; {has}")
+    check_options(options, known)
     count = len(pair.teachers)
     fewest, most = method.min_teachers, method.most_teachers()
     if not fewest <= count <= most:

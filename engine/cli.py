@@ -7,7 +7,8 @@ from common.command import DONE, FAILED, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS
 from engine.device.compute import Compute, resolve_compute
-from engine.protocol.flags import Flags, finite, positive
+from engine.protocol.flags import Flags, OneOrSeveral, finite, temperature
+from engine.protocol.idle_settings import check_weights_act
 from engine.protocol.method_flags import (
     add_option_arguments,
     add_weight_arguments,
@@ -16,12 +17,14 @@ from engine.protocol.method_flags import (
     weights_of,
 )
 from engine.protocol.plan import Trial
-from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of
+from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of, recipes_of_variants
 from engine.protocol.retrospection_plan import add_retrospection_arguments, retrospection_of
+from engine.protocol.sweep import checked_plans, read_variants, swept_flags, variants, without_repetitions
 from engine.training.failures import Outcome
 from engine.training.session import CHECKPOINT_SECONDS, RunSettings
 
 __all__ = [
+    "OneOrSeveral",
     "add_compilation_arguments",
     "add_compute_arguments",
     "add_data_arguments",
@@ -32,18 +35,25 @@ __all__ = [
     "add_retrospection_arguments",
     "add_run_arguments",
     "add_weight_arguments",
+    "check_weights_act",
+    "checked_plans",
     "chosen_methods",
     "compute_of",
     "exit_code",
     "finite",
     "given_method_options",
-    "positive",
+    "read_variants",
     "recipes_of",
+    "recipes_of_variants",
     "retrospection_of",
     "settings_of",
+    "swept_flags",
+    "temperature",
     "trials_of",
+    "variants",
     "warn_of_ignored",
     "weights_of",
+    "without_repetitions",
 ]
 
 DEFAULT_DATASET = "cifar100"
