@@ -6,7 +6,7 @@ import train_student
 from common.errors import RequestError
 from engine.protocol.sweep import swept_flags, variants
 from scripts import ablate_std
-from tests.engine.planned import plans_of
+from tests.engine.planned import BACKBONE, plans_of
 
 BASE = "train_student.py --dataset digits --model_s resnet8 --model_t resnet8 --path_t t.pth --device cpu"
 
