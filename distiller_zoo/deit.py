@@ -25,6 +25,7 @@ from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.option_types import OnlyWith, Temperature
 from distiller_zoo.registry import register_method
 from models import Features, Network
+from models.suggestions import suggested
 
 
 @register_method("deit")
@@ -58,7 +59,7 @@ class DeiT(Method):
         if getattr(student, "head_dist", None) is None:
             raise RequestError(
                 "deit trains the head of a distillation token, which this student does not have; "
-                "choose one that does, for instance --model_s deit_nano_distilled"
+                f"choose one that does, for instance --model_s {suggested('distilled', student.image_size)}"
             )
 
     def predict(self, features: Features) -> Tensor:

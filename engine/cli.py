@@ -7,7 +7,7 @@ from common.command import DONE, FAILED, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS
 from engine.device.compute import Compute, resolve_compute
-from engine.protocol.flags import Flags, OneOrSeveral, finite, temperature
+from engine.protocol.flags import Flags, OneOrSeveral, finite, not_negative, temperature
 from engine.protocol.idle_settings import check_weights_act
 from engine.protocol.method_flags import (
     add_option_arguments,
@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 DEFAULT_DATASET = "cifar100"
+MOST_TRIALS = 1_000_000_000  # the number of the last one; numbers of this size are seeds that belong to --seed
 # Flags of RepDistiller without effect here: lines are printed and TensorBoard is written once an epoch, and no data
 # loader has workers to count.
 IGNORED = ("print_freq", "tb_freq", "num_workers")
@@ -126,7 +127,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> Flags:
     parser.add_argument(
         "-t",
         "--trial",
-        type=at_least(1),
+        type=at_least(1, MOST_TRIALS),
         nargs="+",
         default=[1],
         metavar="N",
@@ -162,7 +163,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> Flags:
     group = parser.add_argument_group("runs")
     group.add_argument(
         "--checkpoint_seconds",
-        type=finite,
+        type=not_negative,
         default=CHECKPOINT_SECONDS,
         metavar="SECONDS",
         help=f"time between two checkpoints within an epoch (default {CHECKPOINT_SECONDS:g}; 0: at every step)",

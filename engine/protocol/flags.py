@@ -78,6 +78,14 @@ def finite(text: str) -> float:
     return given
 
 
+def not_negative(text: str) -> float:
+    """A type for argparse: finite numbers from 0 on."""
+    given = finite(text)
+    if given < 0:
+        raise argparse.ArgumentTypeError(f"{given:g} is below 0")
+    return given
+
+
 def temperature(text: str) -> float:
     """A type for argparse: temperatures of softened predictions."""
     given = finite(text)

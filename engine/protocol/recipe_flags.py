@@ -8,7 +8,15 @@ from typing import Annotated, Any, get_type_hints
 from common.errors import RequestError
 from dataset import Augmentation
 from engine.protocol.flags import MAY_BE_EMPTY, OneOrSeveral, Several, add_flag
-from engine.protocol.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
+from engine.protocol.recipes import (
+    AUGMENTATION_FIELDS,
+    RECIPE_FIELDS,
+    RECIPES,
+    Recipe,
+    check_acts,
+    resolve_recipe,
+    unread_values,
+)
 from models import ModelEntry
 
 TEXTS = {
@@ -75,6 +83,8 @@ def recipes_of_variants(
     for arguments in variants:
         given = _given_values(arguments)
         found.append({name: resolve_recipe(arguments.recipe, model, given) for name, model in models.items()})
+        for recipe in found[-1].values():
+            check_acts(recipe, given)
         unread += [unread_values(arguments.recipe, model, given) for model in models.values()]
     for value in unread[0]:
         if all(value in of_model for of_model in unread):

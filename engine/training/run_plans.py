@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from common.errors import Interrupted, RequestError, RunError
+from common.messages import counted
 from dataset import DATASETS, Arrays, Batching, BatchStream, digest, hold_out, load_arrays, without_held_out
 from dataset.to_device import DeviceArrays, resident, resident_arrays
 from engine.checkpoints.frozen_backbone import Backbone
@@ -46,6 +47,7 @@ def run_plans(
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
         finished, unfinished = open_folders(runs, settings, locks, progress)
+        report_count(unfinished, finished, settings.group_size, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
         with world.shared_errors():
@@ -153,6 +155,17 @@ def make_stream(run: StudentRun, session: Session) -> BatchStream:
     )  # fmt: skip
     data = session.data
     return BatchStream(data.train_images, data.train_labels, session.entry, batching, session.compute.device)
+
+
+def report_count(
+    unfinished: Sequence[StudentRun], finished: Sequence[StudentRun], size: int | None, progress: Progress
+) -> None:
+    """Print how many runs there are to train, if a command makes more than one."""
+    if len(unfinished) + len(finished) > 1 and unfinished:
+        groups = len(groups_of(unfinished, size))
+        together = "together" if groups == 1 else f"in {groups} groups, one after the other"
+        rest = f", {len(finished)} already finished" if finished else ""
+        progress.line(f"{counted(len(unfinished), 'run')} to train {together}{rest}")
 
 
 def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequence[Teacher]:
