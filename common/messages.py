@@ -26,7 +26,7 @@ def cut(value: object, longest: int = LONGEST_VALUE) -> str:
 
 def with_long_words_cut(message: str) -> str:
     """A message whose words are cut where they are longer than any name or path can be."""
-    lines = (re.sub(rf"\S{{{LONGEST_WORD},}}", _word, line) for line in message.split("\n"))
+    lines = (re.sub(rf"[^\s'\":;,]{{{LONGEST_WORD},}}", _word, line) for line in message.split("\n"))
     return "\n".join(cut(line, LONGEST_LINE) for line in lines)
 
 
@@ -51,8 +51,9 @@ def did_you_mean(name: str, known: Collection[str], also: Collection[str] = ()) 
         also: aliases, which are suggested but not listed.
     """
     by_lower = {key.lower(): key for key in (*also, *known)}
-    if "," in name and all(part.strip().lower() in by_lower for part in name.split(",") if part.strip()):
-        return f"separate several by spaces: {' '.join(part.strip() for part in name.split(',') if part.strip())}"
+    parts = [part for part in re.split(r"[,;\s]+", name) if part]
+    if parts != [name] and parts and all(part.lower() in by_lower for part in parts):
+        return f"separate several by spaces: {' '.join(parts)}"
     if near := difflib.get_close_matches(name.lower(), by_lower, n=3):
         return f"did you mean {', '.join(by_lower[key] for key in near)}?"
     names = sorted(known)

@@ -148,4 +148,4 @@ def idle_options(values: Mapping[str, object], known: Mapping[str, Parameter]) -
 
 
 def _short(number: float) -> str:
-    return f"{number:,.0f}".replace(",", "") if float(number).is_integer() and abs(number) < 1e7 else f"{number:g}"
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"

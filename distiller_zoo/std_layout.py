@@ -41,7 +41,7 @@ def module_places(pair: Pair, modules: str, teaching: Teaching, heads: Heads) ->
     if not blocks:  # the stem of a CNN has about the size of its images
         raise RequestError(
             "std distils into MLPs: its tokens read patches × channels, which this CNN student does not have; "
-            f"choose an MLP, for instance --model_s {suggested('mlp', pair.student.stem[1])}"
+            f"choose an MLP, for instance --model_s {suggested('Mixer', pair.student.stem[1])}"
         )
     indices = module_blocks(modules, len(blocks))
     teachers = _teachers_of_modules(len(pair.teachers), len(indices), teaching, heads)
