@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from common.errors import Interrupted, RequestError, RunError
+from common.messages import counted
 from dataset import DATASETS, Arrays, Batching, BatchStream, digest, hold_out, load_arrays, without_held_out
 from dataset.to_device import DeviceArrays, resident, resident_arrays
 from engine.checkpoints.frozen_backbone import Backbone
@@ -50,6 +51,7 @@ def run_plans(
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
         locks.enter_context(room_for_files(runs, settings.overwrite))
         finished, unfinished = open_folders(runs, settings, locks, progress)
+        report_count(unfinished, finished, settings.group_size, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
         with world.shared_errors():
@@ -185,6 +187,17 @@ def steps_left(runs: Sequence[StudentRun], outcome: Outcome, images: int) -> int
     """The number of steps that runs which have not failed have still to take over so many training images."""
     going = [run for run in runs if run.plan.name not in outcome.failures]
     return sum(run.steps_left(batching_of(run.plan).steps_per_epoch(images)) for run in going)
+
+
+def report_count(
+    unfinished: Sequence[StudentRun], finished: Sequence[StudentRun], size: int | None, progress: Progress
+) -> None:
+    """Print how many runs there are to train, if a command makes more than one."""
+    if len(unfinished) + len(finished) > 1 and unfinished:
+        groups = len(groups_of(unfinished, size))
+        together = "together" if groups == 1 else f"in {groups} groups, one after the other"
+        rest = f", {len(finished)} already finished" if finished else ""
+        progress.line(f"{counted(len(unfinished), 'run')} to train {together}{rest}")
 
 
 def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequence[Teacher]:
