@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import DONE, guard, make_parser, say
 from common.errors import RequestError
 from dataset import DATASETS, Arrays, DatasetEntry, load_arrays

@@ -12,6 +12,11 @@ from pathlib import Path
 
 import torch
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import DONE, at_least, guard, make_parser, show
 from common.errors import RequestError, RunError
 from dataset import DATASETS
