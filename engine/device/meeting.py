@@ -1,8 +1,8 @@
 """Where the processes that torchrun started find each other, and who of them is missing."""
 
 import os
+import socket
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -18,7 +18,7 @@ ARRIVAL_SECONDS = 45.0
 # Long enough for rank 0 to fetch a data set while the others wait.
 TIMEOUT = timedelta(minutes=30)
 REPORT_SECONDS = 45.0  # between two lines about who is waited for
-SLICE_SECONDS = 0.5  # of waiting; a signal is heard between two
+LOOK_SECONDS = 0.1
 HIGHEST_PORT = 65535
 ADVICE = "start all processes with torchrun"
 
@@ -55,11 +55,9 @@ class Meeting:
             RequestError: some are missing after so many seconds; the message names their ranks.
         """
         self.store.set(f"{what}/{self.rank}", "")
-        missing = [rank for rank in range(self.size) if rank != self.rank]
+        missing = list(range(self.size))
         began = reported = time.monotonic()
         while missing:
-            with suppress(dist.DistStoreError):  # not yet
-                self.store.wait([f"{what}/{missing[0]}"], timedelta(seconds=SLICE_SECONDS))
             missing = [rank for rank in missing if not self.store.check([f"{what}/{rank}"])]
             now = time.monotonic()
             if missing and now - began > seconds:
@@ -68,6 +66,8 @@ class Meeting:
             if missing and now - reported > REPORT_SECONDS:
                 say(f"rank {self.rank}: waiting for {_ranks(missing)} of {self.size}")
                 reported = now
+            if missing:  # the store's own waiting would hear no signal, and warns at each look
+                time.sleep(LOOK_SECONDS)
 
 
 def meet() -> Meeting | None:
@@ -92,15 +92,34 @@ def _meeting(rank: int, size: int, address: str, port: str) -> Meeting:
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     timeout = timedelta(seconds=ARRIVAL_SECONDS)
     try:
+        if not serves:
+            _wait_for_server(address, int(port))
         store = dist.TCPStore(
             address, int(port), size, serves, timeout=timeout, wait_for_workers=False, multi_tenant=serves
         )
         store.set_timeout(TIMEOUT)
         meeting = Meeting(store, rank, size)
         meeting.wait_for_all("arrived", ARRIVAL_SECONDS)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         raise RequestError(f"rank {rank} of {size}: {_why_apart(error, serves, f'{address}:{port}')}") from error
     return meeting
+
+
+def _wait_for_server(address: str, port: int) -> None:
+    """Wait until somebody listens: torch's own waiting takes twice as long, hears no signal and warns in pages.
+
+    Raises:
+        OSError: nobody does within `ARRIVAL_SECONDS`.
+    """
+    end = time.monotonic() + ARRIVAL_SECONDS
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=ARRIVAL_SECONDS).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(LOOK_SECONDS)
 
 
 def _why_apart(error: Exception, serves: bool, place: str) -> str:
