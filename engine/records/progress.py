@@ -9,8 +9,19 @@ from tqdm import tqdm
 
 from common.command import explained_output_errors
 from engine.protocol.plan import RunPlan
+from engine.records.time_left import TimeLeft
 
 Item = TypeVar("Item")
+
+
+class Bar(tqdm):
+    """A bar that also shows the time left of the whole command. It is computed when the bar is drawn, not at a step."""
+
+    time_left: TimeLeft | None = None
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return {**super().format_dict, "postfix": self.time_left.long() if self.time_left else ""}
 
 
 class Progress:
@@ -18,15 +29,21 @@ class Progress:
 
     Args:
         silent: for processes that train along with the one that prints.
+
+    Attributes:
+        time_left: the clock of a training command.
+        group: which of its runs train now, as "run 3 of 144"; "" if all do.
     """
 
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
+        self.time_left: TimeLeft | None = None
+        self.group = ""
 
     def bar(
-        self, steps: Iterable[Item], what: str, total: int, first: int = 0
+        self, steps: Iterable[Item], what: str, total: int, first: int = 0, unit: str = "step"
     ) -> AbstractContextManager[Iterable[Item]]:
-        """Give the steps of an epoch to a `with` block, with a bar that moves while they are taken.
+        """Give the steps of an epoch or a test to a `with` block, with a bar that moves while they are taken.
 
         The bar disappears with the end of the block, also by an exception: what is printed next has its own line.
 
@@ -37,7 +54,11 @@ class Progress:
         """
         if self._silent or sys.stderr is None or not sys.stderr.isatty():
             return nullcontext(steps)
-        return tqdm(steps, desc=what, total=total, initial=first, unit="step", leave=False)
+        bar = Bar(steps, desc=what, total=total, initial=first, unit=unit, leave=False)
+        if self.time_left is not None:
+            bar.time_left = self.time_left
+            bar.set_description(f"{self.group}, {what}" if self.group else what)
+        return bar
 
     def epoch(self, plan: RunPlan, record: dict[str, Any], best: dict[str, Any]) -> None:
         """Print the line of an epoch, with the best test accuracy so far."""
@@ -45,13 +66,23 @@ class Progress:
         self.line(
             f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {plan.label}  "
             f"loss {train['loss']:.3f}  train {train['top1']:.2f}  test {test['top1']:.2f}  "
-            f"best {best['test']['top1']:.2f}  {record['seconds']:.1f} s"
+            f"best {best['test']['top1']:.2f}  {self._times(record)}"
         )
 
     def initial_epoch(self, plan: RunPlan, record: dict[str, Any]) -> None:
         """Print the line of an epoch of the initial stage."""
         where = f"initial epoch {record['epoch']}/{record['epochs']}  {plan.model}  {plan.label}"
-        self.line(f"{where}  loss {record['train']['loss']:.3f}  {record['seconds']:.1f} s")
+        self.line(f"{where}  loss {record['train']['loss']:.3f}  {self._times(record)}")
+
+    def _times(self, record: dict[str, Any]) -> str:
+        """The seconds of an epoch, and the time that the command still takes."""
+        left = "" if self.time_left is None else self.time_left.short()
+        return f"{record['seconds']:.1f} s" + (f"  {left}" if left else "")
+
+    def begin_group(self, first: int, last: int, runs: int) -> None:
+        """Say which of several groups of runs train now, counted from 1."""
+        self.group = f"run {first} of {runs}" if first == last else f"runs {first} to {last} of {runs}"
+        self.line(self.group)
 
     def line(self, text: str) -> None:
         """Print a line on stdout.

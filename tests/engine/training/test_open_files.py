@@ -10,16 +10,6 @@ from tests.engine.training.few import TWO_STEPS, train_few
 resource = pytest.importorskip("resource")
 
 
-class Folder:
-    def __init__(self, finished):
-        self.is_finished = lambda: finished
-
-
-class Run:
-    def __init__(self, finished=False):
-        self.folder = Folder(finished)
-
-
 @pytest.fixture
 def limits(monkeypatch):
     """Limits of a system whose soft one is 100 and whose hard one is 1000, with 10 files in use."""
@@ -38,24 +28,16 @@ def limits(monkeypatch):
 
 @pytest.mark.parametrize(("runs", "soft"), [(1, 100), (20, 100), (100, 10 + SPARE + 100 * PER_RUN), (470, 1000)])
 def test_the_limit_is_raised_as_far_as_needed(runs, soft, limits):
-    with room_for_files([Run()] * runs, overwrite=False):
+    with room_for_files(runs):
         assert limits == [soft, 1000]
     assert limits == [100, 1000]
 
 
 @pytest.mark.parametrize("runs", [471, 10_000])
 def test_what_the_system_does_not_allow_is_refused_with_numbers(runs, limits):
-    with pytest.raises(RequestError, match=rf"{runs} runs.* 1000; .* 470 runs"), room_for_files([Run()] * runs, False):
+    with pytest.raises(RequestError, match=rf"{runs} runs.* 1000; .* 470 runs"), room_for_files(runs):
         pass
     assert limits == [100, 1000]
-
-
-def test_finished_runs_are_not_opened(limits):
-    runs = [Run(finished=True)] * 10_000
-    with room_for_files(runs, overwrite=False):
-        assert limits == [100, 1000]
-    with pytest.raises(RequestError), room_for_files(runs, overwrite=True):
-        pass
 
 
 @pytest.mark.runs
