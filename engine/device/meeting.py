@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -90,14 +91,11 @@ def _meeting(rank: int, size: int, address: str, port: str) -> Meeting:
         raise RequestError(f"rank {rank} of {size}: MASTER_ADDR={address} MASTER_PORT={port} is no address; {ADVICE}")
     # torchrun may serve the store itself, and says so.
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    timeout = timedelta(seconds=ARRIVAL_SECONDS)
+    end = time.monotonic() + ARRIVAL_SECONDS
     try:
         if not serves:
-            _wait_for_server(address, int(port))
-        store = dist.TCPStore(
-            address, int(port), size, serves, timeout=timeout, wait_for_workers=False, multi_tenant=serves
-        )
-        store.set_timeout(TIMEOUT)
+            _wait_for_server(address, int(port), end)
+        store = _store(address, int(port), serves, end)
         meeting = Meeting(store, rank, size)
         meeting.wait_for_all("arrived", ARRIVAL_SECONDS)
     except (RuntimeError, ValueError, OSError) as error:
@@ -105,13 +103,12 @@ def _meeting(rank: int, size: int, address: str, port: str) -> Meeting:
     return meeting
 
 
-def _wait_for_server(address: str, port: int) -> None:
+def _wait_for_server(address: str, port: int, end: float) -> None:
     """Wait until somebody listens: torch's own waiting takes twice as long, hears no signal and warns in pages.
 
     Raises:
-        OSError: nobody does within `ARRIVAL_SECONDS`.
+        OSError: nobody does until `end` on the monotonic clock.
     """
-    end = time.monotonic() + ARRIVAL_SECONDS
     while True:
         try:
             socket.create_connection((address, port), timeout=ARRIVAL_SECONDS).close()
@@ -120,6 +117,33 @@ def _wait_for_server(address: str, port: int) -> None:
             if time.monotonic() > end:
                 raise
         time.sleep(LOOK_SECONDS)
+
+
+def _store(address: str, port: int, serves: bool, end: float) -> dist.Store:
+    """The store at an address, which this process may have to serve itself.
+
+    Raises:
+        RuntimeError: the port is in use.
+        OSError: whoever listens there gives no answer until `end`; torch would wait for it forever.
+    """
+    made: list[dist.Store | Exception] = []
+
+    def make() -> None:
+        try:
+            store = dist.TCPStore(address, port, None, serves, TIMEOUT, wait_for_workers=False, multi_tenant=serves)
+            made.append(store)
+        except Exception as error:
+            made.append(error)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    while not made:
+        if time.monotonic() > end:
+            raise OSError("what listens there is no process of this run")
+        thread.join(LOOK_SECONDS)
+    if isinstance(made[0], Exception):
+        raise made[0]
+    return made[0]
 
 
 def _why_apart(error: Exception, serves: bool, place: str) -> str:

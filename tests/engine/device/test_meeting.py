@@ -69,6 +69,16 @@ def test_a_port_in_use(monkeypatch):
             meet()
 
 
+def test_a_stranger_at_the_port(monkeypatch):
+    """It takes the connection and says nothing."""
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        place(monkeypatch, 1, 2, str(stranger.getsockname()[1]))
+        with pytest.raises(RequestError, match=r"rank 1 of 2.*torchrun"):
+            meet()
+
+
 @pytest.mark.parametrize(
     ("address", "port"), [("127.0.0.1", None), ("", "1"), ("127.0.0.1", "65536"), ("127.0.0.1", "-1"), ("::", "none")]
 )
