@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser
 from dataset import DATASETS, load_arrays
@@ -66,4 +65,4 @@ def line(result: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

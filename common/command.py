@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import errno
 import functools
 import io
 import os
@@ -189,13 +190,18 @@ def _failed(message: str, code: int) -> int:
 
 @contextlib.contextmanager
 def explained_output_errors() -> Iterator[None]:
-    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one."""
+    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one.
+
+    A terminal that is closed is none: what is left of the output goes nowhere, and SIGHUP says whether to go on.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         _discard_output()
+        if error.errno == errno.EIO:
+            return
         raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 
