@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from common.command import DONE, FAILED, at_least, say
 from common.errors import RequestError
@@ -21,7 +22,7 @@ from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of, recip
 from engine.protocol.retrospection_plan import add_retrospection_arguments, retrospection_of
 from engine.protocol.sweep import checked_plans, read_variants, swept_flags, variants, without_repetitions
 from engine.training.failures import Outcome
-from engine.training.session import CHECKPOINT_SECONDS, RunSettings
+from engine.training.session import CHECKPOINT_SECONDS, Overwrite, RunSettings
 
 __all__ = [
     "OneOrSeveral",
@@ -159,8 +160,21 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> Flags:
     parser.add_argument(
         "--output", type=Path, default=Path("save"), metavar="FOLDER", help="root of what is written (default save)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="start existing runs anew")
+    parser.add_argument(
+        "--overwrite",
+        nargs="?",
+        const="all",
+        choices=get_args(Overwrite),
+        metavar="changed",
+        help="start existing runs anew, or with `changed` those whose code or data has changed; "
+        "a finished run is kept until its repetition is finished",
+    )
     group = parser.add_argument_group("runs")
+    group.add_argument(
+        "--continue_changed",
+        action="store_true",
+        help="continue unfinished runs also if the code of their method or networks has changed",
+    )
     group.add_argument(
         "--checkpoint_seconds",
         type=not_negative,
@@ -181,12 +195,19 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> Flags:
 def settings_of(
     arguments: argparse.Namespace, compute: Compute, skip_refused: bool = False, group_size: int | None = None
 ) -> RunSettings:
-    """Where runs are written and how they begin, from the flags of data and output."""
+    """Where runs are written and how they begin, from the flags of data and output.
+
+    Raises:
+        RequestError: an unfinished run of changed code is both to start anew and to continue.
+    """
+    if arguments.overwrite and arguments.continue_changed:
+        raise RequestError("--overwrite starts runs anew and --continue_changed continues them; give one of the two")
     return RunSettings(
         output=arguments.output,
         data_folder=arguments.data_folder,
         compute=compute,
         overwrite=arguments.overwrite,
+        continue_changed=arguments.continue_changed,
         skip_refused=skip_refused,
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,

@@ -7,8 +7,19 @@ from typing import Any, TextIO, TypeVar
 from tqdm import tqdm
 
 from engine.protocol.plan import RunPlan
+from engine.records.time_left import TimeLeft
 
 Item = TypeVar("Item")
+
+
+class Bar(tqdm):
+    """A bar that also shows the time left of the whole command. It is computed when the bar is drawn, not at a step."""
+
+    time_left: TimeLeft | None = None
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return {**super().format_dict, "postfix": self.time_left.long() if self.time_left else ""}
 
 
 class Progress:
@@ -16,13 +27,21 @@ class Progress:
 
     Args:
         silent: for processes that train along with the one that prints.
+
+    Attributes:
+        time_left: the clock of a training command.
+        group: which of its runs train now, as "run 3 of 144"; "" if all do.
+        labels: what runs are called, by their hash, where that is not their label (`names.distinct_labels`).
     """
 
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
+        self.time_left: TimeLeft | None = None
+        self.group = ""
+        self.labels: dict[str, str] = {}
 
-    def bar(self, steps: Iterable[Item], what: str, total: int, first: int = 0) -> Iterable[Item]:
-        """Return the steps of an epoch, with a bar that moves while they are taken.
+    def bar(self, steps: Iterable[Item], what: str, total: int, first: int = 0, unit: str = "step") -> Iterable[Item]:
+        """Return the steps of an epoch or a test, with a bar that moves while they are taken.
 
         Args:
             what: text before the bar.
@@ -31,21 +50,39 @@ class Progress:
         """
         if self._silent or not sys.stderr.isatty():
             return steps
-        return tqdm(steps, desc=what, total=total, initial=first, unit="step", leave=False)
+        bar = Bar(steps, desc=what, total=total, initial=first, unit=unit, leave=False)
+        if self.time_left is not None:
+            bar.time_left = self.time_left
+            bar.set_description(f"{self.group}, {what}" if self.group else what)
+        return bar
 
     def epoch(self, plan: RunPlan, record: dict[str, Any], best: dict[str, Any]) -> None:
         """Print the line of an epoch, with the best test accuracy so far."""
         train, test = record["train"], record["test"]
         self.line(
-            f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {plan.label}  "
+            f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {self.label(plan)}  "
             f"loss {train['loss']:.3f}  train {train['top1']:.2f}  test {test['top1']:.2f}  "
-            f"best {best['test']['top1']:.2f}  {record['seconds']:.1f} s"
+            f"best {best['test']['top1']:.2f}  {self._times(record)}"
         )
 
     def initial_epoch(self, plan: RunPlan, record: dict[str, Any]) -> None:
         """Print the line of an epoch of the initial stage."""
-        where = f"initial epoch {record['epoch']}/{record['epochs']}  {plan.model}  {plan.label}"
-        self.line(f"{where}  loss {record['train']['loss']:.3f}  {record['seconds']:.1f} s")
+        where = f"initial epoch {record['epoch']}/{record['epochs']}  {plan.model}  {self.label(plan)}"
+        self.line(f"{where}  loss {record['train']['loss']:.3f}  {self._times(record)}")
+
+    def label(self, plan: RunPlan) -> str:
+        """What a run is called among the runs of the command."""
+        return self.labels.get(plan.run_id, plan.label)
+
+    def _times(self, record: dict[str, Any]) -> str:
+        """The seconds of an epoch, and the time that the command still takes."""
+        left = "" if self.time_left is None else self.time_left.short()
+        return f"{record['seconds']:.1f} s" + (f"  {left}" if left else "")
+
+    def begin_group(self, first: int, last: int, runs: int) -> None:
+        """Say which of several groups of runs train now, counted from 1."""
+        self.group = f"run {first} of {runs}" if first == last else f"runs {first} to {last} of {runs}"
+        self.line(self.group)
 
     def line(self, text: str) -> None:
         """Print a line on stdout."""

@@ -1,5 +1,6 @@
 """What becomes of an exception that one run of a group raises: a line for people, and one in the run's folder."""
 
+import inspect
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from common.messages import place_raised, words_of
 from engine.device.world import World
 from engine.training.student_run import StudentRun
 
-TRACEBACK = "error.txt"
 METHODS_FOLDER = Path(distiller_zoo.__file__).parent
 
 
@@ -27,7 +27,7 @@ class Outcome:
 
 
 def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
-    """Why a run has failed, in one or two lines; the traceback of a mistake in its code goes to `TRACEBACK`.
+    """Why a run has failed, in one or two lines; the traceback of a mistake in its code goes to error.txt.
 
     Returns:
         None if the exception is no failure of this run alone: other processes wait for this one amid the step.
@@ -41,11 +41,11 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
         return f"{label}: {str(error).splitlines()[0].split(', but')[0]}; leave out this method or --deterministic"
     if world.size > 1 and not mistake:
         return None
-    path = run.folder.path / TRACEBACK
+    path = run.folder.traceback
     if world.is_main:
         with suppress(RunError):  # on a full disk the line alone has to do
             write_text(path, "".join(traceback.format_exception(error)))
-    place = place_raised(error, METHODS_FOLDER)
+    place = place_raised(error, METHODS_FOLDER, own={inspect.getfile(type(part)) for part in run.method.modules()})
     what = (str(error) if mistake else words_of(error)) + (f" at {place}" if place else "")
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
@@ -55,5 +55,5 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
 
 def forget_failure(run: StudentRun) -> None:
     """Remove what an earlier attempt wrote about its end."""
-    for path in (run.folder.failure, run.folder.path / TRACEBACK):
+    for path in (run.folder.failure, run.folder.traceback):
         run.folder.discard(path)
