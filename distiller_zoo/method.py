@@ -54,11 +54,13 @@ class Pair:
         student: shapes of the student's features.
         teachers: shapes of each teacher's features; empty for training without a teacher.
         num_samples: size of the training set.
+        image_size: height and width of the images; None where it does not matter.
     """
 
     student: FeatureShapes
     teachers: tuple[FeatureShapes, ...]
     num_samples: int
+    image_size: int | None = None
 
     @property
     def teacher(self) -> FeatureShapes:
