@@ -8,6 +8,7 @@ from common.command import DONE, FAILED, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS
 from engine.device.compute import Compute, resolve_compute
+from engine.device.meeting import meet
 from engine.protocol.flags import Flags, OneOrSeveral, finite, not_negative, temperature
 from engine.protocol.idle_settings import check_weights_act
 from engine.protocol.method_flags import (
@@ -117,8 +118,10 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
     """Where and how to compute, from --device, --precision, --compile and --deterministic.
 
     Raises:
-        RequestError: the device is missing, or compilation was asked for and does not work here.
+        RequestError: the device is missing, compilation was asked for and does not work here, or some of the processes
+            that torchrun should have started are missing.
     """
+    meet()
     return resolve_compute(arguments.device, arguments.precision, arguments.compile, arguments.deterministic)
 
 

@@ -23,6 +23,7 @@ from engine.records.time_left import TimeLeft
 from engine.training.failures import Outcome
 from engine.training.group import Group
 from engine.training.loop import train_group
+from engine.training.open_files import room_for_files
 from engine.training.opening import check_data, open_folders
 from engine.training.preparation import announce, begin_run, build_runs
 from engine.training.session import Overwrite, RunSettings, Session
@@ -42,7 +43,7 @@ def run_plans(
     Raises:
         RequestError: a method refuses the pair, the backbone does not fit, the output cannot be written or another
             process writes it, or the data is missing or has changed.
-        Interrupted: after SIGINT or SIGTERM, also if it came when all was done.
+        Interrupted: after one of `common.signals.STOP_SIGNALS`, also if it came when all was done.
     """
     entry = without_held_out(DATASETS[plans[0].dataset], plans[0].validation)
     with process_group(settings.compute.device.type) as world, ExitStack() as locks:
@@ -50,6 +51,7 @@ def run_plans(
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
         progress.labels = distinct_labels([run.plan for run in runs])
+        locks.enter_context(room_for_files(runs, settings.overwrite))
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
@@ -135,6 +137,12 @@ def advice_to_continue(overwrite: Overwrite | None) -> Iterator[None]:
     except Interrupted as stop:
         if overwrite == "all" and not str(stop):
             raise Interrupted("the state is saved, the same command without --overwrite continues") from None
+        raise
+    except KeyboardInterrupt:
+        if overwrite == "all":
+            raise KeyboardInterrupt(
+                "nothing is saved since the last checkpoint, where the same command without --overwrite continues"
+            ) from None
         raise
 
 
