@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
+SAVED = "the state is saved, the same command continues"
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)")
 MOST_DIGITS = 40  # of an integer: seeds of other tools have as many
@@ -204,7 +205,7 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
             except RunError as error:
                 return _failed(f"error: {error}", FAILED)
             except Interrupted as stop:
-                return _failed(f"interrupted; {stop or 'the state is saved, the same command continues'}", INTERRUPTED)
+                return _failed(f"interrupted; {str(stop) or SAVED}", INTERRUPTED)
             except KeyboardInterrupt as stop:
                 return _failed(f"interrupted; {stop}" if str(stop) else "interrupted", INTERRUPTED)
             except BrokenPipeError:

@@ -23,7 +23,6 @@ from engine.records.time_left import TimeLeft
 from engine.training.failures import Outcome
 from engine.training.group import Group
 from engine.training.loop import train_group
-from engine.training.open_files import room_for_files
 from engine.training.opening import check_data, open_folders
 from engine.training.preparation import announce, begin_run, build_runs
 from engine.training.session import Overwrite, RunSettings, Session
@@ -51,7 +50,6 @@ def run_plans(
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
         progress.labels = distinct_labels([run.plan for run in runs])
-        locks.enter_context(room_for_files(runs, settings.overwrite))
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
