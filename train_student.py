@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
     teachers: tuple[Teacher, ...] = ()
     if any(method_class(method).max_teachers for method in methods):
-        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
+        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output, arguments.data_folder)
         teachers = load_teachers(files, entry, arguments.allow_namespace)
     shared = SharedSettings(
         kind="student",
