@@ -34,11 +34,12 @@ class Progress:
         return tqdm(steps, desc=what, total=total, initial=first, unit="step", leave=False)
 
     def epoch(self, plan: RunPlan, record: dict[str, Any], best: dict[str, Any]) -> None:
-        """Print the line of an epoch, with the best test accuracy so far."""
+        """Print the line of an epoch, with the best test accuracy so far, and the accuracy on images held out."""
         train, test = record["train"], record["test"]
+        held_out = f"validation {record['validation']['top1']:.2f}  " if "validation" in record else ""
         self.line(
             f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {plan.label}  "
-            f"loss {train['loss']:.3f}  train {train['top1']:.2f}  test {test['top1']:.2f}  "
+            f"loss {train['loss']:.3f}  train {train['top1']:.2f}  {held_out}test {test['top1']:.2f}  "
             f"best {best['test']['top1']:.2f}  {record['seconds']:.1f} s"
         )
 
