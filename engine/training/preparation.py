@@ -114,7 +114,12 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     """
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
-    config = run_config(run.plan, measured, session.environment) | {"data_sha256": session.data_digest}
+    config = run_config(run.plan, measured, session.environment) | {
+        # Without losses of its own a method's teachers act by their mean prediction alone.
+        "teacher_order_matters": bool(len(measured) > 1 and run.plan.weights.beta and run.method.places_teachers()),
+        "data_sha256": session.data_digest,
+        "test_images": len(session.data.test_labels),
+    }
     run.folder.write_config(config | code_history.config_entries(run.code_history, run.code, run.resumed))
 
 
