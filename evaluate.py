@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     data = load_arrays(entry.name, arguments.data_folder)
     total = batches_of_test(data, entry)
     watch = partial(
-        Progress().bar, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"
+        Progress().watched, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"
     )
     result = evaluate(loaded.network, data, entry, compute, watch)
     by_head = {}

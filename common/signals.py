@@ -40,7 +40,7 @@ class Handler:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
 
-    def restore(self, former: dict[signal.Signals, Any]) -> None:
+    def restore(self, former: dict[int, Any]) -> None:
         """Put the former handlers back; a signal that comes meanwhile is theirs."""
         self._on_stop = self._late.append  # nothing may be raised amid this
         for signum, handler in former.items():
@@ -78,7 +78,7 @@ def on_stop_signals(action: Callable[[int], None]) -> Iterator[None]:
     A signal that is ignored stays so, but for `ALWAYS`: `nohup` ignores SIGHUP. One for which the caller of the suite
     has a handler stays the caller's, but for `ALWAYS` too. The former handlers are restored.
     """
-    former: dict[signal.Signals, Any] = {}
+    former: dict[int, Any] = {}
     handler = Handler(action)
     if threading.current_thread() is threading.main_thread():
         for signum in STOP_SIGNALS:
