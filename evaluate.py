@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import DONE, guard, make_parser
 from dataset import DATASETS, load_arrays
 from engine import cli
@@ -39,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     data = load_arrays(entry.name, arguments.data_folder)
     total = batches_of_test(data, entry)
     watch = partial(
-        Progress().bar, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"
+        Progress().watched, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"
     )
     result = evaluate(loaded.network, data, entry, compute, watch)
     by_head = {}

@@ -52,7 +52,8 @@ def test_a_bar_in_a_terminal(tmp_path, capsys, monkeypatch):
 
 def test_processes_that_train_along_print_nothing(capsys):
     progress = Progress(silent=True)
-    assert list(progress.bar([1, 2], "epoch 1/2", 2)) == [1, 2]
+    with progress.bar([1, 2], "epoch 1/2", 2) as steps:
+        assert list(steps) == [1, 2]
     for write in (progress.line, progress.error, progress.warning):
         write("text")
     assert capsys.readouterr() == ("", "")
