@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common.command import DONE, guard, make_parser
-from dataset import DATASETS, load_arrays
+from dataset import DATASETS, LeftOut, load_arrays
 from engine import cli
 from engine.checkpoints.weights import load_network
 from engine.device.compute import resolve_compute
@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
     loaded = load_network(arguments.path, entry, arch=arguments.model, allow_namespace=arguments.allow_namespace)
     compute.place(loaded.network)
-    data = load_arrays(entry.name, arguments.data_folder)
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
+    for note in entry.notes:
+        print(note, file=sys.stderr)
     result = evaluate(loaded.network, data, entry, compute)
     by_head = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute) if arguments.answers else {}
     if arguments.json:

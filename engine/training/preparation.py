@@ -108,6 +108,8 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
     config = run_config(run.plan, measured, session.environment) | {"data_sha256": session.data_digest}
+    if session.left_out.reasons:
+        config["left_out"] = dict(session.left_out.reasons)
     run.folder.write_config(config | code_history.config_entries(run.code_history, run.code, run.resumed))
 
 

@@ -8,7 +8,18 @@ from dataclasses import replace
 import torch
 
 from common.errors import Interrupted, RequestError, RunError
-from dataset import DATASETS, Arrays, Batching, BatchStream, digest, hold_out, load_arrays, without_held_out
+from dataset import (
+    DATASETS,
+    Arrays,
+    Batching,
+    BatchStream,
+    LeftOut,
+    check_images,
+    digest,
+    hold_out,
+    load_arrays,
+    without_held_out,
+)
 from dataset.to_device import DeviceArrays, resident, resident_arrays
 from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
@@ -48,17 +59,22 @@ def run_plans(
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
+        left_out = LeftOut(settings.skip_damaged)
         with world.shared_errors():
-            arrays = load_arrays(entry.name, settings.data_folder)
-        data_digest = digest(arrays)
-        report_changed_data(finished, data_digest, progress)
-        for run in unfinished:
-            run.check_data(data_digest)
-        if not unfinished:
-            return Outcome()
+            arrays, found = check_images(load_arrays(entry.name, settings.data_folder, left_out))
+            data_digest = digest(arrays)
+            report_changed_data(finished, data_digest, progress)
+            for run in unfinished:
+                run.check_data(data_digest)
+            if not unfinished:
+                return Outcome()
+            found.raise_damage(left_out.allowed)
+        for note in (*entry.notes, *found.hints):
+            progress.line(note)
+        left_out.add_checked(found.damaged, found.images)
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
-        session = Session(settings, entry, data, held_out, data_digest, environment, progress)
+        session = Session(settings, entry, data, held_out, data_digest, left_out, environment, progress)
         return train_groups(unfinished, teachers_of(unfinished, teachers), session)
 
 
