@@ -25,7 +25,7 @@ from analysis.picture_files import report_curves, report_student, report_tsne
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import make_folder, write_json
-from dataset import DATASETS, DatasetEntry, load_arrays
+from dataset import DATASETS, DatasetEntry, LeftOut, load_arrays
 from engine import cli
 from engine.device.compute import Compute, resolve_compute
 from reporting.records.runs import read_runs
@@ -106,7 +106,7 @@ def analyse(
 ) -> None:
     """Write all pictures of the networks and `analysis.json`, and print the scalar figures."""
     classes = chosen_classes(arguments.classes, entry)
-    data = load_arrays(entry.name, arguments.data_folder)
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
     labels = np.asarray(data.test_labels)
     chosen = choose_images(labels, classes, arguments.images)
     networks = [teacher, *students]
