@@ -7,10 +7,12 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from common.errors import Interrupted, RequestError, RunError
 from common.flag_names import flags_meant_by
+from common.user_paths import reachable_path, shown_path
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -30,6 +32,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, allow_abbrev=False)
         self.register("type", int, _integer)
         self.register("type", float, _number)
+        self.register("type", Path, reachable_path)
 
     # The overloads of argparse, for namespaces of other types, are not needed here.
     def parse_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
@@ -157,6 +160,10 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
         except BrokenPipeError:
             _discard_output()
             return _failed("error: broken pipe: nobody reads the output any more, or a helper process died", FAILED)
+        except OSError as error:
+            if error.filename is None or error.strerror is None:
+                raise
+            return _failed(f"error: {shown_path(os.fsdecode(error.filename))}: {error.strerror}", FAILED)
 
     return guarded
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import RequestError
+from common.user_paths import shown_path, why_unreachable
 from dataset.image_files import ImageFiles
 from dataset.registry import DATASETS, Arrays, DatasetEntry
 
@@ -35,6 +36,8 @@ def open_folder(name: str, data_folder: Path) -> DatasetEntry:
     """
     name, size = _parse(name)
     folder = data_folder / name
+    if (problem := why_unreachable(folder)) is not None:
+        raise RequestError(f"--dataset {PREFIX}: {shown_path(folder)} {problem}")
     arrays = _read(folder, size)
     classes = int(arrays.train_labels.max()) + 1
     return DatasetEntry(
@@ -78,7 +81,7 @@ def _read(folder: Path, size: int) -> Arrays:
 
 def _part(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
-        if (folder / name).is_dir():
+        if os.path.isdir(folder / name):
             return folder / name
     raise RequestError(
         f"the folder {folder / names[0]} is missing;\n"
@@ -91,7 +94,7 @@ def _images(part: Path, classes: list[str], size: int, every: bool) -> tuple[Ima
     names: list[bytes] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = _names(part, name) if (part / name).is_dir() else []
+        found = _names(part, name) if os.path.isdir(part / name) else []
         if every and not found:
             raise RequestError(f"{part / name} holds no image ({', '.join(ENDINGS)}); add some or remove the folder")
         names += map(os.fsencode, found)

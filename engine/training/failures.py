@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 import torch
 
 from common.errors import RequestError, RunError, UndeclaredFieldError
-from common.files import write_text
 from common.messages import words_of
 from engine.device.world import World
+from engine.records.run_folder import TRACEBACK
 from engine.training.student_run import StudentRun
-
-TRACEBACK = "error.txt"
 
 
 @dataclass
@@ -39,9 +37,8 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     if world.size > 1 and not mistake:
         return None
     path = run.folder.path / TRACEBACK
-    if world.is_main:
-        with suppress(RunError):  # on a full disk the line alone has to do
-            write_text(path, "".join(traceback.format_exception(error)))
+    with suppress(RunError):  # on a full disk the line alone has to do
+        run.folder.write_traceback("".join(traceback.format_exception(error)))
     what = str(error) if mistake else words_of(error)
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
@@ -49,7 +46,7 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
 
 
-def forget_failure(run: StudentRun) -> None:
-    """Remove what an earlier attempt wrote about its end."""
-    for path in (run.folder.failure, run.folder.path / TRACEBACK):
+def forget_former_end(run: StudentRun) -> None:
+    """Remove what an earlier attempt wrote about its end, and a result that a removed folder has left behind."""
+    for path in (run.folder.failure, run.folder.path / TRACEBACK, run.folder.result):
         run.folder.discard(path)

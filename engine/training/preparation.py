@@ -13,7 +13,7 @@ from engine.protocol.run_config import run_config
 from engine.records.code_version import changed_files
 from engine.records.progress import Progress
 from engine.training import code_history
-from engine.training.failures import forget_failure
+from engine.training.failures import forget_former_end
 from engine.training.session import RunSettings, Session
 from engine.training.student_run import StudentRun
 
@@ -105,7 +105,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     """
     if session.settings.overwrite:
         run.folder.clear()  # not before all else is known to be right
-    forget_failure(run)
+    forget_former_end(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
     config = run_config(run.plan, measured, session.environment) | {"data_sha256": session.data_digest}
     run.folder.write_config(config | code_history.config_entries(run.code_history, run.code, run.resumed))

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from common.json_files import printable
 from reporting.records.code_versions import former_code
 from reporting.records.read_run import read_folder
 from reporting.records.run import CONFIG, METRICS, RESULT, Run, Skipped
-from reporting.records.untrusted_json import printable, walk
+from reporting.records.untrusted_json import walk
 
 
 def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[Skipped]]:
