@@ -11,7 +11,7 @@ from benchmarking.rounds import DEFAULTS, Settings
 from common.errors import RequestError
 from common.output_places import check_output_file
 from distiller_zoo import METHODS, canonical_method
-from engine.device.processes import is_distributed
+from engine.device.torchrun import is_distributed
 from models import MODELS
 
 

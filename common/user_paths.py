@@ -43,7 +43,7 @@ def _is_control(letter: str) -> bool:
 
 def why_unreachable(path: Path | str) -> str | None:
     """Why nothing can ever be found or made at `path`, as the end of a sentence; None if it may be there or be made."""
-    if not str(path):
+    if not str(path).strip():
         return "is empty; give a path"
     if any(map(_is_control, str(path))):
         return "has a line break or another control character in its name; rename it"

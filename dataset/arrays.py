@@ -10,6 +10,7 @@ from common.files import write_atomically
 from common.user_paths import file_is_there
 from dataset.registry import Arrays, Sizes, find_flaw
 
+MAGIC = b"\x93NUMPY"  # at the beginning of each .npy file
 ADVICE = "move it away to have it made again from the archive"
 
 
@@ -44,6 +45,9 @@ def read_arrays(folder: Path, sizes: Sizes) -> Arrays:
     found, paths = {}, array_paths(folder)
     for field, path in paths.items():
         try:
+            with open(path, "rb") as file:
+                if file.read(len(MAGIC)) != MAGIC:  # numpy would take it for a pickle, and advise to load that
+                    raise ValueError("it is no .npy file")
             found[field] = np.load(path, mmap_mode="c", allow_pickle=False)
         except Exception as error:  # a stranger's file can make the reading fail in any way; no pickle is read
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -4,11 +4,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from common.command import say
+from distiller_zoo import method_class
+from distiller_zoo.combination import CombinationSpec
 from distiller_zoo.published_settings import published_for
 from engine.protocol.plan import RunPlan, without_idle_settings
 
 # What every row of distiller_zoo/published.csv was tuned on.
 DATASET = "cifar100"
+
+
+def published_by_default(method: str) -> bool:
+    """True if a method's defaults come from published CIFAR-100 tables, which have them for all pairs without a row."""
+    cls = method_class(method)
+    return not isinstance(cls, CombinationSpec) and bool(cls.paper) and not cls.weights_from
 
 
 def with_paper_weights(plans: Sequence[RunPlan], given: Collection[str]) -> list[RunPlan]:
@@ -41,7 +49,12 @@ def with_paper_weights(plans: Sequence[RunPlan], given: Collection[str]) -> list
             unpublished.setdefault(pair, []).append(plan.method)
         changed.append(plan)
     for pair, methods in unpublished.items():
-        lines.append(f"{', '.join(dict.fromkeys(methods))}, {pair}: nothing is published; the defaults stay")
+        for defaults, of_kind in (
+            ("the defaults are the published ones", [m for m in methods if published_by_default(m)]),
+            ("nothing is published; the defaults stay", [m for m in methods if not published_by_default(m)]),
+        ):
+            if of_kind:
+                lines.append(f"{', '.join(dict.fromkeys(of_kind))}, {pair}: {defaults}")
     for line in dict.fromkeys(lines):
         say(f"--paper_weights: {line}")
     return changed

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import RequestError, RunError
-from common.files import write_json, write_text
+from common.files import make_folder, write_json, write_text
 from common.json_files import object_or_none
 from common.lock import LOCK, Hold, sole_user_of
 from common.user_paths import file_is_there, shown_path
 from engine.checkpoints.read_checkpoint import read_checkpoint
 from engine.checkpoints.weights import WeightsHeader, save_weights, write_torch
 from engine.protocol.plan import Code
+from engine.records import repetition
 from models import Network
 from models.registry import file_name_of
 
-TRACEBACK = "error.txt"
+PROBE = ".writable"
 ADVICE = "move it away, or start anew with --overwrite"
 
 
@@ -49,31 +50,45 @@ class RunFolder:
     Args:
         arch: name of the trained network, which names the weights files.
         writes: False for a process that trains along with the one that writes: nothing changes on the disk then.
+
+    Attributes:
+        path: the run's folder, with its lock.
+        place: where its files are: `path`, or a folder in it while a finished run is repeated (`records.repetition`).
     """
 
     def __init__(self, path: Path, arch: str, writes: bool = True):
-        self.path, self.writes = path, writes
+        self.path, self.writes, self._arch = path, writes, arch
         self._hold: Hold | None = None  # while it is open
-        self.config = path / "config.json"
-        self.metrics = path / "metrics.jsonl"
-        self.initial_metrics = path / "initial_metrics.jsonl"
-        self.result = path / "result.json"
-        self.failure = path / "failure.json"
-        self.checkpoint = path / "checkpoint.pth"
-        self.former_checkpoint = path / "checkpoint_former.pth"
-        self.events = path / "tensorboard"
-        self.best = path / f"{file_name_of(arch)}_best.pth"
-        self.last = path / f"{file_name_of(arch)}_last.pth"
+        self._use(path)
+
+    def _use(self, place: Path) -> None:
+        """Name the files of the run in the folder `place`: its own, or that of its repetition."""
+        self.place = place
+        self.config = place / "config.json"
+        self.metrics = place / "metrics.jsonl"
+        self.initial_metrics = place / "initial_metrics.jsonl"
+        self.result = place / repetition.RESULT
+        self.failure = place / "failure.json"
+        self.traceback = place / "error.txt"
+        self.checkpoint = place / "checkpoint.pth"
+        self.former_checkpoint = place / "checkpoint_former.pth"
+        self.events = place / "tensorboard"
+        self.best = place / f"{file_name_of(self._arch)}_best.pth"
+        self.last = place / f"{file_name_of(self._arch)}_last.pth"
 
     def at_epoch(self, epoch: int) -> Path:
         """The weights file that `--save_freq` keeps of an epoch."""
-        return self.path / f"ckpt_epoch_{epoch}.pth"
+        return self.place / f"ckpt_epoch_{epoch}.pth"
 
     # --- reading ------------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """True once the result has been written. A result without its config.json is the rest of a removed folder."""
-        return os.path.isfile(self.result) and os.path.isfile(self.config)
+        """True once the result has been written, unless the run is to be repeated.
+
+        A result without its config.json is the rest of a folder that was removed.
+        """
+        there = all(os.path.isfile(self.path / name) for name in (repetition.RESULT, self.config.name))
+        return there and not repetition.is_pending(self.path)
 
     def recorded(self, name: str) -> Any:
         """A field of config.json; None if the file or the field is missing."""
@@ -138,8 +153,10 @@ class RunFolder:
             with contextlib.ExitStack() as lock:
                 hold = self._hold = self._taken(lock)
                 try:
-                    for half_written in self.path.glob(".*.tmp"):  # by a run that was killed while it saved
-                        half_written.unlink()
+                    for place in (self.path, self.path / repetition.REPETITION):
+                        for half_written in place.glob(".*.tmp"):  # by a run that was killed while it saved
+                            half_written.unlink()
+                    repetition.put_in_place(self.path)
                     if self.is_finished():  # killed between its result and the end
                         self.remove_checkpoints()
                     yield
@@ -154,7 +171,7 @@ class RunFolder:
         """Make the folder, write to it and lock it; `lock` releases it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
+            probe = self.path / PROBE
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
             probe.unlink(missing_ok=True)
             return lock.enter_context(sole_user_of(self.path))
@@ -163,11 +180,29 @@ class RunFolder:
                 f"cannot write to {shown_path(self.path)}: {error.strerror}; choose another place with --output"
             ) from None
 
-    def clear(self) -> None:
-        """Remove all files of the run, for `--overwrite`."""
-        for path in self.path.glob("*"):
+    def begin_anew(self) -> None:
+        """Start the run with nothing, for `--overwrite`; a finished one stays until its repetition has a result."""
+        self.check_hold()
+        if (self.path / repetition.RESULT).is_file():
+            self._use(self.path / repetition.REPETITION)
+            if self.writes:
+                make_folder(self.place)  # from here on the run is to be repeated
+        for path in self.place.glob("*"):
             if path.name != LOCK:
                 self.discard(path)
+
+    def continue_repetition(self) -> None:
+        """Use the files of the run's repetition, if one was begun; the folder must be open."""
+        if (self.path / repetition.REPETITION).is_dir():
+            self._use(self.path / repetition.REPETITION)
+
+    def replace_former(self) -> None:
+        """Put a finished repetition in the place of the run that it repeats. Raises RunError if that is impossible."""
+        if self.place != self.path:
+            if self.writes:
+                self.check_hold()
+                repetition.put_in_place(self.path)
+            self._use(self.path)
 
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints: beyond the final weights they hold only what an unfinished run needs."""
@@ -175,8 +210,8 @@ class RunFolder:
             self.discard(path)
 
     def discard_leftovers(self) -> None:
-        """Remove the checkpoints of a finished run that was killed right after its result, unless another writes."""
-        if any(os.path.lexists(path) for path in (*self.checkpoints(), self.path / LOCK)):
+        """Remove what is left in the folder of a finished run by a command that was killed, unless another writes."""
+        if any(os.path.lexists(path) for path in (*self.checkpoints(), self.path / LOCK, self.path / PROBE)):
             with contextlib.suppress(RequestError, RunError), self.opened():
                 pass
 
@@ -216,7 +251,7 @@ class RunFolder:
 
     def write_traceback(self, text: str) -> None:
         """Write the traceback of a mistake in a method's code."""
-        self._write(write_text, self.path / TRACEBACK, text)
+        self._write(write_text, self.traceback, text)
 
     def write_weights(self, path: Path, network: Network, header: WeightsHeader) -> None:
         """Write a network's weights to one of the paths here (see `save_weights`)."""
