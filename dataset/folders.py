@@ -21,6 +21,7 @@ import numpy as np
 
 from common.errors import RequestError
 from common.messages import counted
+from common.user_paths import shown_path, why_unreachable
 from dataset.image_files import ImageFiles
 from dataset.image_reading import ENDINGS
 from dataset.left_out import printable
@@ -44,6 +45,8 @@ def open_folder(name: str, data_folder: Path) -> DatasetEntry:
     """
     name, size = _parse(name)
     folder = data_folder / name
+    if (problem := why_unreachable(folder)) is not None:
+        raise RequestError(f"--dataset {PREFIX}: {shown_path(folder)} {problem}")
     arrays, notes = _read(folder, size)
     classes = int(arrays.train_labels.max()) + 1
     return DatasetEntry(
@@ -129,7 +132,7 @@ def _shown(path: Path) -> str:
 
 def _part(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
-        if (folder / name).is_dir():
+        if os.path.isdir(folder / name):
             return folder / name
     raise RequestError(
         f"the folder {_shown(folder / names[0])} is missing;\n"
@@ -144,7 +147,7 @@ def _images(
     names: list[bytes] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = _names(part, name, passed) if (part / name).is_dir() else []
+        found = _names(part, name, passed) if os.path.isdir(part / name) else []
         if every and not found:
             raise RequestError(
                 f"{_shown(part / name)} holds no image ({', '.join(ENDINGS)}); add some or remove the folder"

@@ -44,6 +44,7 @@ class History:
     def restore(self, epochs: Sequence[Record], initial: Sequence[Record]) -> None:
         """Continue from these records. All curves are written again: an interrupted run may lack its last points."""
         self.epochs, self.initial = list(epochs), list(initial)
+        self._folder.check_hold()
         self._board.clear()
         for record in self.initial:
             self._board.log(record["epoch"], initial_scalars_of(record))
