@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import RequestError
+from common.json_files import BrokenError, read_object
 from dataset import DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
-from reporting.records.untrusted_json import BrokenError, read_object
 
 TEACHER = "teacher"  # reserved: no student gets this name
 
