@@ -9,7 +9,7 @@ from typing import get_args
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser, say
 from common.errors import RequestError

@@ -15,12 +15,12 @@ import torch
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, at_least, guard, make_parser, show
 from common.errors import RequestError, RunError
 from dataset import DATASETS
-from dataset.folders import ENDINGS
+from dataset.image_reading import ENDINGS
 from dataset.one_image import read_square
 from engine.checkpoints.exports.description import Description
 from engine.checkpoints.exports.predictor import Predictor, open_predictor

@@ -1,6 +1,5 @@
 """Single image files, brought to a network's size as the images that it was tested on were."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dataset.image_files import ImageFiles, middle
+from common.errors import RunError
+from common.user_paths import shown_path
+from dataset.image_files import middle
+from dataset.image_reading import UnreadableImage, read_rgb
 from dataset.registry import Framing
 
 
@@ -21,7 +23,10 @@ def read_square(path: Path, size: int, framing: Framing) -> Tensor:
     Raises:
         RunError: it cannot be read or decoded.
     """
-    image = ImageFiles(path.parent, np.array([os.fsencode(path.name)]), size).decode(0)
+    try:
+        image = read_rgb(path)
+    except UnreadableImage as error:
+        raise RunError(f"{shown_path(path)} cannot be read ({error.reason}); it is left out") from error
     if framing == "middle":
         image = middle(image, size)
     elif image.size != (size, size):

@@ -11,6 +11,7 @@ import numpy as np
 from common.errors import RequestError
 from common.registry import Registry
 from dataset.image_files import ImageFiles
+from dataset.left_out import LeftOut
 
 Colour = tuple[float, float, float]
 Framing = Literal["whole", "middle"]
@@ -44,6 +45,7 @@ class DatasetEntry:
         classes: names of the classes in the order of the labels; empty if they have none.
         framing: which part of an image of another size is tested: the whole, scaled to a square, or the square in the
             middle.
+        notes: what a user should know of the files, a line each.
     """
 
     name: str
@@ -60,6 +62,7 @@ class DatasetEntry:
     at_hand: Callable[[Path], bool] = lambda folder: True
     classes: tuple[str, ...] = ()
     framing: Framing = "whole"
+    notes: tuple[str, ...] = ()
 
 
 class DatasetRegistry(Registry[DatasetEntry]):
@@ -108,8 +111,11 @@ def register_dataset(entry: DatasetEntry, aliases: Iterable[str] = ()) -> Datase
     return entry
 
 
-def load_arrays(name: str, data_folder: Path | str) -> Arrays:
+def load_arrays(name: str, data_folder: Path | str, left_out: LeftOut | None = None) -> Arrays:
     """The arrays of the data set `name`, fetched and converted once into `data_folder`.
+
+    Args:
+        left_out: gets the photographs that cannot be decoded; without it each of them is an error.
 
     Raises:
         RequestError: unknown name, damaged files, missing files that cannot be fetched, or arrays that differ from the
@@ -122,6 +128,10 @@ def load_arrays(name: str, data_folder: Path | str) -> Arrays:
         field, reason = flaw
         kind = field.removeprefix("train_").removeprefix("test_")
         raise RequestError(f"data set {name}: {field} {reason};\n{_ADVICE[kind]}")
+    if left_out is not None:
+        for images in (arrays.train_images, arrays.test_images):
+            if isinstance(images, ImageFiles):
+                images.left_out = left_out
     return arrays
 
 
@@ -167,7 +177,7 @@ def find_flaw(arrays: Arrays, sizes: Sizes) -> tuple[str, str] | None:
 
 
 def digest(arrays: Arrays) -> str:
-    """SHA-256 of all bytes of a data set, 64 hexadecimal digits; files count by their names and sizes."""
+    """SHA-256 of all bytes of a data set, 64 hexadecimal digits; files count by their names, sizes and marks."""
     total = hashlib.sha256()
     for array in arrays:
         total.update(array.listing() if isinstance(array, ImageFiles) else np.ascontiguousarray(array).data)
