@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.command import say
 from common.errors import RequestError
 from dataset import DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
@@ -30,6 +31,8 @@ def load_named_network(
 ) -> NamedNetwork:
     """Load a network. Raises RequestError if the file holds no network for this data set (`load_network`)."""
     loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
+    if loaded.note:
+        say(loaded.note)
     return NamedNetwork(name, path, loaded.arch, loaded.sha256, loaded.network)
 
 

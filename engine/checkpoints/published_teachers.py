@@ -29,7 +29,8 @@ def fetch(teacher: PublishedCheckpoint, output: Path) -> Path:
         except RequestError as error:
             print(f"{error}".splitlines()[0], file=sys.stderr)
     if not path.is_file():
-        download([teacher.url], path, sha256_prefix=teacher.sha256_prefix, advice=advice)
+        urls = [url for url in (teacher.url, teacher.fallback_url) if url]
+        download(urls, path, sha256_prefix=teacher.sha256_prefix, advice=advice)
         _check_fetched(teacher, path)
     return path
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import RequestError
-from common.files import write_json, write_text
+from common.files import to_json, write_json, write_text
 from common.lock import LOCK, sole_user_of
 from engine.checkpoints.read_checkpoint import read_checkpoint
 from engine.checkpoints.weights import WeightsHeader, save_weights, write_torch
@@ -208,4 +208,4 @@ class RunFolder:
 
 
 def _lines(history: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in history)
+    return "".join(to_json(record) + "\n" for record in history)

@@ -17,7 +17,7 @@ from engine.device.processes import process_group
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
-from engine.training.evaluation import evaluate
+from engine.training.evaluation import check_backbone, evaluate_file
 from engine.training.failures import Outcome
 from engine.training.group import Group
 from engine.training.loop import train_group
@@ -59,6 +59,8 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, environment, progress)
+        if backbone is not None:
+            check_backbone(unfinished[0].student, backbone.path, data, entry, compute)
         return train_groups(unfinished, teachers_of(unfinished, teachers), session)
 
 
@@ -161,9 +163,13 @@ def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequ
 
 
 def measure(teacher: Teacher, session: Session) -> dict[str, float]:
-    """Test a teacher before anyone learns from it: published checkpoints are not always what they claim."""
+    """Test a teacher before anyone learns from it: published checkpoints are not always what they claim.
+
+    Raises:
+        RequestError: its predictions are not finite.
+    """
     session.compute.place(teacher.network)
-    result = evaluate(teacher.network, session.data, session.entry, session.compute)
+    result = evaluate_file(teacher.network, teacher.file.path, session.data, session.entry, session.compute)
     session.progress.line(f"teacher {teacher.file.model} ({teacher.file.path}): Acc@1 {result['top1']:.2f}")
     return {key: result[key] for key in ("top1", "top5", "loss")}
 

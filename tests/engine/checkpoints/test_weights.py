@@ -273,8 +273,8 @@ def test_other_contents(tmp_path, content):
 
 
 def test_training_checkpoint_is_not_a_network(tmp_path):
-    path = put(tmp_path / "resnet8.pth", {"format": 1, "student": network().state_dict(), "position": [1, 0]})
-    refusal(path)
+    state = {"format": 1, "run_id": "0", "student": network().state_dict(), "optimizer": {}, "position": [1, 0]}
+    assert "unfinished run" in refusal(put(tmp_path / "resnet8.pth", state))
 
 
 def test_forged_files_of_ours(tmp_path):
