@@ -4,16 +4,23 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser
 from common.files import to_json
-from dataset import DATASETS, load_arrays
+from dataset import DATASETS, LeftOut, load_arrays
 from engine import cli
 from engine.checkpoints.run_weights import weights_file
 from engine.checkpoints.weights import build_network, read_weights
-from engine.device.compute import resolve_compute
-from engine.training.evaluation import evaluate_by_head, evaluate_file
+from engine.device.compute import Compute, resolve_compute
+from engine.records.progress import Progress
+from engine.training.evaluation import batches_of_test, check_finite_loss, evaluate, evaluate_by_head
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -42,9 +49,22 @@ def main(argv: list[str] | None = None) -> int:
     if loaded.note:
         print(loaded.note, file=sys.stderr if arguments.json else sys.stdout)
     compute.place(loaded.network)
-    data = load_arrays(entry.name, arguments.data_folder)
-    result = evaluate_file(loaded.network, file.path, data, entry, compute)
-    by_head = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute) if arguments.answers else {}
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
+    for note in entry.notes:
+        print(note, file=sys.stderr)
+    total = batches_of_test(data, entry)
+    watch = partial(
+        Progress().watched, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"
+    )
+
+    def measured(compute: Compute) -> dict:
+        return evaluate(loaded.network, data, entry, compute, watch)
+
+    result = measured(compute)
+    check_finite_loss(result, file.path, entry, compute, measured)
+    by_head = {}
+    if arguments.answers:
+        by_head = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute, watch)
     if arguments.json:
         print(to_json(result | {"model": loaded.arch} | ({"answers": by_head} if arguments.answers else {})))
     else:
@@ -61,4 +81,4 @@ def line(result: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

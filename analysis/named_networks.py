@@ -7,12 +7,14 @@ from pathlib import Path
 
 from common.command import say
 from common.errors import RequestError
+from common.json_files import BrokenError, read_object
 from dataset import DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
-from reporting.records.untrusted_json import BrokenError, read_object
+from reporting.tables.wording import NAMES
 
 TEACHER = "teacher"  # reserved: no student gets this name
+ALONE = NAMES["student"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,16 @@ def load_students(
 
 
 def name_of(path: Path) -> str:
-    """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it."""
+    """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it.
+
+    The student alone is called what tables call it.
+    """
     try:
         label = read_object(path.parent / "config.json").get("label")
     except BrokenError:
         label = None
+    if label == "none":
+        return ALONE
     return safe_name(label if isinstance(label, str) and label else path.stem)
 
 

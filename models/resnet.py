@@ -106,13 +106,13 @@ def _stage(in_channels: int, out_channels: int, count: int, stride: int) -> Relu
     return ReluStage(BasicBlock(in_channels, out_channels, stride), *rest)
 
 
-def _register(size: str, depth: int, widths: tuple[int, int, int, int]) -> None:
+def _register(name: str, depth: int, widths: tuple[int, int, int, int]) -> None:
     summary = f"ResNet of {depth} layers, widths {'-'.join(map(str, widths))}"
-    aliases = [f"res{size}"]  # as the configurations of mdistiller call it
-    register_model(f"resnet{size}", family="resnet", summary=summary, aliases=aliases)(partial(ResNet, depth, widths))
+    aliases = [name.replace("resnet", "res")]  # as configurations of mdistiller are named
+    register_model(name, family="resnet", summary=summary, aliases=aliases)(partial(ResNet, depth, widths))
 
 
 for _depth in (8, 14, 20, 32, 44, 56, 110):
-    _register(f"{_depth}", _depth, PLAIN_WIDTHS)
+    _register(f"resnet{_depth}", _depth, PLAIN_WIDTHS)
 for _depth in (8, 32):
-    _register(f"{_depth}x4", _depth, WIDE_WIDTHS)
+    _register(f"resnet{_depth}x4", _depth, WIDE_WIDTHS)

@@ -8,7 +8,8 @@ from pathlib import Path
 from common.errors import RequestError
 
 HEAD = 4096  # bytes that are looked at
-ZIP, TEXT_START = b"PK\x03\x04", re.compile(rb"[\t\n\r\x20-\x7e]{16}|[\t\n\r\x20-\x7e]+\Z")
+SHOWN = 6  # names in a message
+TEXT_START = re.compile(rb"[\t\n\r\x20-\x7e]{16}|[\t\n\r\x20-\x7e]+\Z")
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin")
 SAVE_WEIGHTS = "torch.save(model.state_dict(), FILE)"
 # First bytes → what the file is, and the advice.
@@ -28,28 +29,13 @@ MAGIC = {
 }
 
 
-def check_is_file(path: Path) -> None:
-    """Raise RequestError unless `path` is a regular file that can be looked up."""
-    try:
-        if path.is_file():
-            return
-        is_folder, exists = path.is_dir(), path.exists()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"checkpoint {path} cannot be read: {reason}; check the path") from None
-    if is_folder:
-        raise RequestError(f"checkpoint {path} is a folder, not a file; {_files_in(path)}")
-    if exists:
-        raise RequestError(f"checkpoint {path} is no regular file; name a file of weights")
-    raise RequestError(f"checkpoint {path} is missing; check the path, or train one with train_teacher.py")
-
-
-def _files_in(folder: Path) -> str:
+def files_in(folder: Path) -> str:
+    """Names of files of weights in a folder, for a message; "" if there are none or it is no folder."""
     try:
         names = sorted(file.name for file in folder.iterdir() if file.name.endswith(WEIGHTS_SUFFIXES))
-    except OSError:
-        names = []
-    return f"name a file in it: {', '.join(names[:6])}" if names else "name a file of weights"
+    except (OSError, ValueError):
+        return ""
+    return f"name a file in it ({', '.join(names[:SHOWN])}), or " if names else ""
 
 
 def is_safetensors(path: Path) -> bool:
@@ -103,7 +89,6 @@ def _kind_of_zip(path: Path) -> tuple[str, str] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [record.filename for record in archive.infolist()[:10_000]]
-            size = sum(record.file_size for record in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
         return None  # damaged: see `read_checkpoint`
     inner = {name.partition("/")[2] for name in names}
@@ -114,8 +99,6 @@ def _kind_of_zip(path: Path) -> tuple[str, str] | None:
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         return "a TorchScript archive", save(f"torch.jit.load({str(path)!r}).state_dict()", target)
     if "data.pkl" in inner:
-        if size > path.stat().st_size:
-            return "a compressed archive", "fetch it again, or save its weights with torch.save"
         return None
     if any(name.endswith(".npy") for name in names):
         return "an archive of NumPy arrays", f"save the weights with {SAVE_WEIGHTS}"

@@ -1,6 +1,7 @@
 """Reads checkpoints of any origin without running code."""
 
 import argparse
+import os
 import pickle
 import re
 import warnings
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.archives import zip_bomb
 from common.errors import RequestError
-from engine.checkpoints.file_kinds import check_is_file, check_kind, is_safetensors
+from common.user_paths import check_file
+from engine.checkpoints.file_kinds import check_kind, files_in, is_safetensors
 from engine.checkpoints.harmless_types import STAND_INS
 
 
@@ -43,13 +46,15 @@ def read_content(path: Path, allow_namespace: bool = False) -> Any:
         RequestError: the file is missing, truncated or damaged, is no checkpoint, or holds objects beside weights; or
             the package safetensors is missing.
     """
-    check_is_file(path)
+    check_file(path, f"{files_in(path)}check the path, or train one with train_teacher.py", "checkpoint")
     try:
         if path.suffix == ".safetensors" or is_safetensors(path):
             return _read_safetensors(path)
         check_kind(path)
     except OSError as error:
         raise _unreadable(path, error) from None
+    if (bomb := _bomb(path)) is not None:
+        raise RequestError(f"{path} {bomb}, which no checkpoint does; it was not loaded: fetch it from another place")
     if (damaged := _damaged_record(path)) is not None:
         raise RequestError(f"{path} is damaged: {damaged} does not match its checksum; fetch or save it again")
     allowed: list[Any] = [*STAND_INS, *([argparse.Namespace] if allow_namespace else [])]
@@ -84,6 +89,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         if zipfile.is_zipfile(path):
             raise RequestError(f"{path} is no safetensors file but PyTorch's; rename it to .pth") from None
         raise RequestError(f"{path} is truncated or no safetensors file; fetch or save it again") from None
+
+
+def _bomb(path: Path) -> str | None:
+    """What is wrong with the sizes that a zip archive declares; None if nothing is or the file is none."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            return zip_bomb(archive.infolist(), os.path.getsize(path))
+    except Exception:  # a damaged table of contents, which the reading of its records reports
+        return None
 
 
 def _damaged_record(path: Path) -> str | None:

@@ -46,11 +46,13 @@ class BackboneFile(WeightsFile):
     Attributes:
         trained_by: how it was trained, as tables call it.
         code: the code that trained it; empty if unknown.
+        training: data set, protocol and teachers of that training; empty if unknown.
         weights_key: where in the file the weights are, if the user chose among several.
     """
 
     trained_by: str
     code: Code = field(default_factory=dict)
+    training: dict[str, str] = field(default_factory=dict)
     weights_key: str | None = None
 
 

@@ -1,9 +1,10 @@
 """Accuracy and loss of a network on a data set."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from models import Network
 
 Data = Arrays | DeviceArrays  # only the test set is read; from the host it is copied once per test
 
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
 # Batches hold so many images, and of large images as many pixels as this many of 96×96 have.
 BATCH_SIZE, FULL_SIZE = 500, 96
 
@@ -26,33 +28,42 @@ def batch_size_for(image_size: int) -> int:
     return max(1, int(BATCH_SIZE * min(1.0, (FULL_SIZE / image_size) ** 2)))
 
 
-def evaluate(forward: Callable[[Tensor], Tensor], data: Data, entry: DatasetEntry, compute: Compute) -> dict:
+def batches_of_test(data: Data, entry: DatasetEntry) -> int:
+    """The number of batches that a test takes."""
+    return math.ceil(len(data.test_labels) / batch_size_for(entry.image_size))
+
+
+def evaluate(
+    forward: Callable[[Tensor], Tensor], data: Data, entry: DatasetEntry, compute: Compute, watch: Watch = iter
+) -> dict:
     """Test a network that is in evaluation mode. Of W processes each takes every W-th batch.
 
     Args:
         forward: normalised B×3×H×W images to B×K logits.
+        watch: passes the batches on, and may show how far the test is.
 
     Returns:
         `top1` and `top5` in per cent, `loss` (mean cross-entropy) and `images` (their number).
     """
-    return evaluate_by_head(lambda images: {"": forward(images)}, data, entry, compute)[""]
+    return evaluate_by_head(lambda images: {"": forward(images)}, data, entry, compute, watch)[""]
 
 
-def evaluate_file(
-    network: Callable[[Tensor], Tensor], path: Path, data: Data, entry: DatasetEntry, compute: Compute
-) -> dict:
-    """Test a network that was read from a file (see `evaluate`).
+def check_finite_loss(
+    result: Mapping[str, float], path: Path, entry: DatasetEntry, compute: Compute, again: Callable[[Compute], dict]
+) -> None:
+    """Check what `evaluate` gave for a network that was read from a file.
+
+    Args:
+        again: tests it once more on another `Compute`.
 
     Raises:
-        RequestError: its predictions are not finite; the message says whether they are in fp32.
+        RequestError: the loss, and so a prediction, is not finite; the message says whether it is in fp32.
     """
-    result = evaluate(network, data, entry, compute)
     if math.isfinite(result["loss"]):
-        return result
+        return
     advice = "take another checkpoint"
-    if compute.precision != "fp32":
-        full = evaluate(network, data, entry, replace(compute, precision="fp32"))
-        advice = "in fp32 they are: give --precision fp32" if math.isfinite(full["loss"]) else advice
+    if compute.precision != "fp32" and math.isfinite(again(replace(compute, precision="fp32"))["loss"]):
+        advice = "in fp32 they are: give --precision fp32"
     raise RequestError(
         f"{path}: the network's predictions on {entry.name} are not finite in {compute.precision}; {advice}"
     )
@@ -82,7 +93,11 @@ def check_backbone(network: Network, path: Path, data: Data, entry: DatasetEntry
 
 @torch.no_grad()
 def evaluate_by_head(
-    forward: Callable[[Tensor], Mapping[str, Tensor]], data: Data, entry: DatasetEntry, compute: Compute
+    forward: Callable[[Tensor], Mapping[str, Tensor]],
+    data: Data,
+    entry: DatasetEntry,
+    compute: Compute,
+    watch: Watch = iter,
 ) -> dict[str, dict]:
     """Test each of several heads that one forward pass gives: B×K logits by name.
 
@@ -93,7 +108,7 @@ def evaluate_by_head(
     world, images = compute.world, len(data.test_labels)
     size = batch_size_for(entry.image_size)
     batches = evaluation_batches(data.test_images, data.test_labels, entry, size, compute.device)
-    for number, (batch, labels) in enumerate(batches):
+    for number, (batch, labels) in enumerate(watch(batches)):
         own = number % world.size == world.rank
         if not own and number:  # the first tells all processes the names, even those without a batch
             continue

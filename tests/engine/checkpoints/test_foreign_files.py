@@ -300,7 +300,6 @@ KINDS = {
     "zip of a checkpoint": (zipped(teachers__a_dot_pth="x"), ("zip", "teachers/a.pth")),
     "tar of a checkpoint": (tarred(), ("tar", "teachers/a.pth")),
     "arrays of NumPy": (arrays(), ("NumPy",)),
-    "bomb": (zipped(archive__data_dot_pkl=bytes(1 << 22)), ("compressed",)),
     "gzip": (b"\x1f\x8b\x08\x00" + bytes(20), ("gunzip",)),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(20), ("HDF5",)),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(20), ("PNG",)),
