@@ -12,7 +12,7 @@ from pathlib import Path
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser, show
 from common.errors import RequestError
@@ -202,4 +202,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import errno
 import functools
 import io
 import math
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
+SAVED = "the state is saved, the same command continues"
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)")
 MOST_DIGITS = 40  # of an integer: seeds of other tools have as many
@@ -206,7 +208,7 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
             except RunError as error:
                 return _failed(f"error: {error}", FAILED)
             except Interrupted as stop:
-                return _failed(f"interrupted; {stop or 'the state is saved, the same command continues'}", INTERRUPTED)
+                return _failed(f"interrupted; {str(stop) or SAVED}", INTERRUPTED)
             except KeyboardInterrupt as stop:
                 return _failed(f"interrupted; {stop}" if str(stop) else "interrupted", INTERRUPTED)
             except BrokenPipeError:
@@ -237,13 +239,18 @@ def _failed(message: str, code: int) -> int:
 
 @contextlib.contextmanager
 def explained_output_errors() -> Iterator[None]:
-    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one."""
+    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one.
+
+    A terminal that is closed is none: what is left of the output goes nowhere, and SIGHUP says whether to go on.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         _discard_output()
+        if error.errno == errno.EIO:
+            return
         raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 

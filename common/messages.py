@@ -10,7 +10,7 @@ SHOWN = 6  # names at most, where none is near
 LONGEST_VALUE = 60  # characters of a value; of a path: as many as file systems take
 LONGEST_WORD = 100
 LONGEST_PART = 255
-LONGEST_LINE = 2000
+LONGEST_LINE = 580
 
 
 def cut(value: object, longest: int = LONGEST_VALUE) -> str:
@@ -67,9 +67,14 @@ def words_of(error: Exception) -> str:
     return ": ".join([type(error).__name__, *text.splitlines()[:1]])
 
 
-def place_raised(error: Exception, folder: Path) -> str | None:
-    """FILE:LINE of the innermost code below `folder` that the exception passed through; None if there is none."""
+def place_raised(error: Exception, folder: Path, own: Collection[str] = ()) -> str | None:
+    """FILE:LINE of the innermost code below `folder` that the exception passed through; None if there is none.
+
+    Args:
+        own: files that are named rather than the helpers they call, if the exception passed through any of them.
+    """
     places = [(file, line) for file, line, _ in _frames(error, folder)]
+    places = [place for place in places if place[0] in own] or places
     return _written(*places[-1], folder) if places else None
 
 

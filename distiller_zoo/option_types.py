@@ -71,6 +71,7 @@ MOST_EPOCHS = 100_000
 Epochs = Annotated[int, Range(0, MOST_EPOCHS), MARK_OF_EPOCHS]
 # Beyond these bounds softened predictions are one class, or rounding errors, in float32.
 Temperature = Annotated[float, Range(1e-3, 1e3)]
+AnyWeight = Annotated[float, Range(0)]  # γ, α and β
 Weight = Annotated[float, Range(0, 1e9)]
 PartWeight = Annotated[float, Range(0, 1e9), LossWeight()]
 Exponent = Annotated[float, Range(0, 100, open_below=True)]

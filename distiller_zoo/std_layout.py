@@ -38,10 +38,10 @@ def module_places(pair: Pair, modules: str, teaching: Teaching, heads: Heads) ->
         RequestError: the student has no blocks or not these, or the teachers cannot be shared out.
     """
     blocks = pair.student.blocks
-    if not blocks:  # the stem of a CNN has about the size of its images
+    if not blocks:
         raise RequestError(
             "std distils into MLPs: its tokens read patches × channels, which this CNN student does not have; "
-            f"choose an MLP, for instance --model_s {suggested('Mixer', pair.student.stem[1])}"
+            f"choose an MLP, for instance --model_s {suggested('Mixer', pair.image_size)}"
         )
     indices = module_blocks(modules, len(blocks))
     teachers = _teachers_of_modules(len(pair.teachers), len(indices), teaching, heads)

@@ -9,7 +9,12 @@ SUGGESTED = {
 }
 
 
-def suggested(kind: str, size: int) -> str:
-    """The name of a network of a kind for images of size×size pixels; of a kind without suggestions a Mixer."""
+def suggested(kind: str, size: int | None) -> str:
+    """The name of a network of a kind for images of size×size pixels; of a kind without suggestions a Mixer.
+
+    Args:
+        size: None for that of CIFAR.
+    """
+    size = size or 32
     names = SUGGESTED.get(kind, SUGGESTED["Mixer"])
     return next((name for most, name in names if size <= most), names[-1][1])

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, at_least, guard, make_parser
 from common.errors import RequestError
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
     recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]
     compute = cli.compute_of(arguments)
-    files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
+    files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output, arguments.data_folder)
     if len(files) > 2:
         raise RequestError(
             f"--model_t, --path_t: {len(files)} teachers are named; give one, or a small and a large one"
@@ -143,4 +143,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import make_folder, write_json
 from common.output_places import OVERWRITE_ADVICE, check_output_folder
-from dataset import DATASETS, DatasetEntry, load_arrays
+from dataset import DATASETS, DatasetEntry, LeftOut, load_arrays
 from engine import cli
 from engine.device.compute import Compute, resolve_compute
 from reporting.records.runs import read_runs
@@ -121,7 +121,7 @@ def analyse(
 ) -> None:
     """Write all pictures of the networks and `analysis.json`, and print the scalar figures."""
     classes = chosen_classes(arguments.classes, entry)
-    data = load_arrays(entry.name, arguments.data_folder)
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
     labels = np.asarray(data.test_labels)
     chosen = choose_images(labels, classes, arguments.images)
     networks = [teacher, *students]
@@ -176,4 +176,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -25,8 +25,15 @@ class OneOrSeveral(argparse.Action):
         super().__init__(option_strings, dest, nargs="+", **options)
 
     def __call__(
-        self, parser: object, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
     ) -> None:
+        if len(values) > 1 and all(isinstance(value, tuple) and len(value) == 1 for value in values):
+            one = ",".join(str(value) for (value,) in values)
+            raise argparse.ArgumentError(self, f"write the numbers of one run with commas: {cut(one)}")
         setattr(namespace, self.dest, values[0] if len(values) == 1 else Several(values))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import RequestError
 from distiller_zoo import METHODS, Weights, canonical_method, method_class, option_texts, options_of
-from distiller_zoo.option_types import Weight, check_option
+from distiller_zoo.option_types import AnyWeight, check_option
 from engine.protocol.flags import add_flag
 
 
@@ -45,7 +45,7 @@ def weights_of(method: str, arguments: argparse.Namespace) -> list[Weights]:
     given = {key: getattr(arguments, key) for key in ("gamma", "alpha", "beta") if getattr(arguments, key) is not None}
     for key, values in given.items():
         for value in values:
-            check_option(key, value, Weight)
+            check_option(key, value, AnyWeight)
     if cls.max_teachers == 0:
         given = {key: values for key, values in given.items() if key == "gamma"}
     if cls.weights.beta == 0:  # published for methods without a loss of their own

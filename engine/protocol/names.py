@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,29 @@ def label(plan: RunPlan) -> str:
         parts.append(f"lwr={plan.retrospection.k}")
         parts += [f"lwr_{key}={value:g}" for key, value in plan.retrospection.changes().items() if key != "k"]
     return " ".join(parts)
+
+
+def distinct_labels(plans: Iterable[RunPlan]) -> dict[str, str]:
+    """What runs of one command are called, by their hash, where equal labels leave them alike: "kd learning_rate=0.1".
+
+    Only runs of one network and trial are told apart, by the values of their recipes that differ.
+    """
+    alike: dict[tuple[str, str, int], list[RunPlan]] = {}
+    for plan in plans:
+        alike.setdefault((plan.model, plan.label, plan.trial), []).append(plan)
+    found = {}
+    for of_one_label in (group for group in alike.values() if len(group) > 1):
+        values = [_recipe_values(plan) for plan in of_one_label]
+        differing = [key for key in values[0] if any(each[key] != values[0][key] for each in values)]
+        for plan, own in zip(of_one_label, values, strict=True):
+            found[plan.run_id] = " ".join([plan.label, *(f"{key}={_words(own[key])}" for key in differing)])
+    return found
+
+
+def _recipe_values(plan: RunPlan) -> dict[str, Any]:
+    values = plan.recipe.as_dict()
+    augmentation = values.pop("augmentation")
+    return {"recipe": values.pop("name")} | {key: values[key] for key in values if key != "summary"} | augmentation
 
 
 def protocol_line(plan: RunPlan) -> str:

@@ -49,12 +49,12 @@ def with_paper_weights(plans: Sequence[RunPlan], given: Collection[str]) -> list
             unpublished.setdefault(pair, []).append(plan.method)
         changed.append(plan)
     for pair, methods in unpublished.items():
-        for defaults, of_kind in (
-            ("the defaults are the published ones", [m for m in methods if published_by_default(m)]),
-            ("nothing is published; the defaults stay", [m for m in methods if not published_by_default(m)]),
-        ):
-            if of_kind:
-                lines.append(f"{', '.join(dict.fromkeys(of_kind))}, {pair}: {defaults}")
+        methods = list(dict.fromkeys(methods))
+        own = ", ".join(method for method in methods if published_by_default(method))
+        none = ", ".join(method for method in methods if not published_by_default(method))
+        parts = [f"the defaults of {own} are the published ones"] if own else []
+        parts += [f"nothing is published for {none}, the defaults stay"] if none else []
+        lines.append(f"{pair}: {'; '.join(parts)}")
     for line in dict.fromkeys(lines):
         say(f"--paper_weights: {line}")
     return changed

@@ -77,14 +77,14 @@ def retrospection_of(arguments: argparse.Namespace, recipes: Iterable[Recipe]) -
     if arguments.lwr_T <= 0:
         raise RequestError(f"--lwr_T is {arguments.lwr_T}; give a positive number")
     for recipe in recipes:
-        if arguments.lwr >= recipe.epochs:
-            raise RequestError(
-                f"--lwr is {cut(arguments.lwr)}: predictions would be kept after the run's {recipe.epochs} epochs and "
-                f"never used; give fewer than the epochs"
-            )
         if recipe.augmentation.mixup or recipe.augmentation.cutmix:
             raise RequestError(
                 f"--lwr keeps a prediction for each image, and recipe {recipe.name} mixes images; "
                 f"add --mixup 0 --cutmix 0 or choose --recipe light"
+            )
+        if arguments.lwr >= recipe.epochs:
+            raise RequestError(
+                f"--lwr is {cut(arguments.lwr)}: predictions would be kept after the run's {recipe.epochs} epochs and "
+                f"never used; give fewer than the epochs"
             )
     return RetrospectionPlan(arguments.lwr, arguments.lwr_rate, arguments.lwr_T)

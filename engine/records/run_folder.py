@@ -115,7 +115,7 @@ class RunFolder:
         """
         if self.place == self.path and os.path.lexists(self.result) and not self.is_finished():
             raise RequestError(
-                f"{shown_path(self.result)} is not that of a whole run: files of the folder were removed or not copied;\n"
+                f"{shown_path(self.result)} is not that of a whole run: files beside it were removed or not copied;\n"
                 f"bring them back, move it away, or start the run anew with --overwrite"
             )
         damaged, problems = [], []

@@ -1,5 +1,6 @@
 """What becomes of an exception that one run of a group raises: a line for people, and one in the run's folder."""
 
+import inspect
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,9 +41,10 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     if world.size > 1 and not mistake:
         return None
     path = run.folder.traceback
-    with suppress(RunError):  # on a full disk the line alone has to do
-        run.folder.write_traceback("".join(traceback.format_exception(error)))
-    place = place_raised(error, METHODS_FOLDER)
+    if world.is_main:
+        with suppress(RunError):  # on a full disk the line alone has to do
+            run.folder.write_traceback("".join(traceback.format_exception(error)))
+    place = place_raised(error, METHODS_FOLDER, own={inspect.getfile(type(part)) for part in run.method.modules()})
     what = (str(error) if mistake else words_of(error)) + (f" at {place}" if place else "")
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"

@@ -114,7 +114,14 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     """
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
-    config = run_config(run.plan, measured, session.environment) | {"data_sha256": session.data_digest}
+    config = run_config(run.plan, measured, session.environment) | {
+        # Without losses of its own a method's teachers act by their mean prediction alone.
+        "teacher_order_matters": bool(len(measured) > 1 and run.plan.weights.beta and run.method.places_teachers()),
+        "data_sha256": session.data_digest,
+        "test_images": len(session.data.test_labels),
+    }
+    if session.left_out.reasons:
+        config["left_out"] = dict(session.left_out.reasons)
     run.folder.write_config(config | code_history.config_entries(run.code_history, run.code, run.resumed))
 
 
@@ -122,7 +129,7 @@ def announce(run: StudentRun, progress: Progress) -> None:
     """Print where a run is written and where it continues, and warn if its code has changed."""
     epoch, step = run.position
     place = f" (continues at epoch {epoch}, step {step})" if run.resumed else ""
-    progress.line(f"{run.plan.label}: {run.folder.path}{place}")
+    progress.line(f"{progress.label(run.plan)}: {run.folder.path}{place}")
     if changes := code_changes(run, code_history.last_code(run.code_history)):
         progress.warning(f"{changes}; it goes on with the new code, and tables tell it apart")
     elif run.resumed and run.code_history is None:

@@ -9,12 +9,24 @@ import torch
 
 from common.errors import Interrupted, RequestError, RunError
 from common.messages import counted
-from dataset import DATASETS, Arrays, Batching, BatchStream, digest, hold_out, load_arrays, without_held_out
+from dataset import (
+    DATASETS,
+    Arrays,
+    Batching,
+    BatchStream,
+    LeftOut,
+    check_images,
+    digest,
+    hold_out,
+    load_arrays,
+    without_held_out,
+)
 from dataset.to_device import DeviceArrays, resident, resident_arrays
 from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
 from engine.device.memory import reset_peak_memory
 from engine.device.processes import process_group
+from engine.protocol.names import distinct_labels
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
@@ -22,7 +34,6 @@ from engine.records.time_left import TimeLeft
 from engine.training.failures import Outcome
 from engine.training.group import Group
 from engine.training.loop import train_group
-from engine.training.open_files import room_for_files
 from engine.training.opening import check_data, open_folders
 from engine.training.preparation import announce, begin_run, build_runs
 from engine.training.session import Overwrite, RunSettings, Session
@@ -49,22 +60,27 @@ def run_plans(
         compute, progress = settings.compute.in_world(world), Progress(silent=not world.is_main)
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
-        locks.enter_context(room_for_files(runs, settings.overwrite))
+        progress.labels = distinct_labels([run.plan for run in runs])
         finished, unfinished = open_folders(runs, settings, locks, progress)
-        report_count(unfinished, finished, settings.group_size, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
+        left_out = LeftOut(settings.skip_damaged)
         with world.shared_errors():
-            arrays = load_arrays(entry.name, settings.data_folder)
-        data_digest = digest(arrays)
-        on_other_data = check_data(finished, unfinished, data_digest, settings, locks)
-        report_changed_data(on_other_data, progress)
-        unfinished = [run for run in runs if run in unfinished or run.anew]
-        if not unfinished:
-            return Outcome()
+            arrays, found = check_images(load_arrays(entry.name, settings.data_folder, left_out))
+            data_digest = digest(arrays)
+            on_other_data = check_data(finished, unfinished, data_digest, settings, locks)
+            report_changed_data(on_other_data, progress)
+            unfinished = [run for run in runs if run in unfinished or run.anew]
+            if not unfinished:
+                return Outcome()
+            found.raise_damage(left_out.allowed)
+        report_count(unfinished, len(runs) - len(unfinished), settings.group_size, progress)
+        for note in (*entry.notes, *found.hints):
+            progress.line(note)
+        left_out.add_checked(found.damaged, found.images)
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
-        session = Session(settings, entry, data, held_out, data_digest, environment, progress)
+        session = Session(settings, entry, data, held_out, data_digest, left_out, environment, progress)
         return train_groups(unfinished, teachers_of(unfinished, teachers), session, len(runs) - len(unfinished))
 
 
@@ -175,6 +191,15 @@ def make_stream(run: StudentRun, session: Session) -> BatchStream:
     return BatchStream(data.train_images, data.train_labels, session.entry, batching, session.compute.device)
 
 
+def report_count(unfinished: Sequence[StudentRun], finished: int, size: int | None, progress: Progress) -> None:
+    """Print how many runs there are to train, if a command makes more than one."""
+    if len(unfinished) + finished > 1:
+        groups = len(groups_of(unfinished, size))
+        together = "together" if groups == 1 else f"in {groups} groups, one after the other"
+        rest = f", {finished} already finished" if finished else ""
+        progress.line(f"{counted(len(unfinished), 'run')} to train {together}{rest}")
+
+
 def batching_of(plan: RunPlan, views: int = 1) -> Batching:
     """How the batches of a run are made."""
     recipe = plan.recipe
@@ -187,17 +212,6 @@ def steps_left(runs: Sequence[StudentRun], outcome: Outcome, images: int) -> int
     """The number of steps that runs which have not failed have still to take over so many training images."""
     going = [run for run in runs if run.plan.name not in outcome.failures]
     return sum(run.steps_left(batching_of(run.plan).steps_per_epoch(images)) for run in going)
-
-
-def report_count(
-    unfinished: Sequence[StudentRun], finished: Sequence[StudentRun], size: int | None, progress: Progress
-) -> None:
-    """Print how many runs there are to train, if a command makes more than one."""
-    if len(unfinished) + len(finished) > 1 and unfinished:
-        groups = len(groups_of(unfinished, size))
-        together = "together" if groups == 1 else f"in {groups} groups, one after the other"
-        rest = f", {len(finished)} already finished" if finished else ""
-        progress.line(f"{counted(len(unfinished), 'run')} to train {together}{rest}")
 
 
 def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequence[Teacher]:

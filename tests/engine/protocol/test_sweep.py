@@ -4,6 +4,7 @@ import pytest
 
 import train_student
 from common.errors import RequestError
+from engine.protocol.names import distinct_labels
 from engine.protocol.sweep import swept_flags, variants
 from scripts import ablate_std
 from tests.engine.planned import BACKBONE, plans_of
@@ -87,3 +88,17 @@ def test_a_script_that_makes_no_variants_refuses_them():
     arguments = ablate_std.parse(["--learning_rate", "0.1", "0.2"])
     with pytest.raises(RequestError, match="--learning_rate"):
         ablate_std.cli.recipes_of(arguments, {})
+
+
+def test_epochs_without_commas_are_no_sweep(capsys):
+    with pytest.raises(SystemExit):
+        train_student.parse(["--lr_decay_epochs", "150", "180", "210"])
+    assert "150,180,210" in capsys.readouterr().err
+
+
+def test_runs_of_one_label_are_told_apart():
+    plans = plans_of(f"{BASE} --distill none kd --learning_rate .05 .1 --kd_T 2 4 --trial 1 2")
+    names = distinct_labels(plans)
+    assert names[plans[0].run_id] == "none learning_rate=0.05"
+    assert len({(name, plan.trial) for plan in plans for name in [names[plan.run_id]]}) == len(plans)
+    assert distinct_labels(plans_of(f"{BASE} --distill none kd --trial 1 2")) == {}
