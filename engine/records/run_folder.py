@@ -86,8 +86,7 @@ class RunFolder:
     def is_finished(self) -> bool:
         """True once the result has been written, unless the run is to be repeated.
 
-        A result without its config.json is the rest of a folder that was removed, and one that is no JSON that of a copy
-        that was cut.
+        A result without its config.json is the rest of a folder that was removed; one that is no JSON is a cut copy.
         """
         written = object_or_none(self.path / repetition.RESULT) is not None
         return written and os.path.isfile(self.path / self.config.name) and not repetition.is_pending(self.path)
