@@ -8,7 +8,7 @@ from typing import get_args
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, at_least, guard, make_parser, one_of_several_paths, show
 from dataset import DATASETS
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
     teachers: tuple[Teacher, ...] = ()
     if any(method_class(method).max_teachers for method in methods):
-        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
+        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output, arguments.data_folder)
         teachers = load_teachers(files, entry, arguments.allow_namespace)
     shared = SharedSettings(
         kind="student",
@@ -140,4 +140,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

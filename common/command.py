@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import errno
 import functools
 import io
 import math
@@ -19,6 +20,7 @@ from common.flag_names import flags_meant_by
 from common.messages import cut, with_long_words_cut
 from common.signals import INTERRUPTED, signals_interrupt
 from common.torch_state import restored_torch_state
+from common.user_paths import reachable_path, shown_path
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
+SAVED = "the state is saved, the same command continues"
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)")
 MOST_DIGITS = 40  # of an integer: seeds of other tools have as many
@@ -52,7 +55,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, allow_abbrev=False, formatter_class=HelpFormatter)
         self.register("type", int, integer)
         self.register("type", float, number)
-        for kind in (None, str, Path):  # an empty value is no name, path or text
+        self.register("type", Path, reachable_path)
+        for kind in (None, str):  # an empty value is no name or text
             self.register("type", kind, partial(_not_empty, kind or str))
 
     # The overloads of argparse, for namespaces of other types, are not needed here.
@@ -231,12 +235,16 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
             except RunError as error:
                 return _failed(f"error: {error}", FAILED)
             except Interrupted as stop:
-                return _failed(f"interrupted; {stop or 'the state is saved, the same command continues'}", INTERRUPTED)
+                return _failed(f"interrupted; {str(stop) or SAVED}", INTERRUPTED)
             except KeyboardInterrupt as stop:
                 return _failed(f"interrupted; {stop}" if str(stop) else "interrupted", INTERRUPTED)
             except BrokenPipeError:
                 _discard_output()
                 return _failed("error: broken pipe: nobody reads the output any more, or a helper process died", FAILED)
+            except OSError as error:
+                if error.filename is None or error.strerror is None:
+                    raise
+                return _failed(f"error: {shown_path(os.fsdecode(error.filename))}: {error.strerror}", FAILED)
 
     return guarded
 
@@ -258,13 +266,18 @@ def _failed(message: str, code: int) -> int:
 
 @contextlib.contextmanager
 def explained_output_errors() -> Iterator[None]:
-    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one."""
+    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one.
+
+    A terminal that is closed is none: what is left of the output goes nowhere, and SIGHUP says whether to go on.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         _discard_output()
+        if error.errno == errno.EIO:
+            return
         raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 

@@ -138,6 +138,8 @@ class Method(nn.Module):
         student_needs, teacher_needs: fields read from one side only; they default to `needs`.
         min_teachers, max_teachers: how many teachers it can learn from. A method that takes one teacher and reads only
             its predictions learns from several as from their mixture (see `most_teachers`).
+        teacher_order_matters: whether a method that takes several teachers itself gives each of them its own place, so
+            that another order is another setting. Tables keep the orders of such a method apart.
         views: how many independent augmentations of each image a batch holds, one after the other: with 2, images,
             labels and index have 2B rows, and `chunk(2)` parts them. Cross-entropy and KL see all rows.
         required_hooks: hooks without which no loss can be computed, of `inspect_networks`, `prepare` and
@@ -162,6 +164,7 @@ class Method(nn.Module):
     teacher_needs: ClassVar[tuple[str, ...] | None] = None
     min_teachers: int = 1
     max_teachers: int = 1
+    teacher_order_matters: bool = True
     views: int = 1
     required_hooks: ClassVar[tuple[str, ...]] = ()
     initial_trains_student: bool = False
@@ -328,6 +331,10 @@ class Method(nn.Module):
     def most_teachers(cls) -> int:
         """The largest number of teachers that it can be given."""
         return MANY if cls.max_teachers == 1 and not cls.reads_of_teacher() else cls.max_teachers
+
+    def places_teachers(self) -> bool:
+        """Returns whether the order of several teachers is part of the setting; a mixture of them has no order."""
+        return self.max_teachers > 1 and self.teacher_order_matters
 
     @classmethod
     def reads_of_student(cls) -> tuple[str, ...]:

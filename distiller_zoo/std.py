@@ -130,6 +130,7 @@ class STD(Method):
         places = module_places(pair, modules.std_modules, modules.std_teachers, modules.std_heads)
         form = ModuleForm(modules.std_tokens, pairs=len(places[-1].teachers), layers=modules.std_layers)
         _check_tokens(places, modules)
+        self.teacher_order_matters = modules.std_teachers == "each"
         self.blocks_read = [place.block for place in places]
         self.teacher_of_head = [teacher for place in places for teacher in place.teachers]
         self.propagates, self.head_options = modules.std_propagate, heads

@@ -68,11 +68,12 @@ class Progress:
             yield from shown
 
     def epoch(self, plan: RunPlan, record: dict[str, Any], best: dict[str, Any]) -> None:
-        """Print the line of an epoch, with the best test accuracy so far."""
+        """Print the line of an epoch, with the best test accuracy so far, and the accuracy on images held out."""
         train, test = record["train"], record["test"]
+        held_out = f"validation {record['validation']['top1']:.2f}  " if "validation" in record else ""
         self.line(
             f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {self.label(plan)}  "
-            f"loss {train['loss']:.3f}  train {train['top1']:.2f}  test {test['top1']:.2f}  "
+            f"loss {train['loss']:.3f}  train {train['top1']:.2f}  {held_out}test {test['top1']:.2f}  "
             f"best {best['test']['top1']:.2f}  {self._times(record)}"
         )
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from common.json_files import printable
 from reporting.records.code_versions import changed_files, code_of
 from reporting.records.selection import Entry
-from reporting.records.untrusted_json import printable
 from reporting.tables.repetitions import paths_of
 
 
@@ -118,5 +118,6 @@ def _unequal_hardware(entries: Iterable[Entry]) -> list[str]:
         if len(by_hardware) > 1:
             run = next(iter(by_hardware.values())).run
             names = "; ".join(sorted(by_hardware))
-            notes.append(f"{run.dataset} ({run.protocol}): costs were measured on different hardware: {names}")
+            what = "costs were measured on different hardware, so they have tables of their own"
+            notes.append(f"{run.dataset} ({run.protocol}): {what}: {names}")
     return sorted(notes)

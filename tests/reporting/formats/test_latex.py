@@ -33,7 +33,7 @@ def test_the_best_and_the_second_best_are_marked(tmp_path):
     write_suite(tmp_path)
     page = to_latex(build(tmp_path))
     assert r"\textbf{60.53 $\pm$ 0.59 (3)}" in page
-    assert r"\underline{59.00 $\pm$ -- (1)}" in page
+    assert r"\underline{59.00\phantom{ $\pm$ 0.00} (1)}" in page
     assert r"+2.03 $\dagger$" in page
 
 

@@ -191,6 +191,6 @@ def test_the_table_for_people(tmp_path):
     write(tmp_path, "kd2", 70.66, trial=2)
     (shown,) = (table for table, _ in compare.build_report([str(tmp_path)], published=True).tables())
     assert list(shown.cells.set_index("method").loc["kd"]) == [
-        "70.66", "70.61 ± 0.07 (2)", "-0.05", "240, last", "", "1",
+        "70.66", "70.61 ± 0.07 (2)", "−0.05", "240, last", "", "1",
     ]  # fmt: skip
     assert "HobbitLong/RepDistiller README" in shown.note
