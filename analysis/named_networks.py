@@ -10,9 +10,11 @@ from common.json_files import BrokenError, read_object
 from dataset import DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
+from reporting.tables.wording import NAMES
 
 LONGEST_NAME = 180  # characters of a name, so that a file's is below 255 with what comes before and after it
 TEACHER = "teacher"  # reserved: no student gets this name
+ALONE = NAMES["student"]
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,20 @@ def load_students(
 
 
 def name_of(path: Path) -> str:
-    """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it."""
+    """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it.
+
+    A run without a teacher is the student alone, and is called what tables call it.
+    """
     try:
-        label = read_object(path.parent / "config.json").get("label")
+        config = read_object(path.parent / "config.json")
     except BrokenError:
-        label = None
-    return safe_name(label if isinstance(label, str) and label else path.stem)
+        config = {}
+    label = config.get("label")
+    if not isinstance(label, str) or not label:
+        return safe_name(path.stem)
+    if config.get("teachers") == []:
+        return " ".join([ALONE, *label.split()[1:]])
+    return safe_name(label)
 
 
 def safe_name(text: str) -> str:

@@ -23,7 +23,7 @@ from analysis.collect import collect
 from analysis.embedding import FEWEST_IMAGES, MOST_CLASSES, ShownImages, choose_images
 from analysis.learning_curves import BAND_NAMES, CurvePicture, curve_pictures
 from analysis.named_networks import TEACHER, NamedNetwork, load_named_network, load_students
-from analysis.picture_files import report_curves, report_student, report_tsne
+from analysis.picture_files import highest_difference, report_curves, report_student, report_tsne
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import make_folder, write_json
@@ -130,11 +130,12 @@ def analyse(
     predictions = collect(networks, data, entry, compute, chosen, arguments.batch_size)
     report_tsne(arguments.out, networks, predictions, ShownImages(chosen, labels[chosen], classes, entry.num_classes))
     alone = predictions[1] if arguments.alone else None
+    highest = highest_difference(predictions[0], predictions[1:])
     records = []
     for student, own in zip(students, predictions[1:], strict=True):
         baseline = None if own is alone else alone
         folder, taught_by = arguments.out / student.name, (teacher, predictions[0])
-        figures = report_student(folder, labels, taught_by, (student, own), baseline)
+        figures = report_student(folder, labels, taught_by, (student, own), baseline, highest)
         records.append(described(student) | figures)
     settings = {"dataset": entry.name, "test_images": len(labels), "precision": compute.precision}
     settings |= {"batch_size": arguments.batch_size, "tsne_images": len(chosen), "tsne_classes": classes}

@@ -74,6 +74,7 @@ def _conditions(teacher: Teacher, session: Session) -> dict[str, Any]:
         "model": teacher.file.model,
         "code": code_of(None if method is None else method.name, [teacher.file.model]),
         "data_sha256": session.data_digest,
+        "left_out": sorted(session.left_out.reasons),
         "image_size": entry.image_size,
         "normalisation": [teacher.file.normalisation_override, [entry.mean, entry.std]],
         "precision": session.compute.precision,

@@ -62,7 +62,6 @@ def to_html(report: Report, out: Path | None = None, analysis: Path | None = Non
         legend=report.legend(),
         curves=list(curve_charts(report)),
         costs=list(cost_charts(report.table)),
-        hardware=sorted({name for names in report.table.hardware for name in names.split("; ") if name}),
         analysis=None if analysis is None else read_analysis(Path(analysis)),
         runs=run_grid(report.runs, report.table, place) if report.runs else None,
         commands=commands(report.runs),
