@@ -77,6 +77,18 @@ def check_data(
     return others
 
 
+def report_changed_data(finished: Sequence[StudentRun], progress: Progress) -> None:
+    """Tell of finished runs whose data has changed since."""
+    for run in finished:
+        if run.anew:
+            progress.line(f"{run.plan.label}: {run.folder.path} was finished on other data; it starts anew")
+        else:
+            progress.warning(
+                f"{run.folder.path} was finished on other data than lies there now; "
+                f"bring the former files back, or run it anew with --overwrite changed"
+            )
+
+
 def code_changes(run: StudentRun, before: Code | None) -> str:
     """Name the files that differ from the code that made a run; "" if none does or that code is unknown."""
     files = changed_files(before, run.code) if before else []
