@@ -35,7 +35,7 @@ READERS = {
 }
 WRITERS = {
     "train_teacher --output": (train_teacher, lambda path: ["--model", "resnet8", "--output", path, *DIGITS]),
-    "train_student --output": (train_student, lambda path: ["--output", path, "--dataset", "cifar100"]),
+    "train_student --output": (train_student, lambda path: ["--output", path, "--distill", "none", *DIGITS]),
     "teachers --output": (teachers, lambda path: ["--output", path, "resnet20"]),
     "compare --out": (compare, lambda path: [str(ROOT / "results"), "--format", "csv", "--out", path]),
     "draw_std --out": (draw_std, lambda path: ["--out", path]),
