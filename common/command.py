@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of prints that nobody watches
 SAVED = "the state is saved, the same command continues"
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)")
@@ -212,6 +213,11 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
             except BrokenPipeError:
                 _discard_output()
                 return _failed("error: broken pipe: nobody reads the output any more, or a helper process died", FAILED)
+            except OSError as error:
+                if error.errno not in OUTPUT_ERRORS or error.filename is not None:
+                    raise
+                _discard_output()  # files are written by common/files.py, whose errors are RunErrors
+                return _failed(f"error: the output cannot be written: {error.strerror}", FAILED)
 
     return guarded
 
