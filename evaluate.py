@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser, show
-from dataset import DATASETS, load_arrays
+from dataset import DATASETS, LeftOut, load_arrays
 from engine import cli
 from engine.checkpoints.weights import load_network
 from engine.device.compute import resolve_compute
@@ -40,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
     loaded = load_network(arguments.path, entry, arch=arguments.model, allow_namespace=arguments.allow_namespace)
     compute.place(loaded.network)
-    data = load_arrays(entry.name, arguments.data_folder)
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
+    for note in entry.notes:
+        print(note, file=sys.stderr)
     total = batches_of_test(data, entry)
     watch = partial(
         Progress().watched, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"

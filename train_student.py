@@ -3,7 +3,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import get_args
 
 from common import script
@@ -11,7 +10,7 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-from common.command import DONE, at_least, guard, make_parser, show
+from common.command import DONE, at_least, guard, make_parser, one_of_several_paths, show
 from dataset import DATASETS
 from distiller_zoo import method_class
 from distiller_zoo.teacher_mixture import Weighting
@@ -49,7 +48,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="teacher(s), trained here or published; beside --path_t: the networks in the files",
     )
-    parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
+    parser.add_argument("--path_t", type=one_of_several_paths, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
     cli.add_weight_arguments(parser)
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)

@@ -13,16 +13,19 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from common.errors import Interrupted, RequestError, RunError
 from common.flag_names import flags_meant_by
 from common.messages import cut, with_long_words_cut
 from common.signals import INTERRUPTED, signals_interrupt
 from common.torch_state import restored_torch_state
+from common.user_paths import reachable_path, shown_path
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
+
+T = TypeVar("T")
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of prints that nobody watches
@@ -53,15 +56,16 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, allow_abbrev=False, formatter_class=HelpFormatter)
         self.register("type", int, integer)
         self.register("type", float, number)
-        for kind in (None, str, Path):  # an empty value is no name, path or text
+        self.register("type", Path, reachable_path)
+        for kind in (None, str):  # an empty value is no name or text
             self.register("type", kind, partial(_not_empty, kind or str))
 
     # The overloads of argparse, for namespaces of other types, are not needed here.
     def parse_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
-        return self._complete(*self.parse_known_args(args))
+        return self._complete(*self.parse_known_args(args), args)
 
     def parse_intermixed_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
-        return self._complete(*self.parse_known_intermixed_args(args))
+        return self._complete(*self.parse_known_intermixed_args(args), args)
 
     def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
         if file is None:
@@ -69,10 +73,20 @@ class Parser(argparse.ArgumentParser):
         else:
             super().print_help(file)
 
-    def _complete(self, parsed: argparse.Namespace, unknown: Sequence[str]) -> argparse.Namespace:
+    def _complete(
+        self, parsed: argparse.Namespace, unknown: Sequence[str], args: Iterable[str] | None
+    ) -> argparse.Namespace:
         if unknown:
-            self.error(self._describe(unknown))
+            self.error(self._describe(unknown, list(sys.argv[1:] if args is None else args)))
         return parsed
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse does; several choices in one word get an advice of their own."""
+        several = re.split(r"[,;]", value) if isinstance(value, str) else []
+        if action.choices is not None and len(several) > 1 and all(part in action.choices for part in several):
+            advice = f"separate several by spaces: {' '.join(several)}" if action.nargs else "give one of them"
+            raise argparse.ArgumentError(action, f"{value!r} is no choice; {advice}")
+        super()._check_value(action, value)
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_REQUEST, f"error: {with_long_words_cut(message)} (see --help)\n")
@@ -89,11 +103,18 @@ class Parser(argparse.ArgumentParser):
             self.usage = " ".join(["%(prog)s", *required, "[FLAGS]", *positional])
         return super().format_help()
 
-    def _describe(self, unknown: Sequence[str]) -> str:
-        """The message for words that belong to no flag."""
+    def _takes(self, flag: str) -> str:
+        nargs = self._option_string_actions[flag].nargs
+        return "no value" if nargs == 0 else f"{nargs} values" if isinstance(nargs, int) else "one value"
+
+    def _describe(self, unknown: Sequence[str], args: Sequence[str]) -> str:
+        """The message for words among the arguments that belong to no flag."""
         flag = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
         if flag is None:
-            return f"unexpected {' '.join(unknown)!r}"
+            before = args[: args.index(unknown[0])] if unknown[0] in args else []
+            flags = [text for text in before if text in self._option_string_actions]
+            after = f" after {flags[-1]}, which takes {self._takes(flags[-1])}" if flags else ""
+            return f"unexpected {' '.join(unknown)!r}{after}"
         shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
         known = [text[2:] for action in shown for text in action.option_strings if text.startswith("--")]
         name = flag.lstrip("-").replace("-", "_")
@@ -103,6 +124,14 @@ class Parser(argparse.ArgumentParser):
             near = list(dict.fromkeys([*difflib.get_close_matches(name, known, n=2), *begun[:2]]))
         offered = " or ".join(f"--{text}" for text in near)
         return f"unknown flag {flag}" + (f", did you mean {offered}?" if offered else "")
+
+
+def one_of_several_paths(text: str) -> Path:
+    """A type for argparse: a path of a flag that takes several, which spaces separate."""
+    parts = text.split(",")
+    if len(parts) > 1 and all(map(os.path.isfile, parts)) and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no file; separate several by spaces: {' '.join(parts)}")
+    return _not_empty(Path, text)
 
 
 def integer(text: str) -> int:
@@ -133,7 +162,7 @@ def _separated(text: str, kind: re.Pattern[str]) -> str:
     return ""
 
 
-def _not_empty(kind: Callable[[str], Any], text: str) -> Any:
+def _not_empty(kind: Callable[[str], T], text: str) -> T:
     if not text.strip():
         raise argparse.ArgumentTypeError("the value is empty; give one, or leave the flag out")
     if "\0" in text:
@@ -214,9 +243,11 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
                 _discard_output()
                 return _failed("error: broken pipe: nobody reads the output any more, or a helper process died", FAILED)
             except OSError as error:
-                if error.errno not in OUTPUT_ERRORS or error.filename is not None:
+                if error.filename is not None and error.strerror is not None:
+                    return _failed(f"error: {shown_path(os.fsdecode(error.filename))}: {error.strerror}", FAILED)
+                if error.errno not in OUTPUT_ERRORS:
                     raise
-                _discard_output()  # files are written by common/files.py, whose errors are RunErrors
+                _discard_output()
                 return _failed(f"error: the output cannot be written: {error.strerror}", FAILED)
 
     return guarded

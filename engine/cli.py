@@ -87,6 +87,11 @@ def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DE
         metavar="FOLDER",
         help="where data sets are, or are downloaded to (default data)",
     )
+    parser.add_argument(
+        "--skip_damaged",
+        action="store_true",
+        help="folder:NAME: leave out images that cannot be decoded; another one of the class takes the place of each",
+    )
 
 
 def add_compute_arguments(parser: argparse.ArgumentParser, precision: str = "auto") -> None:
@@ -214,6 +219,7 @@ def settings_of(
         skip_refused=skip_refused,
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,
+        skip_damaged=arguments.skip_damaged,
     )
 
 

@@ -10,7 +10,6 @@ import torch
 
 import distiller_zoo
 from common.errors import RequestError, RunError, UndeclaredFieldError
-from common.files import write_text
 from common.messages import place_raised, words_of
 from engine.device.world import World
 from engine.training.student_run import StudentRun
@@ -44,7 +43,7 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     path = run.folder.traceback
     if world.is_main:
         with suppress(RunError):  # on a full disk the line alone has to do
-            write_text(path, "".join(traceback.format_exception(error)))
+            run.folder.write_traceback("".join(traceback.format_exception(error)))
     place = place_raised(error, METHODS_FOLDER, own={inspect.getfile(type(part)) for part in run.method.modules()})
     what = (str(error) if mistake else words_of(error)) + (f" at {place}" if place else "")
     if isinstance(error, torch.OutOfMemoryError):
@@ -53,7 +52,7 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
 
 
-def forget_failure(run: StudentRun) -> None:
-    """Remove what an earlier attempt wrote about its end."""
-    for path in (run.folder.failure, run.folder.traceback):
+def forget_former_end(run: StudentRun) -> None:
+    """Remove what an earlier attempt wrote about its end, and a result that a removed folder has left behind."""
+    for path in (run.folder.failure, run.folder.traceback, run.folder.result):
         run.folder.discard(path)

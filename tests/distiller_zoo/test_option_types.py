@@ -130,6 +130,8 @@ def test_an_own_loss_whose_parts_all_weigh_nothing_is_refused(method):
         ("correlation", {"cc_form": "paper"}, {"feat_dim"}),
         ("sdd", {"sdd_scales": "1"}, {"sdd_complementary"}),
         ("deit+rrd", {}, {"deit_T", "nce_m"}),
+        ("crd+rrd", {}, set()),  # nce_m acts in crd
+        ("crd+rrd", {"memory_type": "momentum"}, set()),
     ],
 )
 def test_options_that_cannot_act(method, values, idle):
