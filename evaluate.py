@@ -12,7 +12,7 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-from common.command import DONE, guard, make_parser
+from common.command import DONE, guard, make_parser, show
 from common.files import to_json
 from dataset import DATASETS, LeftOut, load_arrays
 from engine import cli
@@ -66,11 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.answers:
         by_head = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute, watch)
     if arguments.json:
-        print(to_json(result | {"model": loaded.arch} | ({"answers": by_head} if arguments.answers else {})))
+        show(to_json(result | {"model": loaded.arch} | ({"answers": by_head} if arguments.answers else {})) + "\n")
     else:
-        print(line(result))
+        show(line(result) + "\n")
         for name, of_head in by_head.items():
-            print(f"{name}: {line(of_head)}")
+            show(f"{name}: {line(of_head)}\n")
     return DONE
 
 

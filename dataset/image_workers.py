@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.errors import DataError
 from common.messages import words_of
-from common.signals import STOP_SIGNALS
+from common.signals import ignore_stop_signals
 from dataset.image_files import CROP_ATTEMPTS, ImageFiles, middle, part
 
 MOST_WORKERS = 16  # each holds two batches ahead: 1,024 images of 224 px are 154 MB
@@ -160,8 +160,7 @@ def _leave_signals(worker: int) -> None:
     A worker whose parent is gone ends by itself. Pillow's warnings of odd files would fill the terminal.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
+    ignore_stop_signals()
     for name in ("SIGSEGV", "SIGBUS", "SIGFPE"):  # of which torch prints a line of its own
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
