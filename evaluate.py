@@ -2,7 +2,6 @@
 """Measure a checkpoint on the test set of a data set."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -13,23 +12,27 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-from common.command import DONE, guard, make_parser
+from common.command import DONE, guard, make_parser, show
+from common.files import to_json
 from dataset import DATASETS, LeftOut, load_arrays
 from engine import cli
-from engine.checkpoints.weights import load_network
-from engine.device.compute import resolve_compute
+from engine.checkpoints.run_weights import weights_file
+from engine.checkpoints.weights import build_network, read_weights
+from engine.device.compute import Compute, resolve_compute
 from engine.records.progress import Progress
-from engine.training.evaluation import batches_of_test, evaluate, evaluate_by_head
+from engine.training.evaluation import batches_of_test, check_finite_loss, evaluate, evaluate_by_head
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--path", type=Path, required=True, metavar="CKPT", help="checkpoint to measure")
+    parser.add_argument(
+        "--path", type=Path, required=True, metavar="CKPT", help="checkpoint to measure, or the folder of a run"
+    )
     parser.add_argument("--model", metavar="NAME", help="name of the network, if the checkpoint does not have it")
     parser.add_argument("--answers", action="store_true", help="measure each prediction head of the network too (std)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
-    parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
-    cli.add_data_arguments(parser)
+    cli.add_checkpoint_arguments(parser)
+    cli.add_data_arguments(parser, of_file=True)
     cli.add_compute_arguments(parser, precision="fp32")
     return parser.parse_args(argv)
 
@@ -37,9 +40,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    entry = DATASETS.find(arguments.dataset, arguments.data_folder)
+    given = None if arguments.dataset is None else DATASETS.find(arguments.dataset, arguments.data_folder)
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
-    loaded = load_network(arguments.path, entry, arch=arguments.model, allow_namespace=arguments.allow_namespace)
+    file = read_weights(weights_file(arguments.path, "--path"), arguments.allow_namespace)
+    entry = given or DATASETS.find(file.dataset or cli.DEFAULT_DATASET, arguments.data_folder)
+    (choice,) = cli.weights_choices(arguments, "--model")
+    loaded = build_network(file, entry, arch=arguments.model, choice=choice)
+    if loaded.note:
+        print(loaded.note, file=sys.stderr if arguments.json else sys.stdout)
     compute.place(loaded.network)
     data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
     for note in entry.notes:
@@ -48,16 +56,21 @@ def main(argv: list[str] | None = None) -> int:
     watch = partial(
         Progress().watched, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"
     )
-    result = evaluate(loaded.network, data, entry, compute, watch)
+
+    def measured(compute: Compute) -> dict:
+        return evaluate(loaded.network, data, entry, compute, watch)
+
+    result = measured(compute)
+    check_finite_loss(result, file.path, entry, compute, measured)
     by_head = {}
     if arguments.answers:
         by_head = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute, watch)
     if arguments.json:
-        print(json.dumps(result | {"model": loaded.arch} | ({"answers": by_head} if arguments.answers else {})))
+        show(to_json(result | {"model": loaded.arch} | ({"answers": by_head} if arguments.answers else {})) + "\n")
     else:
-        print(line(result))
+        show(line(result) + "\n")
         for name, of_head in by_head.items():
-            print(f"{name}: {line(of_head)}")
+            show(f"{name}: {line(of_head)}\n")
     return DONE
 
 

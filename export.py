@@ -21,7 +21,8 @@ from engine.checkpoints.exports.formats import FORMATS, write_export
 from engine.checkpoints.exports.model_card import write_card
 from engine.checkpoints.exports.predictor import open_predictor
 from engine.checkpoints.exports.quantisation import quantise
-from engine.checkpoints.exports.source import load_deployed, weights_file
+from engine.checkpoints.exports.source import load_deployed
+from engine.checkpoints.run_weights import weights_file
 
 COMPARED = 500  # images
 NOT_CALIBRATED = "--int8 is calibrated on training images; name them with --dataset and --data_folder"
@@ -53,7 +54,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    weights = weights_file(arguments.path)
+    weights = weights_file(arguments.path, "--path")
+    if weights.is_dir():
+        raise RequestError(f"--path {weights} is a folder without weights; name a run's folder or a weights file")
     out = arguments.out or weights.with_suffix(FORMATS[arguments.format].suffix)
     int8, card = out.with_name(f"{out.stem}_int8.onnx"), out.with_suffix(".md")
     if arguments.int8 and arguments.format != "onnx":

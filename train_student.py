@@ -48,7 +48,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="teacher(s), trained here or published; beside --path_t: the networks in the files",
     )
-    parser.add_argument("--path_t", type=one_of_several_paths, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
+    parser.add_argument(
+        "--path_t",
+        type=one_of_several_paths,
+        nargs="+",
+        metavar="PATH",
+        help="teacher checkpoint(s) or run folders",
+    )
     cli.add_weight_arguments(parser)
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
@@ -93,7 +99,7 @@ def add_teaching_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use the weights and options that a paper gives for this pair on CIFAR-100, and print them",
     )
-    group.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
+    cli.add_checkpoint_arguments(group, several=True)
 
 
 @guard
@@ -112,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     teachers: tuple[Teacher, ...] = ()
     if any(method_class(method).max_teachers for method in methods):
         files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output, arguments.data_folder)
-        teachers = load_teachers(files, entry, arguments.allow_namespace)
+        teachers = load_teachers(files, entry, arguments.allow_namespace, cli.weights_choices(arguments, "--model_t"))
     shared = SharedSettings(
         kind="student",
         dataset=entry.name,

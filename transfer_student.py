@@ -14,11 +14,12 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-from common.command import guard, make_parser
+from common.command import guard, make_parser, say
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
 from engine.checkpoints.frozen_backbone import read_backbone
+from engine.checkpoints.run_weights import weights_file
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.records.backbone import backbone_file
 from engine.training.run_plans import run_plans
@@ -29,9 +30,15 @@ DEFAULT_RECIPE = "probe"
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--path_s", type=Path, required=True, metavar="CKPT", help="checkpoint of the trained network")
+    parser.add_argument(
+        "--path_s",
+        type=Path,
+        required=True,
+        metavar="CKPT",
+        help="checkpoint of the trained network, or the folder of its run",
+    )
     parser.add_argument("--model_s", metavar="NAME", help="name of the network, if the checkpoint does not have it")
-    parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
+    cli.add_checkpoint_arguments(parser)
     cli.add_data_arguments(parser, default=None)
     cli.add_recipe_arguments(parser)
     cli.add_run_arguments(parser)
@@ -41,16 +48,25 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    dataset, method = DATASETS.find(arguments.dataset, arguments.data_folder).name, METHODS["none"]
+    entry, method = DATASETS.find(arguments.dataset, arguments.data_folder), METHODS["none"]
     compute = cli.compute_of(arguments)
-    backbone = read_backbone(arguments.path_s, arch=arguments.model_s, allow_namespace=arguments.allow_namespace)
+    (choice,) = cli.weights_choices(arguments, "--model_s")
+    backbone = read_backbone(
+        weights_file(arguments.path_s, "--path_s"),
+        image_size=entry.image_size,
+        arch=arguments.model_s,
+        allow_namespace=arguments.allow_namespace,
+        choice=choice,
+    )
+    if backbone.note:
+        say(backbone.note)
     # What suits the training of the whole network says nothing about one linear layer.
     hints = replace(MODELS[backbone.arch], recipe=DEFAULT_RECIPE, learning_rate=None)
     arch = backbone.arch
     recipes = cli.recipes_of_variants(cli.variants(arguments), {arch: hints})
     shared = SharedSettings(
         kind="probe",
-        dataset=dataset,
+        dataset=entry.name,
         precision=compute.precision,
         backbone=backbone_file(backbone),
         validation=arguments.validation,

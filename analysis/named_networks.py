@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.command import say
 from common.errors import RequestError
 from common.json_files import BrokenError, read_object
 from dataset import DatasetEntry
@@ -12,6 +13,7 @@ from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
 from reporting.tables.wording import NAMES
 
+LONGEST_NAME = 180  # characters of a name, so that a file's is below 255 with what comes before and after it
 TEACHER = "teacher"  # reserved: no student gets this name
 ALONE = NAMES["student"]
 
@@ -32,6 +34,8 @@ def load_named_network(
 ) -> NamedNetwork:
     """Load a network. Raises RequestError if the file holds no network for this data set (`load_network`)."""
     loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
+    if loaded.note:
+        say(loaded.note)
     return NamedNetwork(name, path, loaded.arch, loaded.sha256, loaded.network)
 
 
@@ -62,20 +66,23 @@ def load_students(
 def name_of(path: Path) -> str:
     """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it.
 
-    The student alone is called what tables call it.
+    A run without a teacher is the student alone, and is called what tables call it.
     """
     try:
-        label = read_object(path.parent / "config.json").get("label")
+        config = read_object(path.parent / "config.json")
     except BrokenError:
-        label = None
-    if label == "none":
-        return ALONE
-    return safe_name(label if isinstance(label, str) and label else path.stem)
+        config = {}
+    label = config.get("label")
+    if not isinstance(label, str) or not label:
+        return safe_name(path.stem)
+    if config.get("teachers") == []:
+        return " ".join([ALONE, *label.split()[1:]])
+    return safe_name(label)
 
 
 def safe_name(text: str) -> str:
     """Make `text` a valid part of file names: all but letters, digits, "+", "-", "." and "_" become "_"."""
-    return re.sub(r"[^A-Za-z0-9+._-]", "_", text).lstrip(".") or "_"
+    return re.sub(r"[^A-Za-z0-9+._-]", "_", text).lstrip(".")[:LONGEST_NAME] or "_"
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmarking.timing_flags import resolve_pair
+from common.command import say
 from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
 from dataset import Augmentation, DatasetEntry, load_arrays
@@ -130,6 +131,8 @@ def make_teacher(name: str, path: Path | None, entry: DatasetEntry) -> tuple[Tea
     if path is not None:
         loaded = load_network(path, entry, arch=name)
         file = TeacherFile(loaded.arch, path, loaded.sha256, loaded.normalisation_override)
+        if loaded.note:
+            say(loaded.note)
         return file, loaded.network
     with isolated_seed(derive_seed(SEED, "teacher")), torch.no_grad():
         network = create_model(name, entry.num_classes, entry.image_size).train()

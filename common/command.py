@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of prints that nobody watches
 SAVED = "the state is saved, the same command continues"
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)")
@@ -242,9 +243,12 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
                 _discard_output()
                 return _failed("error: broken pipe: nobody reads the output any more, or a helper process died", FAILED)
             except OSError as error:
-                if error.filename is None or error.strerror is None:
+                if error.filename is not None and error.strerror is not None:
+                    return _failed(f"error: {shown_path(os.fsdecode(error.filename))}: {error.strerror}", FAILED)
+                if error.errno not in OUTPUT_ERRORS:
                     raise
-                return _failed(f"error: {shown_path(os.fsdecode(error.filename))}: {error.strerror}", FAILED)
+                _discard_output()
+                return _failed(f"error: the output cannot be written: {error.strerror}", FAILED)
 
     return guarded
 

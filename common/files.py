@@ -4,9 +4,10 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -118,8 +119,21 @@ def write_text(path: Path | str, content: str) -> None:
 
 
 def write_json(path: Path | str, obj: Any) -> None:
-    """Replace `path` by a JSON file, atomically. Raises ValueError for NaN and infinity, which JSON does not have."""
-    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Replace `path` by a JSON file, atomically; what is not finite becomes null (see `to_json`)."""
+    write_text(path, to_json(obj, indent=2) + "\n")
+
+
+def to_json(obj: Any, indent: int | None = None) -> str:
+    """JSON text of an object. JSON has no NaN and no infinity: null takes their places."""
+    return json.dumps(_finite(obj), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(obj: Any) -> Any:
+    if isinstance(obj, float):
+        return obj if math.isfinite(obj) else None
+    if isinstance(obj, Mapping):
+        return {key: _finite(value) for key, value in obj.items()}
+    return [_finite(value) for value in obj] if isinstance(obj, list | tuple) else obj
 
 
 def digest_of(path: Path | str, algorithm: str) -> str:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.errors import DataError
 from common.messages import words_of
+from common.signals import ignore_stop_signals
 from dataset.image_files import CROP_ATTEMPTS, ImageFiles, middle, part
 
 MOST_WORKERS = 16  # each holds two batches ahead: 1,024 images of 224 px are 154 MB
@@ -116,7 +117,10 @@ def _cause(error: Exception, workers: Sequence[BaseProcess], silent: bool) -> st
             f"the processes that decode images gave none for {SILENT_SECONDS:g} s and were ended "
             f"(is a network drive away?)"
         )
-    wait([worker.sentinel for worker in workers], timeout=1)  # an error may show before the end that caused it
+    ended = wait([worker.sentinel for worker in workers], timeout=1)  # an error may show before the end behind it
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(timeout=1)
     dead = [worker for worker in workers if worker.exitcode]
     return _death(dead[0]) if dead else f"the processes that decode images failed: {words_of(error)}"
 
@@ -156,9 +160,7 @@ def _leave_signals(worker: int) -> None:
     A worker whose parent is gone ends by itself. Pillow's warnings of odd files would fill the terminal.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore_stop_signals()
     for name in ("SIGSEGV", "SIGBUS", "SIGFPE"):  # of which torch prints a line of its own
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)

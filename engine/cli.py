@@ -7,6 +7,7 @@ from typing import get_args
 from common.command import DONE, FAILED, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS
+from engine.checkpoints.find_weights import WeightsChoice
 from engine.device.compute import Compute, resolve_compute
 from engine.device.meeting import meet
 from engine.protocol.flags import Flags, OneOrSeveral, finite, not_negative, temperature
@@ -27,6 +28,7 @@ from engine.training.session import CHECKPOINT_SECONDS, Overwrite, RunSettings
 
 __all__ = [
     "OneOrSeveral",
+    "add_checkpoint_arguments",
     "add_compilation_arguments",
     "add_compute_arguments",
     "add_data_arguments",
@@ -54,6 +56,7 @@ __all__ = [
     "trials_of",
     "variants",
     "warn_of_ignored",
+    "weights_choices",
     "weights_of",
     "without_repetitions",
 ]
@@ -70,8 +73,46 @@ def exit_code(outcome: Outcome) -> int:
     return FAILED if outcome.failures else DONE
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DEFAULT_DATASET) -> None:
-    """Add --dataset, which is required without a default, and --data_folder."""
+def add_checkpoint_arguments(parser: Flags, several: bool = False) -> None:
+    """Add the flags that say how a file of weights is read.
+
+    Args:
+        several: whether several files are read, each of which may have its own key.
+    """
+    parser.add_argument(
+        "--weights_key",
+        nargs="+" if several else None,
+        metavar="KEY",
+        help="which weights of a file that holds several, such as student or state_dict.model",
+    )
+    parser.add_argument("--ema", action="store_true", help="take the averaged weights (EMA, SWA) of a file")
+    parser.add_argument("--allow_namespace", action="store_true", help="accept a pickled argparse.Namespace in a file")
+
+
+def weights_choices(arguments: argparse.Namespace, model_flag: str) -> list[WeightsChoice]:
+    """Which weights of a file to take, from --weights_key and --ema; one for each key, or one for all.
+
+    Args:
+        model_flag: the script's flag that names the network in a file.
+    """
+    keys = arguments.weights_key
+    keys = keys if isinstance(keys, list) else [keys]
+    return [WeightsChoice(key, arguments.ema, model_flag) for key in keys]
+
+
+def add_data_arguments(
+    parser: argparse.ArgumentParser, default: str | None = DEFAULT_DATASET, of_file: bool = False
+) -> None:
+    """Add --dataset, which is required without a default, and --data_folder.
+
+    Args:
+        of_file: the data set is by default that of a file, which the script looks up, else `default`.
+    """
+    if of_file:
+        text = f"{', '.join(DATASETS)}, or folder:NAME[@SIZE] (default: that of the file, else {default})"
+        parser.add_argument("--dataset", metavar="NAME", help=text)
+        _add_data_folder(parser)
+        return
     text = f"{', '.join(DATASETS)}, or folder:NAME[@SIZE] for images in folders, such as ImageNet"
     parser.add_argument(
         "--dataset",
@@ -80,6 +121,10 @@ def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DE
         metavar="NAME",
         help=text if default is None else f"{text} (default {default})",
     )
+    _add_data_folder(parser)
+
+
+def _add_data_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data_folder",
         type=Path,

@@ -88,6 +88,6 @@ register_model(
     "MobileNetV2",
     family="mobilenetv2",
     summary="MobileNetV2 of width 0.5, expansion 6",
-    aliases=["mobilenetv2", "mobile_half"],
+    aliases=["mobilenetv2", "mobile_half", "mv2"],
     learning_rate=0.01,
 )(MobileNetV2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 HUB = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download"
 HUB_MEAN, HUB_STD = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
 MDISTILLER_TAR = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
-REPDISTILLER = "http://shape2prog.csail.mit.edu/repo"
+REPDISTILLER = "shape2prog.csail.mit.edu/repo"
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class PublishedCheckpoint:
         file: path below `<output>/models`.
         top1: published test accuracy in per cent.
         url: address of the file.
+        fallback_url: another address of it, tried after the first.
         sha256_prefix: start of the file's SHA-256, where its publisher gives one.
         mean, std: the normalisation it was trained with, where it is not RepDistiller's.
         archive: address of a tar file that holds it too, as `member`; tried first.
@@ -25,6 +26,7 @@ class PublishedCheckpoint:
     file: str
     top1: float
     url: str
+    fallback_url: str | None = None
     sha256_prefix: str | None = None
     archive: str | None = None
     member: str | None = None
@@ -39,9 +41,18 @@ def _from_hub(model: str, top1: float, digest: str) -> PublishedCheckpoint:
 
 
 def _from_repdistiller(model: str, top1: float) -> PublishedCheckpoint:
+    """No checksum of these is published: what vouches for them is that they load and how accurate they are."""
     file = f"{model}_vanilla/ckpt_epoch_240.pth"
-    url = f"{REPDISTILLER}/{file}"
-    return PublishedCheckpoint(model, file, top1, url, archive=MDISTILLER_TAR, member=f"cifar_teachers/{file}")
+    place = f"{REPDISTILLER}/{file}"
+    return PublishedCheckpoint(
+        model,
+        file,
+        top1,
+        f"https://{place}",
+        fallback_url=f"http://{place}",
+        archive=MDISTILLER_TAR,
+        member=f"cifar_teachers/{file}",
+    )
 
 
 # The first entry of a network is the one that a run takes by default.

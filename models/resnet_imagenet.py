@@ -75,5 +75,8 @@ def _stage(in_channels: int, width: int, count: int, stride: int) -> ReluStage:
 
 
 register_model(
-    "ResNet50", family="resnet_imagenet", summary="ResNet-50 (bottlenecks) with a 3×3 stem", aliases=["resnet50"]
+    "ResNet50",
+    family="resnet_imagenet",
+    summary="ResNet-50 (bottlenecks) with a 3×3 stem",
+    aliases=["resnet50", "res50"],
 )(partial(BottleneckResNet, (3, 4, 6, 3)))

@@ -78,6 +78,6 @@ register_model(
     "ShuffleV1",
     family="shufflenetv1",
     summary="ShuffleNet with 3 groups, widths 240-480-960",
-    aliases=["shufflev1"],
+    aliases=["shufflev1", "ShuffleNetV1", "shuv1"],
     learning_rate=0.01,
 )(ShuffleNetV1)

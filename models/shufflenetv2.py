@@ -107,6 +107,6 @@ register_model(
     "ShuffleV2",
     family="shufflenetv2",
     summary="ShuffleNetV2 of width 1, widths 116-232-464-1024",
-    aliases=["shufflev2"],
+    aliases=["shufflev2", "ShuffleNetV2", "shuv2"],
     learning_rate=0.01,
 )(ShuffleNetV2)

@@ -78,6 +78,9 @@ def _block(in_channels: int, width: int, count: int) -> nn.Sequential:
 
 
 for _depth, _convolutions in CONVOLUTIONS.items():
-    register_model(f"vgg{_depth}", family="vgg", summary=f"VGG of {_depth} layers with batch normalisation")(
-        partial(VGG, _convolutions)
-    )
+    register_model(
+        f"vgg{_depth}",
+        family="vgg",
+        summary=f"VGG of {_depth} layers with batch normalisation",
+        aliases=[f"vgg{_depth}_bn"],
+    )(partial(VGG, _convolutions))

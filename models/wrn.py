@@ -100,5 +100,5 @@ for _depth, _factor in ((16, 1), (16, 2), (40, 1), (40, 2)):
         f"wrn_{_depth}_{_factor}",
         family="wrn",
         summary=f"wide ResNet of {_depth} layers, width factor {_factor}",
-        aliases=[f"wrn{_depth}_{_factor}"],
+        aliases=[f"wrn{_depth}_{_factor}", f"WRN-{_depth}-{_factor}", f"wrn-{_depth}-{_factor}"],
     )(partial(WideResNet, _depth, _factor))

@@ -7,6 +7,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
+
 from common.command import DONE, FAILED, guard, make_parser, say, show
 from common.errors import RequestError
 from dataset import DATASETS
@@ -41,4 +46,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -7,9 +7,12 @@ from torch import Tensor
 
 from common.errors import RequestError
 from common.files import sha256_of
-from engine.checkpoints.read_checkpoint import find_arch, find_state_dict, is_own_file, read_checkpoint
-from engine.checkpoints.weights import load_strictly
-from models import Network
+from common.seeds import isolated_seed
+from engine.checkpoints.find_weights import ONLY_WEIGHTS, WeightsChoice
+from engine.checkpoints.read_checkpoint import is_own_file
+from engine.checkpoints.weights import load_strictly, read_weights
+from engine.checkpoints.which_network import find_arch
+from models import Network, create_model
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Backbone:
 
     Attributes:
         image_size: of the images that it was trained on, if the file gives it for this network.
+        weights_key, note: as in `LoadedNetwork`.
     """
 
     arch: str
@@ -25,22 +29,36 @@ class Backbone:
     sha256: str
     state: dict[str, Tensor]
     image_size: int | None
+    weights_key: str | None = None
+    note: str = ""
 
 
-def read_backbone(path: Path, *, arch: str | None = None, allow_namespace: bool = False) -> Backbone:
+def read_backbone(
+    path: Path,
+    *,
+    image_size: int = 32,
+    arch: str | None = None,
+    allow_namespace: bool = False,
+    choice: WeightsChoice = ONLY_WEIGHTS,
+) -> Backbone:
     """Read the bare network's weights from a file, for any number of classes and without the heads of a method.
 
     Args:
-        arch, allow_namespace: as for `load_network`.
+        image_size: of the images that it is given.
+        arch, allow_namespace, choice: as for `load_network`.
 
     Raises:
         RequestError: the file is missing or truncated, holds no weights, or does not name its network.
     """
-    content = read_checkpoint(path, allow_namespace)
-    state = find_state_dict(content, path)
-    arch = find_arch(arch, content, path)
-    known = is_own_file(content) and content["arch"] == arch
-    return Backbone(arch, path, sha256_of(path), state, content.get("image_size") if known else None)
+    file = read_weights(path, allow_namespace)
+    content = file.content
+    arch = find_arch(arch, content, path, choice.model_flag, image_size)
+    with isolated_seed(0):
+        network = create_model(arch, image_size=image_size)
+    found = file.of(network, choice, with_classifier=False)
+    size = content.get("image_size") if is_own_file(content) and content["arch"] == arch else None
+    size = size if isinstance(size, int) else None
+    return Backbone(arch, path, sha256_of(path), found.state, size, found.key, file.note_on(found))
 
 
 def load_backbone(network: Network, backbone: Backbone) -> None:

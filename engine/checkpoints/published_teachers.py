@@ -42,7 +42,8 @@ def fetch(teacher: PublishedCheckpoint, output: Path) -> Path:
         except RequestError as error:
             print(f"{error}".splitlines()[0], file=sys.stderr)
     if not os.path.isfile(path):
-        download([teacher.url], path, sha256_prefix=teacher.sha256_prefix, advice=advice)
+        urls = [url for url in (teacher.url, teacher.fallback_url) if url]
+        download(urls, path, sha256_prefix=teacher.sha256_prefix, advice=advice)
         _check_fetched(teacher, path)
     return path
 
@@ -63,7 +64,7 @@ def _fetch_archive(url: str, output: Path, advice: str) -> None:
     """Take every missing teacher from an archive, so that it is downloaded once; prints which do not load."""
     with tempfile.TemporaryDirectory() as folder:
         archive = _archive(url, output)
-        if not archive.is_file():
+        if not file_is_there(archive, "move it away"):
             archive = download([url], Path(folder) / archive.name, advice=advice)
         try:
             with tarfile.open(archive) as tar:

@@ -1,4 +1,4 @@
-"""Reads checkpoints of any origin without running code, and finds out which network they belong to."""
+"""Reads checkpoints of any origin without running code."""
 
 import argparse
 import os
@@ -7,26 +7,37 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from common.archives import zip_bomb
 from common.errors import RequestError
 from common.user_paths import check_file
 from engine.checkpoints.exports.own_safetensors import content_of, read_metadata
-from models import MODELS
+from engine.checkpoints.file_kinds import check_kind, files_in, is_safetensors
+from engine.checkpoints.harmless_types import STAND_INS
 
 
 def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]:
-    """Read the dictionary in a checkpoint file without executing code that a pickle may name.
+    """Read the dictionary in a checkpoint file (see `read_content`).
+
+    Raises:
+        RequestError: as `read_content`, or the file holds something else.
+    """
+    content = read_content(path, allow_namespace)
+    if not isinstance(content, dict):
+        raise RequestError(f"{path} holds a {type(content).__name__}, not weights; save model.state_dict() instead")
+    return content
+
+
+def read_content(path: Path, allow_namespace: bool = False) -> Any:
+    """Read a checkpoint file without executing code that a pickle may name.
 
     Since version 1.6 PyTorch writes zip archives. Every record has a checksum, which `torch.load` ignores; it is
-    checked here, so that a flipped bit is an error and not another network. `*.safetensors` has weights alone and no
-    checksum.
+    checked here, so that a flipped bit is an error and not another network. A safetensors file, whatever its name, has
+    weights alone and no checksum.
 
     Args:
         allow_namespace: accept a pickled argparse.Namespace beside the weights (RepDistiller's `*_last.pth`).
@@ -35,27 +46,33 @@ def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]
         RequestError: the file is missing, truncated or damaged, is no checkpoint, or holds objects beside weights; or
             the package safetensors is missing.
     """
-    check_file(path, "check the path, or train one with train_teacher.py", "checkpoint")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+    check_file(path, f"{files_in(path)}check the path, or train one with train_teacher.py", "checkpoint")
+    try:
+        if path.suffix == ".safetensors" or is_safetensors(path):
+            return _read_safetensors(path)
+        check_kind(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if (bomb := _bomb(path)) is not None:
         raise RequestError(f"{path} {bomb}, which no checkpoint does; it was not loaded: fetch it from another place")
     if (damaged := _damaged_record(path)) is not None:
         raise RequestError(f"{path} is damaged: {damaged} does not match its checksum; fetch or save it again")
-    allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
+    allowed: list[Any] = [*STAND_INS, *([argparse.Namespace] if allow_namespace else [])]
     try:
-        with allowed, warnings.catch_warnings():
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; what is unsafe is refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RequestError(_explain_refusal(path, str(error))) from None
-    except PermissionError:
-        raise RequestError(f"checkpoint {path} cannot be read: permission denied; change its permissions") from None
+    except PermissionError as error:
+        raise _unreadable(path, error) from None
     except (Exception, MemoryError):
         raise RequestError(f"{path} is truncated or no PyTorch checkpoint; fetch or save it again") from None
-    if not isinstance(content, dict):
-        raise RequestError(f"{path} holds a {type(content).__name__}, not weights; save model.state_dict() instead")
-    return content
+
+
+def _unreadable(path: Path, error: OSError) -> RequestError:
+    advice = "change its permissions" if isinstance(error, PermissionError) else "check the path"
+    return RequestError(f"checkpoint {path} cannot be read: {error.strerror or error}; {advice}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -66,9 +83,12 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         tensors = load_file(path)
         return content_of(tensors, read_metadata(path)) or tensors
-    except PermissionError:
-        raise RequestError(f"checkpoint {path} cannot be read: permission denied; change its permissions") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     except Exception:
+        check_kind(path)
+        if zipfile.is_zipfile(path):
+            raise RequestError(f"{path} is no safetensors file but PyTorch's; rename it to .pth") from None
         raise RequestError(f"{path} is truncated or no safetensors file; fetch or save it again") from None
 
 
@@ -109,8 +129,8 @@ def _damaged_record(path: Path) -> str | None:
 def _explain_refusal(path: Path, error: str) -> str:
     if "argparse.Namespace" in error:
         return (
-            f"{path} holds a pickled argparse.Namespace beside the weights (RepDistiller's *_last.pth do).\n"
-            f"If you trust its source, add --allow_namespace; or take ckpt_epoch_240.pth, which has weights only."
+            f"{path} holds a pickled argparse.Namespace beside the weights (timm's and RepDistiller's *_last.pth do).\n"
+            f"Accept this one type with --allow_namespace; or take a file of weights only, such as ckpt_epoch_240.pth."
         )
     if found := re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", error):
         return (
@@ -120,59 +140,10 @@ def _explain_refusal(path: Path, error: str) -> str:
     return f"{path} is truncated or no PyTorch checkpoint; fetch or save it again"
 
 
-def is_own_file(content: dict[str, Any]) -> bool:
+def is_own_file(content: Any) -> bool:
     """True if the content is that of a weights file of this suite."""
-    return content.get("format") == 1 and content.keys() >= {"arch", "mean", "std", "model", "method"}
-
-
-def find_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """Find the weights by name, under "model" or "state_dict" or at the top level.
-
-    Raises:
-        RequestError: there are none.
-    """
-    for candidate in (content.get("model"), content.get("state_dict"), content):
-        if (
-            isinstance(candidate, dict)
-            and candidate
-            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in candidate.items())
-        ):
-            # DataParallel and DistributedDataParallel put "module." before every name.
-            return {key.removeprefix("module."): value for key, value in candidate.items()}
-    if {"run_id", "student", "optimizer"} <= content.keys():
-        raise RequestError(
-            f"{path} is the state of an unfinished run; take the weights of its best epoch, *_best.pth in its folder, "
-            f"or finish it by its own command"
-        )
-    raise RequestError(
-        f"{path} holds no state dict under 'model', under 'state_dict' or at the top level; save model.state_dict()"
+    return (
+        isinstance(content, dict)
+        and content.get("format") == 1
+        and content.keys() >= {"arch", "mean", "std", "model", "method"}
     )
-
-
-def find_arch(arch: str | None, content: dict[str, Any], path: Path) -> str:
-    """Name of the network that a checkpoint holds: `arch` if given, else from its content, else from its file name.
-
-    Raises:
-        RequestError: none of them gives a registered network.
-    """
-    if arch is not None:
-        return MODELS.canonical(arch)
-    if isinstance(content.get("arch"), str):
-        return MODELS.canonical(content["arch"])
-    for name in (path.stem, path.resolve().parent.name):
-        mentioned = set(_models_in(name))
-        if len(mentioned) == 1:
-            return mentioned.pop()
-    raise RequestError(
-        f"neither {path} nor its name gives the network; name it with --model_t (train_student.py), "
-        f"--model_s (transfer_student.py) or --model (evaluate.py)"
-    )
-
-
-def _models_in(text: str) -> Iterator[str]:
-    """Registered networks that appear in a file name such as cifar100_resnet56-f2eff4c8 or wrn_40_2_vanilla."""
-    for name in sorted(MODELS, key=len, reverse=True):
-        pattern = rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
-        if re.search(pattern, text):
-            yield name
-            text = re.sub(pattern, " ", text)

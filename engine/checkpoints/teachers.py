@@ -19,8 +19,10 @@ from common.messages import did_you_mean
 from common.output_places import check_output_folder
 from common.user_paths import file_is_there
 from dataset import DATASETS, DatasetEntry, load_arrays
+from engine.checkpoints.find_weights import ONLY_WEIGHTS, WeightsChoice
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.published_teachers import by_hand, fetch
+from engine.checkpoints.run_weights import weights_file
 from engine.checkpoints.trained_teachers import TeacherRun, teacher_runs
 from engine.checkpoints.weights import load_network
 from engine.protocol.plan import TeacherFile
@@ -41,20 +43,29 @@ class Teacher:
 
 
 def load_teachers(
-    files: Sequence[tuple[Path, str | None]], entry: DatasetEntry, allow_namespace: bool = False
+    files: Sequence[tuple[Path, str | None]],
+    entry: DatasetEntry,
+    allow_namespace: bool = False,
+    choices: Sequence[WeightsChoice] = (ONLY_WEIGHTS,),
 ) -> tuple[Teacher, ...]:
-    """Read teacher checkpoints.
+    """Read teacher checkpoints; prints what was done beyond reading plain weights.
 
     Args:
         files: path of each, and the name of its network, None if the file gives it.
+        choices: which weights, one for all files or one for each.
 
     Raises:
-        RequestError: as `load_network`.
+        RequestError: as `load_network`, or the number of choices is wrong.
     """
+    choices = list(choices) * len(files) if len(choices) == 1 else list(choices)
+    if len(choices) != len(files):
+        raise RequestError(f"--weights_key has {len(choices)} keys for {len(files)} teachers; give one, or one a file")
     teachers = []
-    for path, arch in files:
-        loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
-        file = TeacherFile(loaded.arch, path, loaded.sha256, loaded.normalisation_override)
+    for (path, arch), choice in zip(files, choices, strict=True):
+        loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace, choice=choice)
+        if loaded.note:
+            say(loaded.note)
+        file = TeacherFile(loaded.arch, path, loaded.sha256, loaded.normalisation_override, loaded.weights_key)
         teachers.append(Teacher(file, loaded.network))
     return tuple(teachers)
 
@@ -68,7 +79,8 @@ def teacher_files(
 ) -> list[tuple[Path, str | None]]:
     """The requested teacher checkpoints, each with the name of its network as it was typed, None if it was not.
 
-    One name holds for all paths. Without paths each name's default is taken (see `default_teacher`).
+    One name holds for all paths. The folder of a run stands for the weights of its last epoch. Without paths each
+    name's default is taken (see `default_teacher`).
 
     Raises:
         RequestError: the numbers of names and paths differ, or checkpoints are missing: the message has all of them,
@@ -77,6 +89,7 @@ def teacher_files(
     names: list[str | None] = [*models] if models else [None]
     if not paths:
         return _default_files(dataset, names, output, data_folder)
+    paths = [weights_file(path, "--path_t") for path in paths]
     names = names * len(paths) if len(names) == 1 else names
     if len(names) != len(paths):
         raise RequestError(

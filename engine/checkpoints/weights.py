@@ -1,4 +1,4 @@
-"""Networks to and from files: our own, RepDistiller's and pytorch-cifar-models'.
+"""Networks to and from files: our own, and those of other tools.
 
 A file that we write holds `arch`, `num_classes`, `image_size`, `dataset` with its normalisation (`mean` and `std`),
 `epoch`, accuracies, `model` (the state dict) and, where a method added heads to the network, `method` with all that is
@@ -15,10 +15,15 @@ from torch import Tensor
 
 from common.errors import RequestError, RunError
 from common.files import sha256_of, write_bytes
+from common.messages import counted
 from dataset import DatasetEntry
 from distiller_zoo import Method, Pair, create_method
+from engine.checkpoints.file_kinds import is_safetensors
+from engine.checkpoints.find_weights import ONLY_WEIGHTS, FoundWeights, Wanted, WeightsChoice, find_weights
 from engine.checkpoints.inference_network import InferenceNetwork, Renormalise
-from engine.checkpoints.read_checkpoint import find_arch, find_state_dict, is_own_file, read_checkpoint
+from engine.checkpoints.read_checkpoint import is_own_file, read_content
+from engine.checkpoints.tensor_checks import check_finite, check_kinds, is_plain, not_finite
+from engine.checkpoints.which_network import find_arch, fitting_networks
 from models import FeatureShapes, Network, create_model
 from models.published_checkpoints import find_published
 from models.timm_models import Normalisation, published_normalisation
@@ -60,12 +65,87 @@ class LoadedNetwork:
         sha256: of the file.
         normalisation_override: mean and standard deviation of the images that the network expects, if timm:NAME.TAG
             gives others than the data set's and the file has none. One file is then two teachers.
+        weights_key: where in the file the weights were, if the user chose them and they are not what it gives without
+            a choice. One file is then several teachers.
+        note: one line on what was done beyond reading a plain state dict; "" if nothing.
     """
 
     arch: str
     network: InferenceNetwork
     sha256: str
     normalisation_override: Normalisation | None = None
+    weights_key: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ForeignWeights:
+    """The content of a weights file of any tool, read without running code.
+
+    Attributes:
+        content: as it is in the file.
+        dataset: name of the data set that it was trained on; None if the file does not say.
+        form: what the file is, if its name says otherwise; "" if not.
+    """
+
+    path: Path
+    content: Any
+    dataset: str | None
+    form: str = ""
+
+    def note_on(self, found: FoundWeights) -> str:
+        """One line on what was done beyond reading a plain state dict; "" if nothing."""
+        notes = ", ".join(filter(None, (self.form, found.note)))
+        return f"{self.path.name}: {notes}" if notes else ""
+
+    def of(self, network: Network, choice: WeightsChoice, with_classifier: bool = True) -> FoundWeights:
+        """Weights for a network (see `find_weights`).
+
+        Args:
+            with_classifier: whether the last linear layer must be there.
+
+        Raises:
+            RequestError: there are none, several fit, or the chosen ones are missing.
+        """
+        if is_own_file(self.content):
+            return _own_weights(self.content, self.path, choice)
+        if choice.key is None and isinstance(self.content, dict):
+            _refuse_unfinished(self.content, self.path)
+        return find_weights(self.content, self.path, Wanted.by(network, with_classifier), choice)
+
+
+def read_weights(path: Path, allow_namespace: bool = False) -> ForeignWeights:
+    """Read a file of weights, of this suite or another tool.
+
+    Args:
+        allow_namespace: accept a pickled argparse.Namespace beside the weights (RepDistiller's `*_last.pth`).
+
+    Raises:
+        RequestError: the file is missing or damaged, or is no checkpoint.
+    """
+    content = read_content(path, allow_namespace)
+    dataset = content["dataset"] if is_own_file(content) and isinstance(content.get("dataset"), str) else None
+    renamed = path.suffix != ".safetensors" and is_safetensors(path)
+    return ForeignWeights(path, content, dataset, "a safetensors file" if renamed else "")
+
+
+def _own_weights(content: dict[str, Any], path: Path, choice: WeightsChoice) -> FoundWeights:
+    if choice.averaged:
+        raise RequestError(f"{path} is a file of this suite and holds no averaged weights; leave --ema out")
+    if choice.key not in (None, "model"):
+        raise RequestError(f"{path} is a file of this suite, with one network in it; leave --weights_key out")
+    state = content["model"]
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise RequestError(f"{path} has no state dict under 'model'; save it again with this suite")
+    return FoundWeights({str(name): value for name, value in state.items()})
+
+
+def _refuse_unfinished(content: dict[str, Any], path: Path) -> None:
+    if {"run_id", "student", "optimizer"} <= content.keys():
+        raise RequestError(
+            f"{path} is the state of an unfinished run; take the weights of its best epoch, *_best.pth in its folder, "
+            f"or finish it by its own command"
+        )
 
 
 def save_weights(path: Path, network: Network, header: WeightsHeader) -> None:
@@ -120,7 +200,12 @@ def write_torch(path: Path, content: dict[str, Any], keep: Path | None = None) -
 
 
 def load_network(
-    path: str | Path, entry: DatasetEntry, *, arch: str | None = None, allow_namespace: bool = False
+    path: str | Path,
+    entry: DatasetEntry,
+    *,
+    arch: str | None = None,
+    allow_namespace: bool = False,
+    choice: WeightsChoice = ONLY_WEIGHTS,
 ) -> LoadedNetwork:
     """Build the network that a weights file holds, in evaluation mode on the CPU.
 
@@ -130,25 +215,51 @@ def load_network(
         arch: name of the network; needed only if neither the file nor its name gives it. timm:NAME.TAG means that a
             file from elsewhere holds those weights, or weights that were trained from them.
         allow_namespace: accept a pickled argparse.Namespace beside the weights (RepDistiller's `*_last.pth`).
+        choice: which weights, if the file has several.
 
     Raises:
-        RequestError: the file is missing or truncated, or holds no weights, another network, or other classes.
+        RequestError: the file is missing or truncated, or holds no weights, another network, or other classes; or
+            weights that are not finite.
     """
-    path = Path(path)
-    content = read_checkpoint(path, allow_namespace)
-    state = find_state_dict(content, path)
-    name = find_arch(arch, content, path)
+    return build_network(read_weights(Path(path), allow_namespace), entry, arch=arch, choice=choice)
+
+
+def build_network(
+    file: ForeignWeights, entry: DatasetEntry, *, arch: str | None = None, choice: WeightsChoice = ONLY_WEIGHTS
+) -> LoadedNetwork:
+    """Build the network that a file which was read holds (see `load_network`)."""
+    path, content = file.path, file.content
+    name = find_arch(arch, content, path, choice.model_flag, entry.image_size)
+    recorded = _recorded_normalisation(content, path)
     network = create_model(name, entry.num_classes, entry.image_size)
-    load_strictly(network, state, name, path)
+    found = file.of(network, choice)
+    try:
+        load_strictly(network, found.state, name, path)
+    except RequestError as refusal:
+        raise _with_advice(refusal, file, network, found, choice.model_flag) from None
     saved = content["method"] if is_own_file(content) else None
     method = _rebuild_method(saved, network, path) if saved else None
     digest = sha256_of(path)
-    recorded, usual = _recorded_normalisation(content, digest), (entry.mean, entry.std)
+    recorded, usual = recorded or _published_normalisation(digest), (entry.mean, entry.std)
     needed = recorded or published_normalisation(arch) or usual
     renormalise = None if needed == usual else Renormalise(entry, *needed)
     deployed = InferenceNetwork(network, method, renormalise).eval().requires_grad_(False)
     override = needed if recorded is None and needed != usual else None
-    return LoadedNetwork(name, deployed, digest, override)
+    return LoadedNetwork(name, deployed, digest, override, found.key, file.note_on(found))
+
+
+def _with_advice(
+    refusal: RequestError, file: ForeignWeights, network: Network, found: FoundWeights, flag: str
+) -> RequestError:
+    """A refusal of a network's weights with what else the file has, or the networks that they fit."""
+    text = str(refusal)
+    if "\n" in text or ";" in text:  # it has its advice
+        return refusal
+    if fitting := fitting_networks(file.content, network.image_size):
+        return RequestError(f"{text};\nthe file fits {flag} {' or '.join(fitting)}")
+    if found.others:
+        return RequestError(f"{text};\nthere are {found.others}: choose with --weights_key KEY")
+    return RequestError(f"{text};\nthe file fits no network here")
 
 
 def load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: Path) -> None:
@@ -161,6 +272,7 @@ def load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: P
         RequestError: the weights are of another network or for other classes.
     """
     own = network.state_dict()
+    check_kinds(state, own, path)
     head = f"{network.classifier_name}.weight"
     if head in state and state[head].shape[1:] == own[head].shape[1:] and len(state[head]) != len(own[head]):
         raise RequestError(
@@ -172,18 +284,48 @@ def load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: P
     missing = {key for key in own.keys() - state.keys() if not key.endswith(".num_batches_tracked")}
     for problem, keys in (("missing", missing), ("unexpected", state.keys() - own.keys())):
         if keys:
-            raise RequestError(f"{path} does not hold a {arch}: {problem} {min(keys)} ({len(keys)} such keys)")
+            number = counted(len(keys), "such key")
+            raise RequestError(f"{path} does not hold a {arch}: {problem} {min(keys)} ({number})")
     for key, value in state.items():
         if value.shape != own[key].shape:
             found, wanted = tuple(value.shape), tuple(own[key].shape)
             raise RequestError(f"{path} does not hold a {arch} for these images: {key} is {found}, not {wanted}")
+    as_built = not_finite(own)  # masks, for example
     network.load_state_dict(state)
+    check_finite({key: value for key, value in network.state_dict().items() if key not in as_built}, path)
 
 
-def _recorded_normalisation(content: dict[str, Any], digest: str) -> Normalisation | None:
-    """Mean and standard deviation of the network's training, if the file is our own or a published one."""
-    if is_own_file(content):
-        return tuple(content["mean"]), tuple(content["std"])
+def _recorded_normalisation(content: Any, path: Path) -> Normalisation | None:
+    """Mean and standard deviation of the network's training, if the file is our own.
+
+    Raises:
+        RequestError: the file has something else in their places.
+    """
+    if not is_own_file(content):
+        return None
+    mean, std = (_three_numbers(content[name], name, path) for name in ("mean", "std"))
+    if min(std) <= 0:
+        raise RequestError(f"{path} has the std {std}, and each must be above 0; save it again with this suite")
+    return mean, std
+
+
+def _three_numbers(value: Any, name: str, path: Path) -> tuple[float, ...]:
+    if isinstance(value, Tensor) and is_plain(value) and value.numel() == 3:
+        value = value.flatten().tolist()
+    numbers = isinstance(value, list | tuple) and all(type(number) in (int, float) for number in value)
+    if not (numbers and len(value) == 3 and all(map(_is_finite, value))):
+        raise RequestError(
+            f"{path} has a {name} that is not three finite numbers, one for each channel; save it again with this suite"
+        )
+    return tuple(value)
+
+
+def _is_finite(number: float) -> bool:  # math.isfinite fails for integers beyond the range of floats
+    return abs(number) < 1e30
+
+
+def _published_normalisation(digest: str) -> Normalisation | None:
+    """Mean and standard deviation of the network's training, if the file is a published one."""
     published = find_published(digest)
     if published is None or published.mean is None or published.std is None:
         return None

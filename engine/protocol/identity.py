@@ -36,6 +36,11 @@ def run_id(plan: RunPlan) -> str:
     overrides = [teacher.normalisation_override for teacher in plan.teachers]
     if any(overrides):
         added.append({"normalisation": overrides})
+    keys = [teacher.weights_key for teacher in plan.teachers]
+    if any(keys):
+        added.append({"weights_key": keys})
+    if plan.backbone is not None and plan.backbone.weights_key:
+        added.append({"backbone_key": plan.backbone.weights_key})
     return _digest([task, method, protocol, *added])
 
 

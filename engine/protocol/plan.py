@@ -32,9 +32,11 @@ class TeacherFile(WeightsFile):
     Attributes:
         normalisation_override: mean and standard deviation of the images that the teacher expects, if timm:NAME.TAG
             gives others than the data set's and the file has none. One file is then two teachers.
+        weights_key: where in the file the weights are, if the user chose among several. Likewise.
     """
 
     normalisation_override: Normalisation | None = None
+    weights_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,13 @@ class BackboneFile(WeightsFile):
         trained_by: how it was trained, as tables call it.
         code: the code that trained it; empty if unknown.
         training: data set, protocol and teachers of that training; empty if unknown.
+        weights_key: where in the file the weights are, if the user chose among several.
     """
 
     trained_by: str
     code: Code = field(default_factory=dict)
     training: dict[str, str] = field(default_factory=dict)
+    weights_key: str | None = None
 
 
 class Trial(NamedTuple):

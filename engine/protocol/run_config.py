@@ -7,7 +7,7 @@ from typing import Any
 from dataset import DATASETS
 from engine.protocol.identity import protocol_id
 from engine.protocol.names import protocol_line, recipe_changes
-from engine.protocol.plan import RunPlan
+from engine.protocol.plan import BackboneFile, RunPlan
 
 
 def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +36,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
                 "path": str(file.path),
                 "sha256": file.sha256,
                 "normalisation": file.normalisation_override,
+                **({"weights_key": file.weights_key} if file.weights_key else {}),
                 **result,
             }
             for file, result in zip(plan.teachers, measured, strict=True)
@@ -43,7 +44,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
         "logit_standardization": plan.logit_standardization,
         "teacher_weighting": plan.teacher_weighting,
         "retrospection": None if plan.retrospection is None else asdict(plan.retrospection),
-        "backbone": None if plan.backbone is None else asdict(plan.backbone) | {"path": str(plan.backbone.path)},
+        "backbone": None if plan.backbone is None else _backbone(plan.backbone),
         "trial": plan.trial,
         "seed": plan.seed,
         "recipe": plan.recipe.as_dict(),
@@ -55,3 +56,8 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
         "run_id": plan.run_id,
         "environment": environment,
     }
+
+
+def _backbone(file: BackboneFile) -> dict[str, Any]:
+    fields = asdict(file) | {"path": str(file.path)}
+    return fields if file.weights_key else {name: value for name, value in fields.items() if name != "weights_key"}

@@ -11,7 +11,8 @@ from engine.records.run_folder import RunFolder
 def backbone_file(backbone: Backbone) -> BackboneFile:
     """Describe loaded weights, with what the run that they lie in says of their training."""
     path = backbone.path
-    return BackboneFile(backbone.arch, path, backbone.sha256, trained_by(path), code_behind(path), training_of(path))
+    trained, code, training = trained_by(path), code_behind(path), training_of(path)
+    return BackboneFile(backbone.arch, path, backbone.sha256, trained, code, training, backbone.weights_key)
 
 
 def trained_by(weights: Path) -> str:

@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.errors import RequestError
 from dataset import Arrays, DatasetEntry, evaluation_batches
 from dataset.to_device import DeviceArrays
 from engine.device.compute import Compute
+from models import Network
 
 Data = Arrays | DeviceArrays  # only the test set is read; from the host it is copied once per test
 
@@ -42,6 +46,49 @@ def evaluate(
         `top1` and `top5` in per cent, `loss` (mean cross-entropy) and `images` (their number).
     """
     return evaluate_by_head(lambda images: {"": forward(images)}, data, entry, compute, watch)[""]
+
+
+def check_finite_loss(
+    result: Mapping[str, float], path: Path, entry: DatasetEntry, compute: Compute, again: Callable[[Compute], dict]
+) -> None:
+    """Check what `evaluate` gave for a network that was read from a file.
+
+    Args:
+        again: tests it once more on another `Compute`.
+
+    Raises:
+        RequestError: the loss, and so a prediction, is not finite; the message says whether it is in fp32.
+    """
+    if math.isfinite(result["loss"]):
+        return
+    advice = "take another checkpoint"
+    if compute.precision != "fp32" and math.isfinite(again(replace(compute, precision="fp32"))["loss"]):
+        advice = "in fp32 they are: give --precision fp32"
+    raise RequestError(
+        f"{path}: the network's predictions on {entry.name} are not finite in {compute.precision}; {advice}"
+    )
+
+
+@torch.no_grad()
+def check_backbone(network: Network, path: Path, data: Data, entry: DatasetEntry, compute: Compute) -> None:
+    """Pass some test images through a frozen network that was read from a file.
+
+    Raises:
+        RequestError: its embedding is not finite.
+    """
+    size = batch_size_for(entry.image_size)
+    batches = evaluation_batches(data.test_images, data.test_labels, entry, size, compute.device)
+    was_training = network.training
+    compute.place(network).eval()
+    images, _ = next(iter(batches))
+    with compute.autocast():
+        embedding = network.features(images.contiguous(memory_format=torch.channels_last)).embedding
+    network.train(was_training)
+    if not embedding.isfinite().all():
+        raise RequestError(
+            f"{path}: the network's features on {entry.name} are not finite in {compute.precision}; "
+            f"take another checkpoint"
+        )
 
 
 @torch.no_grad()

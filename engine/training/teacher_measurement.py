@@ -14,9 +14,11 @@ import torch
 
 from common.errors import Interrupted, RunError
 from common.files import write_json
+from common.json_files import object_or_none
 from engine.checkpoints.teachers import Teacher
+from engine.device.compute import Compute
 from engine.records.code_version import code_of
-from engine.training.evaluation import batches_of_test, evaluate
+from engine.training.evaluation import batches_of_test, check_finite_loss, evaluate
 from engine.training.session import Session
 
 FILE = "teacher_accuracies.json"
@@ -31,6 +33,7 @@ def measure_teachers(teachers: Sequence[Teacher], session: Session) -> list[Figu
     """Return the accuracy and loss of each teacher: published checkpoints are not always what they claim.
 
     Raises:
+        RequestError: the predictions of one are not finite.
         Interrupted: a stop was requested; no run has taken a step.
     """
     return [_measure(teacher, session) for teacher in teachers]
@@ -61,7 +64,11 @@ def _measured_now(teacher: Teacher, session: Session) -> Figures:
                     raise Interrupted("the teachers were being measured; the same command begins with that again")
                 yield batch
 
-    result = evaluate(teacher.network, session.data, session.entry, session.compute, watch)
+    def measured(compute: Compute) -> dict:
+        return evaluate(teacher.network, session.data, session.entry, compute, watch)
+
+    result = measured(session.compute)
+    check_finite_loss(result, teacher.file.path, session.entry, session.compute, measured)
     return {key: result[key] for key in FIGURES}
 
 
@@ -73,12 +80,13 @@ def _conditions(teacher: Teacher, session: Session) -> dict[str, Any]:
         "model": teacher.file.model,
         "code": code_of(None if method is None else method.name, [teacher.file.model]),
         "data_sha256": session.data_digest,
+        "left_out": sorted(session.left_out.reasons),
         "image_size": entry.image_size,
         "normalisation": [teacher.file.normalisation_override, [entry.mean, entry.std]],
         "precision": session.compute.precision,
         "device": session.compute.device.type,
         "torch": torch.__version__,
-    }
+    } | ({"weights_key": teacher.file.weights_key} if teacher.file.weights_key else {})
     return json.loads(json.dumps(conditions))
 
 
@@ -107,8 +115,8 @@ def _keep(path: Path, conditions: dict[str, Any], figures: Figures) -> None:
 def _entries(path: Path) -> list[dict[str, Any]]:
     """The entries of the file; none if it cannot be read, or is of another format."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = object_or_none(path) or {}
         entries = content["teachers"] if content["format"] == 1 else []
         return [entry for entry in entries if isinstance(entry, dict)]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         return []

@@ -1,7 +1,8 @@
 """Writes the tidy table of a report for programs: CSV and JSON."""
 
-import json
+import numpy as np
 
+from common import files
 from common.spreadsheet import csv_of
 from reporting.tables.columns import LISTS
 from reporting.tables.report import Report
@@ -22,5 +23,5 @@ def to_json(report: Report) -> str:
     """Returns the tidy table as a JSON list of objects; null is what is not known."""
     table = report.data
     records = table.astype(object).where(table.notna(), None).to_dict("records")
-    text = json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False, default=lambda value: value.item())
-    return text + "\n"
+    plain = [{name: v.item() if isinstance(v, np.generic) else v for name, v in record.items()} for record in records]
+    return files.to_json(plain, indent=2) + "\n"

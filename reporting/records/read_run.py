@@ -164,9 +164,9 @@ def _read_accuracies(result: dict[str, Any], history: Mapping[int, float], epoch
         Accuracy(percentage(part, "top1", f"{RESULT} {name}"), percentage_or_none(part.get("top5")))
         for name, part in (("last", last), ("best", best))
     ]
-    loss = last.get("loss")
-    if isinstance(loss, float) and not math.isfinite(loss):
-        raise BrokenError(f"{RESULT} last: loss is {loss}")
+    loss = last.get("loss", 0.0)
+    if loss is None or (isinstance(loss, float) and not math.isfinite(loss)):
+        raise BrokenError(f"{RESULT} last: loss is {'not finite' if loss is None else loss}")
     _check_agreement(found[0].top1, found[1].top1, history, epochs)
     return found[0], found[1]
 

@@ -49,9 +49,10 @@ def test_the_code_is_returned_where_a_parser_would_leave_the_process(stop, code,
     assert ("what is wrong" in capsys.readouterr().err) == (code == 1)
 
 
-def test_other_errors_are_mistakes_and_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError):
-        raising(ZeroDivisionError())([])
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("no number")])
+def test_other_errors_are_mistakes_and_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        raising(error)([])
 
 
 # --- parsing ---------------------------------------------------------------------------------------
@@ -243,7 +244,7 @@ def test_a_command_that_nobody_reads_any_more_fails_in_a_line():
 
 @pipes
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("call", ["show('text')", "print('text')"])
+@pytest.mark.parametrize("call", ["show('text')", "print('text')", "print('text', flush=True)"])
 def test_a_full_disk_behind_the_output_is_one_line(call):
     code = f"import sys\nfrom common.command import guard, show\nsys.exit(guard(lambda argv: {call} and 0 or 0)([]))"
     env = environment() | {"PYTHONUNBUFFERED": ""}

@@ -11,6 +11,16 @@ from common import script
 from common.signals import STOP_SIGNALS
 from tests.helpers import ROOT
 
+SCRIPTS = [path for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py")] if "@guard" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_every_script_begins_and_ends_so(path):
+    """Before it imports what takes seconds."""
+    text = path.read_text()
+    assert text.index("script.begin(__file__)") < text.index("\nfrom common.command import")
+    assert text.endswith("    script.run(main, __file__)\n")
+
 
 @pytest.mark.parametrize(
     ("words", "path", "own"),

@@ -199,7 +199,7 @@ CHECKPOINTS = {
     "resnet8_last.pth": ["--allow_namespace"],
     "resnet8_other.pth": ["resnet8"],
     "resnet8_classes.pth": ["100", "10", "--dataset"],
-    "unnamed.pth": ["--model_t"],
+    "unnamed.pth": ["--model", "resnet8"],
     ".": [],
 }
 

@@ -75,7 +75,7 @@ def test_predictions_as_csv_and_table(tmp_path, images, capsys):
         (["--path", "net.pth", "--out", "net.pth"], "--overwrite"),
         (["--path", "missing.pth"], "missing.pth"),
         (["--path", "net.pth", "--format", "pt2", "--int8"], "--format onnx"),
-        (["--path", "."], "_last.pth"),
+        (["--path", "."], "folder"),
     ],
 )
 def test_wrong_exports_are_refused(argv, mentions, tmp_path, monkeypatch, capsys):

@@ -177,10 +177,7 @@ def check_requests(script: ModuleType, root: Path, capfd: pytest.CaptureFixture,
     def check(flags: list[list[str]]) -> None:
         argv = [*SCRIPTS[script], *(word for words in flags for word in words)]
         with place(root) as before:
-            try:
-                status = script.main(argv)
-            except SystemExit as stop:  # of argparse
-                status = stop.code
+            status = script.main(argv)
             for name, content in before.items():
                 assert Path(name).read_bytes() == content, f"{argv} has changed {name}"
         errors = capfd.readouterr().err

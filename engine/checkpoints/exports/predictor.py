@@ -11,7 +11,8 @@ from common.errors import RequestError
 from dataset import DatasetEntry
 from engine.checkpoints.exports.description import KEY, Description, Pixels, description_in
 from engine.checkpoints.exports.formats import REQUIREMENTS, quiet
-from engine.checkpoints.exports.source import load_deployed, weights_file
+from engine.checkpoints.exports.source import load_deployed
+from engine.checkpoints.run_weights import weights_file
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def open_predictor(path: Path, entry: DatasetEntry | None = None, arch: str | No
         if not path.is_file():
             raise RequestError(f"{path} is missing; check the path, or write it with export.py")
         return OPENERS[path.suffix](path)
-    network, description = load_deployed(weights_file(path), entry=entry, arch=arch)
+    network, description = load_deployed(weights_file(path, "--path"), entry=entry, arch=arch)
 
     def run(images: Tensor) -> Tensor:
         with torch.inference_mode():

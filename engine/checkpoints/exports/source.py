@@ -8,8 +8,9 @@ from common.errors import RequestError
 from dataset import DATASETS, DatasetEntry
 from engine.checkpoints.exports.deployed import DeployedNetwork
 from engine.checkpoints.exports.description import Description, Pixels
-from engine.checkpoints.read_checkpoint import is_own_file, read_checkpoint
-from engine.checkpoints.weights import load_network
+from engine.checkpoints.find_weights import WeightsChoice
+from engine.checkpoints.read_checkpoint import is_own_file
+from engine.checkpoints.weights import build_network, read_weights
 
 HEADER = (
     "classes",
@@ -30,20 +31,6 @@ FROM_CONFIG = ("label", "weights", "kd_T", "options", "recipe", "precision", "tr
 FROM_ENVIRONMENT = ("command", "git_commit", "torch")
 
 
-def weights_file(path: Path) -> Path:
-    """The file itself, or the weights of the last epoch in a run's folder.
-
-    Raises:
-        RequestError: the folder does not hold one such file.
-    """
-    if not path.is_dir():
-        return path
-    found = sorted(path.glob("*_last.pth"))
-    if len(found) != 1:
-        raise RequestError(f"{path} holds {len(found)} files *_last.pth; name the weights file itself")
-    return found[0]
-
-
 def load_deployed(
     path: Path, pixels: Pixels = "uint8", entry: DatasetEntry | None = None, arch: str | None = None
 ) -> tuple[DeployedNetwork, Description]:
@@ -56,13 +43,13 @@ def load_deployed(
     Raises:
         RequestError: as `load_network`; or the file is from elsewhere and no data set is given.
     """
-    content = read_checkpoint(path)
-    own = is_own_file(content)
+    file = read_weights(path)
+    content, own = file.content, is_own_file(file.content)
     if entry is None:
         if not own:
             raise RequestError(f"{path} does not say what it was trained on; name the data set with --dataset")
         entry = recorded_entry(content)
-    loaded = load_network(path, entry, arch=arch)
+    loaded = build_network(file, entry, arch=arch, choice=WeightsChoice(model_flag="--model"))
     header = {key: content[key] for key in HEADER if key in content} if own else {}
     method = content["method"] if own else None
     kept = None if method is None else {key: value for key, value in method.items() if key != "state"}

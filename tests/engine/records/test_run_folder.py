@@ -396,3 +396,11 @@ def test_bf16_losses_are_float32(teacher, tmp_path, monkeypatch):
         saved = load(folder / "checkpoint.pth")
         assert saved["position"] == [1, 1]
         assert {tensor.dtype for tensor in saved["student"].values()} == {torch.float32}
+
+
+def test_lines_of_metrics_are_valid_json(tmp_path):
+    """A network may predict what is not finite while its training loss still is."""
+    folder = RunFolder(tmp_path, "resnet8")
+    folder.write_metrics([{"epoch": 1, "test_loss": float("nan")}, {"epoch": 2, "test_loss": float("inf")}])
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in folder.metrics.read_text().splitlines()]
+    assert [line["test_loss"] for line in lines] == [None, None]

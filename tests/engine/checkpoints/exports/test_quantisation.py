@@ -5,7 +5,8 @@ from engine.checkpoints.exports.agreement import accuracy
 from engine.checkpoints.exports.formats import write_export
 from engine.checkpoints.exports.predictor import open_predictor
 from engine.checkpoints.exports.quantisation import CALIBRATION_IMAGES, calibration_batches, quantise
-from engine.checkpoints.exports.source import load_deployed, weights_file
+from engine.checkpoints.exports.source import load_deployed
+from engine.checkpoints.run_weights import weights_file
 from tests.helpers import folder_of, train_alone
 
 pytest.importorskip("onnxruntime")
@@ -15,7 +16,7 @@ DIGITS = DATASETS["digits"]
 @pytest.mark.runs
 def test_eight_bits_keep_the_accuracy(tmp_path):
     assert train_alone(tmp_path, "--epochs", "3", model="resnet20") == 0
-    network, description = load_deployed(weights_file(folder_of(tmp_path)))
+    network, description = load_deployed(weights_file(folder_of(tmp_path), "--path"))
     data = load_arrays("digits", tmp_path)
     write_export("onnx", tmp_path / "net.onnx", network, description)
     quantise(tmp_path / "net.onnx", tmp_path / "net_int8.onnx", data, description)

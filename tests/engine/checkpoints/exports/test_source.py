@@ -4,19 +4,8 @@ import pytest
 import torch
 
 from common.errors import RequestError
-from engine.checkpoints.exports.source import load_deployed, weights_file
+from engine.checkpoints.exports.source import load_deployed
 from tests.helpers import save_network
-
-
-def test_a_folder_stands_for_its_last_weights(tmp_path):
-    with pytest.raises(RequestError, match=str(tmp_path)):
-        weights_file(tmp_path)
-    for name in ("resnet8_best.pth", "resnet8_last.pth"):
-        (tmp_path / name).touch()
-    assert weights_file(tmp_path) == tmp_path / "resnet8_last.pth"
-    (tmp_path / "other_last.pth").touch()
-    with pytest.raises(RequestError, match="2"):
-        weights_file(tmp_path)
 
 
 def test_a_file_from_elsewhere_needs_its_data_set(tmp_path):

@@ -1,0 +1,377 @@
+"""Finds a network's weights in a checkpoint of any tool: wherever they lie, whatever precedes their names.
+
+One rule for all files. The full name of a tensor is the keys on the way to it, joined by dots
+(`state_dict.model.conv1.weight`), and the weights are behind the one prefix (`state_dict.model.`) behind which every
+parameter of the network is found. Dictionaries in dictionaries, the prefixes of wrappers, and a student beside its
+teacher are all this one case. Where several prefixes fit, the user chooses.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.errors import RequestError
+from common.messages import counted
+from engine.checkpoints.tensor_checks import is_plain
+from engine.checkpoints.tensors_in_file import Held, is_averaged, tensors_in
+from models import Network
+
+MOST_PARTS, MOST_PIECES, MOST_LISTED, LONGEST_SHOWN = 32, 4, 6, 60
+PLAIN = ("", "model.")  # places that need no mention
+TOP = "."  # as a key: the top level of the file
+
+Tensors = Mapping[str, Held]
+Matches = dict[str, set[str]]  # prefix → names of the network that are found behind it
+
+
+@dataclass(frozen=True)
+class WeightsChoice:
+    """Which weights to take from a file that has several.
+
+    Attributes:
+        key: the keys on the way to them, joined by dots; None for the only ones.
+        averaged: take averaged weights (EMA, SWA).
+        model_flag: the flag that names the network, for messages.
+    """
+
+    key: str | None = None
+    averaged: bool = False
+    model_flag: str = "--model_t"
+
+
+ONLY_WEIGHTS = WeightsChoice()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The entries of a network's state dict.
+
+    Attributes:
+        shapes: of all entries.
+        required: entries that a file must have.
+        ignored: last parts of names that authors' files hold and the network computes.
+    """
+
+    shapes: Mapping[str, torch.Size]
+    required: frozenset[str]
+    ignored: Collection[str] = ()
+
+    @classmethod
+    def by(cls, network: Network, with_classifier: bool = True) -> "Wanted":
+        """What a file must have for a network; the last linear layer may be of other classes or missing if it says so.
+
+        Checkpoints of PyTorch 0.4.0 have no count of batches.
+        """
+        shapes = {name: value.shape for name, value in network.state_dict().items()}
+        head = () if with_classifier else f"{network.classifier_name}."
+        required = (n for n in shapes if not n.endswith("num_batches_tracked") and not n.startswith(head))
+        return cls(shapes, frozenset(required), network.constants)
+
+    def knows(self, name: str, held: Held) -> bool:
+        """True for an entry of the network, and for what may lie beside its entries."""
+        return name in self.shapes or name.rpartition(".")[2] in self.ignored or held.is_counter()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a file that has all parameters of a network.
+
+    Attributes:
+        prefixes: behind which they are, together.
+        without: prefixes within these behind which other such parts are.
+    """
+
+    prefixes: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Where it is, for messages and as a choice."""
+        return self.prefixes[0].rstrip(".") or TOP
+
+    def name_of(self, full: str) -> str | None:
+        """The name of a tensor behind the longest prefix that it has; None if it has none."""
+        prefix = max((p for p in self.prefixes if full.startswith(p)), key=len, default=None)
+        return None if prefix is None or full.startswith(self.without) else full[len(prefix) :]
+
+    def tensors(self, tensors: Tensors) -> dict[str, tuple[str, Held]]:
+        """Full name → own name and tensor, of all that is in the dictionaries of the weights."""
+        own = {full: (name, held) for full, held in tensors.items() if (name := self.name_of(full)) is not None}
+        # Dictionaries below the weights' own are others, unless the weights are a dictionary for each layer.
+        depth = len(self.prefixes[0])
+        direct = {full: pair for full, pair in own.items() if len(pair[1].place) <= depth}
+        return direct if direct and len(self.prefixes) == 1 else own
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """Weights in a file.
+
+    Attributes:
+        state: state dict for the network; if none fits, the likeliest, for a message on what is wrong with it.
+        key: where they were; None if they are those that are taken without a choice.
+        note: what was done beyond reading a plain state dict, "" if nothing.
+        others: what else there is, if nothing fits; "" if nothing.
+    """
+
+    state: dict[str, Tensor]
+    key: str | None = None
+    note: str = ""
+    others: str = ""
+
+
+def find_weights(content: Any, path: Path, wanted: Wanted, choice: WeightsChoice) -> FoundWeights:
+    """Find a network's weights in the content of a file.
+
+    Args:
+        path: for messages.
+
+    Raises:
+        RequestError: there are no weights, several fit, or the chosen ones are missing.
+    """
+    tensors = tensors_in(content, frozenset(part for name in wanted.shapes for part in name.split(".")))
+    if not any(held.is_weight() for held in tensors.values()):
+        raise RequestError(f"{path} holds no weights, no dictionary of tensors; save model.state_dict()")
+    chosen = _chosen_part(tensors, path, choice)
+    part = _only(_candidates(chosen, wanted), chosen, path, choice)
+    if part is None:
+        state, others = _likeliest(chosen, wanted)
+        return FoundWeights(state, others=others)
+    taken = part.tensors(chosen)
+    dropped = [name for name, held in taken.values() if name not in wanted.shapes and held.is_counter()]
+    state = {name: held.value for name, held in taken.values() if name in wanted.shapes or not held.is_counter()}
+    notes = _notes(taken)
+    if dropped:
+        notes.append(f"{counted(len(dropped), 'counter')} dropped")
+    notes += _beside(chosen, taken) + _on_averages(tensors, part, wanted)
+    return FoundWeights(state, _key_of(part, tensors, path, wanted, choice), ", ".join(notes))
+
+
+def fits(content: Any, wanted: Wanted, classifier: str) -> bool:
+    """True if a file holds weights of a network, for any number of classes.
+
+    Args:
+        classifier: name of the network's last layer.
+    """
+    tensors = tensors_in(content)
+    weight = f"{classifier}.weight"
+    for part in _candidates(tensors, wanted):
+        taken = dict(part.tensors(tensors).values())
+        if (
+            all(wanted.knows(name, held) for name, held in taken.items())
+            and all(taken[n].shape == wanted.shapes[n] for n in wanted.required if not n.startswith(f"{classifier}."))
+            and (taken[weight].shape or ())[1:] == wanted.shapes[weight][1:]
+        ):
+            return True
+    return False
+
+
+# --- which prefixes ------------------------------------------------------------------------------
+
+
+def _candidates(tensors: Tensors, wanted: Wanted) -> list[Part]:
+    """The parts that have all required entries: with the right shapes and nothing else, if that is possible."""
+    for shapes_too in (True, False):
+        matches = _matches(tensors, wanted, shapes_too)
+        prefixes = [prefix for prefix, names in matches.items() if wanted.required <= names]
+        if prefixes:
+            whole = [Part((p,), tuple(q for q in prefixes if q != p and q.startswith(p))) for p in prefixes]
+            averages = [part for part in whole if is_averaged(part.key)]
+            plain = [part for part in whole if part not in averages]
+            return _cleanest(plain, tensors, wanted) + _cleanest(averages, tensors, wanted)
+        if pieces := _pieces(tensors, matches, wanted):
+            return [Part(pieces)]
+    return []
+
+
+def _cleanest(parts: list[Part], tensors: Tensors, wanted: Wanted) -> list[Part]:
+    """Those with nothing unknown in them; the first if there are none, which shows what is wrong."""
+    clean = [part for part in parts if all(wanted.knows(*pair) for pair in part.tensors(tensors).values())]
+    return clean or parts[:1]
+
+
+def _matches(tensors: Tensors, wanted: Wanted, shapes_too: bool) -> Matches:
+    matches: Matches = {}
+    for name, held in tensors.items():
+        parts = name.split(".", MOST_PARTS)
+        for cut in range(len(parts)):
+            end = ".".join(parts[cut:])
+            if end in wanted.shapes and not (shapes_too and held.shape != wanted.shapes[end]):
+                matches.setdefault(name.removesuffix(end), set()).add(end)
+    return matches
+
+
+def _pieces(tensors: Tensors, matches: Matches, wanted: Wanted) -> tuple[str, ...]:
+    """Prefixes that have all entries together, each once and nothing else (`backbone.` and `head.`); () if none do."""
+    pieces: list[str] = []
+    missing = set(wanted.required)
+    while missing:
+        counts = Counter({prefix: len(names & missing) for prefix, names in matches.items()}).most_common(2)
+        if not counts or not counts[0][1] or len(pieces) == MOST_PIECES:
+            return ()
+        if len(counts) > 1 and counts[0][1] == counts[1][1]:
+            return ()
+        pieces.append(counts[0][0])
+        missing -= matches[counts[0][0]]
+    used: Counter[str] = Counter(name for prefix in pieces for name in matches[prefix] & wanted.required)
+    pairs = Part(tuple(pieces)).tensors(tensors).values()
+    return tuple(pieces) if max(used.values()) == 1 and all(wanted.knows(*pair) for pair in pairs) else ()
+
+
+def _only(candidates: Sequence[Part], tensors: Tensors, path: Path, choice: WeightsChoice) -> Part | None:
+    """The one of several parts that is meant; None if there are none."""
+    averages = [part for part in candidates if is_averaged(part.key)]
+    if choice.averaged and candidates and not averages:
+        raise RequestError(f"{path} holds no averaged weights of this network; leave --ema out")
+    pool = averages if choice.averaged else [part for part in candidates if part not in averages] or averages
+    if choice.key == TOP:
+        pool = [part for part in pool if part.key == TOP]
+    if len(pool) > 1 and not _equal(pool, tensors):
+        keys = _listed([part.key for part in pool])
+        raise RequestError(f"{path} holds several weights that fit: {keys};\nchoose with --weights_key KEY")
+    return pool[0] if pool else None
+
+
+def _equal(pool: Sequence[Part], tensors: Tensors) -> bool:
+    """True if all parts are the same weights, saved under several names."""
+    first, *rest = ({name: held.value for name, held in part.tensors(tensors).values()} for part in pool)
+    return all(
+        other.keys() == first.keys() and all(_same(other[name], first[name]) for name in first) for other in rest
+    )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return is_plain(a) and is_plain(b) and a.dtype == b.dtype and torch.equal(a, b)
+
+
+# --- a part that the user chose --------------------------------------------------------------------
+
+
+def _chosen_part(tensors: Tensors, path: Path, choice: WeightsChoice) -> Tensors:
+    """The tensors below the key that was chosen; all without one."""
+    if choice.key is None:
+        return tensors
+    if choice.key == TOP:
+        return {name: held for name, held in tensors.items() if not held.place}
+    below: dict[str, set[str]] = {}
+    for name, held in tensors.items():
+        for full in (name, held.raw_name):
+            if (prefix := _prefix_to(choice.key.strip("."), full)) is not None:
+                below.setdefault(prefix, set()).add(name)
+    if len(below) > 1:
+        below = {key: names for key, names in below.items() if is_averaged(key) == choice.averaged} or below
+    if len({frozenset(names) for names in below.values()}) > 1:
+        below = {choice.key: below[choice.key]} if choice.key in below else below
+    different = {frozenset(names): key for key, names in below.items()}
+    if len(different) != 1:
+        several, missing = _listed(list(below)), _listed(_places(tensors))
+        what = f"in several places: {several}" if below else f"missing; there are {missing}"
+        raise RequestError(f"{path}: --weights_key {_shown(choice.key)} is {what}")
+    names = next(iter(different))
+    return {name: held for name, held in tensors.items() if name in names}
+
+
+def _prefix_to(key: str, name: str) -> str | None:
+    """The start of a full name that ends in a key; None if the key is not in it."""
+    start = f".{name}".find(f".{key}.")
+    return None if start < 0 else name[: start + len(key)]
+
+
+def _key_of(part: Part, tensors: Tensors, path: Path, wanted: Wanted, choice: WeightsChoice) -> str | None:
+    """The key of chosen weights; None if they are those that are taken without a choice."""
+    if choice == replace(ONLY_WEIGHTS, model_flag=choice.model_flag):
+        return None
+    try:
+        default = _only(_candidates(tensors, wanted), tensors, path, ONLY_WEIGHTS)
+    except RequestError:
+        default = None
+    return None if default is not None and part.prefixes == default.prefixes else part.key
+
+
+# --- what is said ----------------------------------------------------------------------------------
+
+
+def _notes(taken: Mapping[str, tuple[str, Held]]) -> list[str]:
+    """Where the weights were, and what was removed from their names."""
+    places = {held.place for _, held in taken.values()}
+    place = next(iter(places)) if len(places) == 1 else ""
+    removed: Counter[str] = Counter()
+    inside = False
+    for end, held in taken.values():
+        if held.raw_name.endswith(end):
+            removed[held.raw_name.removesuffix(end).removeprefix(place)] += 1
+        else:
+            inside = True
+    prefixes = [prefix for prefix, _ in removed.most_common() if prefix]
+    notes = []
+    if place and (place not in PLAIN or prefixes):
+        notes.append(f"weights under {_shown(place.rstrip('.'))}")
+    if prefixes:
+        word = "prefix" if len(prefixes) == 1 else "prefixes"
+        notes.append(f"{word} {', '.join(map(_shown, prefixes[:MOST_PIECES]))} removed")
+    if inside:
+        notes.append("names of wrappers removed")
+    return notes
+
+
+def _beside(tensors: Tensors, taken: Mapping[str, tuple[str, Held]]) -> list[str]:
+    """What else is in the dictionaries of the weights, such as a teacher beside its student."""
+    places = {held.place for _, held in taken.values()}
+    rest = Counter(
+        name.removeprefix(held.place).partition(".")[0]
+        for name, held in tensors.items()
+        if held.place in places and name not in taken and not held.is_counter() and not is_averaged(name)
+    )
+    if not rest:
+        return []
+    parts = (f"{_shown(part)} ({counted(number, 'tensor')})" for part, number in rest.most_common(MOST_PIECES))
+    return [f"left out: {', '.join(parts)}"]
+
+
+def _on_averages(tensors: Tensors, part: Part, wanted: Wanted) -> list[str]:
+    """Announces averaged weights, whether they are taken or not."""
+    if is_averaged(part.key):
+        return ["these are averaged weights"]
+    others = [other.key for other in _candidates(tensors, wanted) if is_averaged(other.key)]
+    return [f"averaged weights are under {_shown(others[0])} (--ema takes them)"] if others else []
+
+
+def _likeliest(tensors: Tensors, wanted: Wanted) -> tuple[dict[str, Tensor], str]:
+    """The dictionary that is nearest to the network, without what precedes all its names; and what others there are."""
+    matches = _matches(tensors, wanted, shapes_too=False)
+    prefix = max(matches, key=lambda p: len(matches[p]), default="")
+    near = {name[len(prefix) :]: held for name, held in tensors.items() if name.startswith(prefix)}
+    if not matches:
+        places = Counter(held.place for held in tensors.values())
+        place = places.most_common(1)[0][0]
+        near = {name.removeprefix(held.place): held for name, held in tensors.items() if held.place == place}
+    state = {name: held.value for name, held in near.items() if not held.is_counter()}
+    others = _places(tensors)
+    return state, _listed(others) if len(others) > 1 else ""
+
+
+def _places(tensors: Tensors) -> list[str]:
+    """The dictionaries of tensors in a file, largest first, and where one has a few parts, these."""
+    parts: dict[str, Counter[str]] = {}
+    for name, held in tensors.items():
+        parts.setdefault(held.place, Counter())[name.removeprefix(held.place).partition(".")[0]] += 1
+    counts: Counter[str] = Counter()
+    for place, firsts in parts.items():
+        few = len(firsts) <= MOST_PIECES
+        counts.update({f"{place}{first}": n for first, n in firsts.items()} if few else {place: firsts.total()})
+    return [key.rstrip(".") or TOP for key, _ in counts.most_common()]
+
+
+def _listed(keys: Sequence[str]) -> str:
+    more = f", … ({len(keys) - MOST_LISTED} more)" if len(keys) > MOST_LISTED else ""
+    return ", ".join(map(_shown, keys[:MOST_LISTED])) + more
+
+
+def _shown(key: str) -> str:
+    """A key in quotes, on one line and not too long."""
+    return repr(key if len(key) <= LONGEST_SHOWN else f"{key[:LONGEST_SHOWN]}…")
