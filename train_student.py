@@ -3,10 +3,14 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import get_args
 
-from common.command import DONE, at_least, guard, make_parser, show
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
+
+from common.command import DONE, at_least, guard, make_parser, one_of_several_paths, show
 from dataset import DATASETS
 from distiller_zoo import method_class
 from distiller_zoo.teacher_mixture import Weighting
@@ -16,7 +20,6 @@ from engine.protocol.listing import listing
 from engine.protocol.options import DEFAULT_KD_T
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.protocol.presets import preset_names, with_preset
-from engine.protocol.published_weights import with_paper_weights
 from engine.training.run_plans import run_plans
 from models import DEFAULT_STUDENT, MODELS
 
@@ -45,7 +48,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="teacher(s), trained here or published; beside --path_t: the networks in the files",
     )
-    parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
+    parser.add_argument("--path_t", type=one_of_several_paths, nargs="+", metavar="PATH", help="teacher checkpoint(s)")
     cli.add_weight_arguments(parser)
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
@@ -69,7 +72,8 @@ def add_teaching_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("teaching")
     group.add_argument(
         "--kd_T",
-        type=cli.positive,
+        action=cli.OneOrSeveral,
+        type=cli.temperature,
         default=DEFAULT_KD_T,
         metavar="FLOAT",
         help=f"temperature of the KL term (default {DEFAULT_KD_T:g})",
@@ -79,6 +83,7 @@ def add_teaching_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--teacher_weighting",
+        action=cli.OneOrSeveral,
         choices=get_args(Weighting),
         default="average",
         help="how the predictions of several teachers are averaged (default average)",
@@ -101,36 +106,31 @@ def main(argv: list[str] | None = None) -> int:
     methods = cli.chosen_methods(arguments.distill)
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS.find(arguments.dataset, arguments.data_folder)
-    given_options = cli.given_method_options(arguments, methods)
-    recipes = cli.recipes_of(arguments, {model: MODELS[model] for model in models})
-    retrospection = cli.retrospection_of(arguments, recipes.values())
+    cli.check_weights_act(methods, arguments)
+    variants = cli.read_variants(arguments, methods, {model: MODELS[model] for model in models})
     trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
     teachers: tuple[Teacher, ...] = ()
     if any(method_class(method).max_teachers for method in methods):
-        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
+        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output, arguments.data_folder)
         teachers = load_teachers(files, entry, arguments.allow_namespace)
     shared = SharedSettings(
         kind="student",
         dataset=entry.name,
         precision=compute.precision,
         teachers=tuple(teacher.file for teacher in teachers),
-        given_options=given_options,
-        kd_T=arguments.kd_T,
         logit_standardization=arguments.logit_standardization,
-        teacher_weighting=arguments.teacher_weighting,
-        retrospection=retrospection,
         validation=arguments.validation,
         save_freq=arguments.save_freq,
     )
     plans = [
-        make_plan(method, model, recipes[model], shared, trial, weights)
+        make_plan(method, model, variant.recipes[model], variant.settings(shared), trial, weights)
         for trial in trials
         for model in models
         for method in methods
+        for variant in variants
         for weights in cli.weights_of(method, arguments)
     ]
-    if arguments.paper_weights:
-        plans = with_paper_weights(plans, {key for key, value in vars(arguments).items() if value is not None})
+    plans = cli.checked_plans(plans, arguments)
     outcome = run_plans(
         plans,
         teachers,
@@ -140,4 +140,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -2,7 +2,11 @@
 """Train one network alone: a teacher, or anything else worth comparing with."""
 
 import argparse
-import sys
+
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import guard, make_parser
 from dataset import DATASETS
@@ -39,9 +43,11 @@ def main(argv: list[str] | None = None) -> int:
         validation=arguments.validation,
         save_freq=arguments.save_freq,
     )
-    recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]
+    recipes = cli.recipes_of_variants(cli.variants(arguments), {model: MODELS[model]})
+    trials = cli.trials_of(arguments)
+    plans = [make_plan(method.name, model, each[model], shared, trial) for trial in trials for each in recipes]
     outcome = run_plans(
-        [make_plan(method.name, model, recipe, shared, trial) for trial in cli.trials_of(arguments)],
+        cli.without_repetitions(plans),
         (),
         cli.settings_of(arguments, compute),
     )
@@ -49,4 +55,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import RequestError
+from common.json_files import BrokenError, read_object
 from dataset import DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
-from reporting.records.untrusted_json import BrokenError, read_object
 from reporting.tables.wording import NAMES
 
 TEACHER = "teacher"  # reserved: no student gets this name
@@ -62,15 +62,18 @@ def load_students(
 def name_of(path: Path) -> str:
     """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it.
 
-    The student alone is called what tables call it.
+    A run without a teacher is the student alone, and is called what tables call it.
     """
     try:
-        label = read_object(path.parent / "config.json").get("label")
+        config = read_object(path.parent / "config.json")
     except BrokenError:
-        label = None
-    if label == "none":
-        return ALONE
-    return safe_name(label if isinstance(label, str) and label else path.stem)
+        config = {}
+    label = config.get("label")
+    if not isinstance(label, str) or not label:
+        return safe_name(path.stem)
+    if config.get("teachers") == []:
+        return " ".join([ALONE, *label.split()[1:]])
+    return safe_name(label)
 
 
 def safe_name(text: str) -> str:

@@ -17,6 +17,7 @@ from analysis.learning_curves import Band, CurvePicture
 from analysis.named_networks import ALONE, NamedNetwork
 from analysis.pictures import ClassGain
 from common.files import make_folder, write_text
+from common.spreadsheet import csv_of
 
 
 def report_student(
@@ -105,7 +106,7 @@ def matrices(parts: dict[str, np.ndarray]) -> pd.DataFrame:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV with all digits. Raises RunError if the file cannot be written."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_text(path, csv_of(table))
 
 
 def class_gain(

@@ -11,7 +11,8 @@ from torch import Tensor
 from common.errors import RequestError
 from common.seeds import derive_seed, make_generator
 from dataset.augment import Augmentation, augment, normalise
-from dataset.image_files import ImageFiles, decoded
+from dataset.image_files import ImageFiles
+from dataset.image_workers import decoded
 from dataset.registry import DatasetEntry
 from dataset.to_device import resident, to_device
 
@@ -80,6 +81,11 @@ class Batching:
     channels_last: bool = False
     views: int = 1
 
+    def steps_per_epoch(self, images: int) -> int:
+        """Number of batches of an epoch over so many images."""
+        whole, rest = divmod(images, self.batch_size)
+        return whole + bool(rest and not self.drop_last)
+
 
 class BatchStream:
     """Batches of a training set that stays on the device as uint8, or of files that are decoded ahead of each step.
@@ -119,8 +125,7 @@ class BatchStream:
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches of an epoch."""
-        whole, rest = divmod(len(self.images), self.batching.batch_size)
-        return whole + bool(rest and not self.batching.drop_last)
+        return self.batching.steps_per_epoch(len(self.images))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch (from 1), from `first_step` on; none depends on those before it."""

@@ -22,20 +22,17 @@ CE and KL belong to the protocol and are computed by the engine; a method return
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import RunError
+from distiller_zoo.option_types import Epochs as Epochs  # documented as a name of this module
 from distiller_zoo.predictions import standardised, with_standardised_logits
 from distiller_zoo.teacher_mixture import MANY, Weighting, mixture
 from models import Features, FeatureShapes, Network
 from models.features import LEFT_OUT
-
-# The annotation of an option that counts epochs: its default is meant for a run of full length, and a shorter run
-# takes a share of it in proportion (`engine.protocol.options.default_options`).
-Epochs = Annotated[int, "epochs"]
 
 NO_FEATURES = Features(LEFT_OUT)  # of a student that an initial stage does not run
 
@@ -57,11 +54,13 @@ class Pair:
         student: shapes of the student's features.
         teachers: shapes of each teacher's features; empty for training without a teacher.
         num_samples: size of the training set.
+        image_size: height and width of the images; None where it does not matter.
     """
 
     student: FeatureShapes
     teachers: tuple[FeatureShapes, ...]
     num_samples: int
+    image_size: int | None = None
 
     @property
     def teacher(self) -> FeatureShapes:

@@ -2,12 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from common.command import DONE, FAILED, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS
 from engine.device.compute import Compute, resolve_compute
-from engine.protocol.flags import Flags, finite, positive
+from engine.device.meeting import meet
+from engine.protocol.flags import Flags, OneOrSeveral, finite, not_negative, temperature
+from engine.protocol.idle_settings import check_weights_act
 from engine.protocol.method_flags import (
     add_option_arguments,
     add_weight_arguments,
@@ -16,12 +19,14 @@ from engine.protocol.method_flags import (
     weights_of,
 )
 from engine.protocol.plan import Trial
-from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of
+from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of, recipes_of_variants
 from engine.protocol.retrospection_plan import add_retrospection_arguments, retrospection_of
+from engine.protocol.sweep import checked_plans, read_variants, swept_flags, variants, without_repetitions
 from engine.training.failures import Outcome
-from engine.training.session import CHECKPOINT_SECONDS, RunSettings
+from engine.training.session import CHECKPOINT_SECONDS, Overwrite, RunSettings
 
 __all__ = [
+    "OneOrSeveral",
     "add_compilation_arguments",
     "add_compute_arguments",
     "add_data_arguments",
@@ -32,21 +37,29 @@ __all__ = [
     "add_retrospection_arguments",
     "add_run_arguments",
     "add_weight_arguments",
+    "check_weights_act",
+    "checked_plans",
     "chosen_methods",
     "compute_of",
     "exit_code",
     "finite",
     "given_method_options",
-    "positive",
+    "read_variants",
     "recipes_of",
+    "recipes_of_variants",
     "retrospection_of",
     "settings_of",
+    "swept_flags",
+    "temperature",
     "trials_of",
+    "variants",
     "warn_of_ignored",
     "weights_of",
+    "without_repetitions",
 ]
 
 DEFAULT_DATASET = "cifar100"
+MOST_TRIALS = 1_000_000_000  # the number of the last one; numbers of this size are seeds that belong to --seed
 # Flags of RepDistiller without effect here: lines are printed and TensorBoard is written once an epoch, and no data
 # loader has workers to count.
 IGNORED = ("print_freq", "tb_freq", "num_workers")
@@ -73,6 +86,11 @@ def add_data_arguments(parser: argparse.ArgumentParser, default: str | None = DE
         default=Path("data"),
         metavar="FOLDER",
         help="where data sets are, or are downloaded to (default data)",
+    )
+    parser.add_argument(
+        "--skip_damaged",
+        action="store_true",
+        help="folder:NAME: leave out images that cannot be decoded; another one of the class takes the place of each",
     )
 
 
@@ -105,8 +123,10 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
     """Where and how to compute, from --device, --precision, --compile and --deterministic.
 
     Raises:
-        RequestError: the device is missing, or compilation was asked for and does not work here.
+        RequestError: the device is missing, compilation was asked for and does not work here, or some of the processes
+            that torchrun should have started are missing.
     """
+    meet()
     return resolve_compute(arguments.device, arguments.precision, arguments.compile, arguments.deterministic)
 
 
@@ -116,7 +136,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> Flags:
     parser.add_argument(
         "-t",
         "--trial",
-        type=at_least(1),
+        type=at_least(1, MOST_TRIALS),
         nargs="+",
         default=[1],
         metavar="N",
@@ -148,11 +168,24 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> Flags:
     parser.add_argument(
         "--output", type=Path, default=Path("save"), metavar="FOLDER", help="root of what is written (default save)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="start existing runs anew")
+    parser.add_argument(
+        "--overwrite",
+        nargs="?",
+        const="all",
+        choices=get_args(Overwrite),
+        metavar="changed",
+        help="start existing runs anew, or with `changed` those whose code or data has changed; "
+        "a finished run is kept until its repetition is finished",
+    )
     group = parser.add_argument_group("runs")
     group.add_argument(
+        "--continue_changed",
+        action="store_true",
+        help="continue unfinished runs also if the code of their method or networks has changed",
+    )
+    group.add_argument(
         "--checkpoint_seconds",
-        type=finite,
+        type=not_negative,
         default=CHECKPOINT_SECONDS,
         metavar="SECONDS",
         help=f"time between two checkpoints within an epoch (default {CHECKPOINT_SECONDS:g}; 0: at every step)",
@@ -170,15 +203,23 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> Flags:
 def settings_of(
     arguments: argparse.Namespace, compute: Compute, skip_refused: bool = False, group_size: int | None = None
 ) -> RunSettings:
-    """Where runs are written and how they begin, from the flags of data and output."""
+    """Where runs are written and how they begin, from the flags of data and output.
+
+    Raises:
+        RequestError: an unfinished run of changed code is both to start anew and to continue.
+    """
+    if arguments.overwrite and arguments.continue_changed:
+        raise RequestError("--overwrite starts runs anew and --continue_changed continues them; give one of the two")
     return RunSettings(
         output=arguments.output,
         data_folder=arguments.data_folder,
         compute=compute,
         overwrite=arguments.overwrite,
+        continue_changed=arguments.continue_changed,
         skip_refused=skip_refused,
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,
+        skip_damaged=arguments.skip_damaged,
     )
 
 

@@ -10,6 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
+
 from benchmarking.bench import Bench
 from benchmarking.candidates import Candidates, Conditions, make_candidates, make_data
 from benchmarking.plain_loop import TRADITIONAL_WORKERS
@@ -98,4 +103,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -8,6 +8,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
+
 from benchmarking.method_cost import MethodCost, PreparedPair
 from benchmarking.rounds import TimedStep, Timer
 from benchmarking.tables import heading, table
@@ -96,4 +101,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

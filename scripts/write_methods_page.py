@@ -9,8 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
+
 from common.errors import RequestError
-from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, option_texts, options_of
+from distiller_zoo import METHODS, Method, Pair, create_method, option_texts, options_of
+from distiller_zoo.option_types import counts_epochs
 from distiller_zoo.published_settings import published_pairs
 from models import FeatureShapes, Network, create_model
 from models.network import count_parameters
@@ -99,7 +105,7 @@ def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], st
     yield ""
     texts = option_texts(method)
     for option, parameter in options_of(name).items():
-        share = " epochs, fewer in a short run" if parameter.annotation is Epochs and parameter.default else ""
+        share = " epochs, fewer in a short run" if counts_epochs(parameter.annotation) and parameter.default else ""
         text = f": {texts[option]}" if option in texts else ""
         yield f"- `--{option}` {parameter.default}{share}{text}"
     if method.weights_from:

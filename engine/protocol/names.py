@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 # Where runs of each kind lie below the output root.
 FOLDERS = {"teacher": "models", "student": "student_model", "probe": "transfer"}
-NAME_LENGTH = 180  # characters of a folder's name before its trial and hash; file systems take 255 in all
+NAME_LENGTH = 180  # characters of a folder's name before its trial and hash
+LONGEST_NAME = 255  # bytes that file systems take in all; a letter of another script has up to four
 
 
 def folder(plan: RunPlan) -> Path:
@@ -39,7 +42,15 @@ def folder_name(plan: RunPlan) -> str:
         w = plan.weights
         text = f"S_{model}_T_{teachers}_{dataset}_{plan.method.replace('*', 'x')}"
         text += f"_r_{w.gamma:g}_a_{w.alpha:g}_b_{w.beta:g}"
-    return f"{text[:NAME_LENGTH]}_trial_{plan.trial}_{plan.run_id}"
+    end = f"_trial_{plan.trial}_{plan.run_id}"
+    return _first_bytes(text[:NAME_LENGTH], LONGEST_NAME - len(end)) + end
+
+
+def _first_bytes(text: str, most: int) -> str:
+    """The beginning of a text in whole letters, at most so many bytes of a file's name."""
+    while len(os.fsencode(text)) > most:
+        text = text[:-1]
+    return text
 
 
 def label(plan: RunPlan) -> str:
@@ -62,6 +73,29 @@ def label(plan: RunPlan) -> str:
         parts.append(f"lwr={plan.retrospection.k}")
         parts += [f"lwr_{key}={value:g}" for key, value in plan.retrospection.changes().items() if key != "k"]
     return " ".join(parts)
+
+
+def distinct_labels(plans: Iterable[RunPlan]) -> dict[str, str]:
+    """What runs of one command are called, by their hash, where equal labels leave them alike: "kd learning_rate=0.1".
+
+    Only runs of one network and trial are told apart, by the values of their recipes that differ.
+    """
+    alike: dict[tuple[str, str, int], list[RunPlan]] = {}
+    for plan in plans:
+        alike.setdefault((plan.model, plan.label, plan.trial), []).append(plan)
+    found = {}
+    for of_one_label in (group for group in alike.values() if len(group) > 1):
+        values = [_recipe_values(plan) for plan in of_one_label]
+        differing = [key for key in values[0] if any(each[key] != values[0][key] for each in values)]
+        for plan, own in zip(of_one_label, values, strict=True):
+            found[plan.run_id] = " ".join([plan.label, *(f"{key}={_words(own[key])}" for key in differing)])
+    return found
+
+
+def _recipe_values(plan: RunPlan) -> dict[str, Any]:
+    values = plan.recipe.as_dict()
+    augmentation = values.pop("augmentation")
+    return {"recipe": values.pop("name")} | {key: values[key] for key in values if key != "summary"} | augmentation
 
 
 def protocol_line(plan: RunPlan) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from common.errors import RequestError
-from engine.protocol.flags import finite
+from common.messages import cut
+from engine.protocol.flags import OneOrSeveral, finite
 from engine.protocol.recipes import Recipe
 
 
@@ -34,12 +35,14 @@ def add_retrospection_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("learning with retrospection (LWR, AAAI 2021)")
     group.add_argument(
         "--lwr",
+        action=OneOrSeveral,
         type=int,
         metavar="K",
         help=f"use the run's own past predictions as labels too, refreshed every K epochs ({default.k} in the paper)",
     )
     group.add_argument(
         "--lwr_rate",
+        action=OneOrSeveral,
         type=finite,
         default=default.rate,
         metavar="FLOAT",
@@ -47,6 +50,7 @@ def add_retrospection_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--lwr_T",
+        action=OneOrSeveral,
         type=finite,
         default=default.temperature,
         metavar="FLOAT",
@@ -58,12 +62,16 @@ def retrospection_of(arguments: argparse.Namespace, recipes: Iterable[Recipe]) -
     """Read the flags of LWR; None where it is off.
 
     Raises:
-        RequestError: a value is out of range, or a recipe mixes images.
+        RequestError: a value is out of range or acts in no epoch, or a recipe mixes images.
     """
     if arguments.lwr is None:
+        default = RetrospectionPlan()
+        for flag, usual in (("lwr_rate", default.rate), ("lwr_T", default.temperature)):
+            if getattr(arguments, flag) != usual:
+                raise RequestError(f"--{flag} is a setting of --lwr; add --lwr {default.k}, or leave --{flag} out")
         return None
     if arguments.lwr < 1:
-        raise RequestError(f"--lwr is {arguments.lwr}; give 1 or more epochs")
+        raise RequestError(f"--lwr is {cut(arguments.lwr)}; give 1 or more epochs")
     if not 0 <= arguments.lwr_rate <= 1:
         raise RequestError(f"--lwr_rate is {arguments.lwr_rate}; give a number in [0, 1]")
     if arguments.lwr_T <= 0:
@@ -73,5 +81,10 @@ def retrospection_of(arguments: argparse.Namespace, recipes: Iterable[Recipe]) -
             raise RequestError(
                 f"--lwr keeps a prediction for each image, and recipe {recipe.name} mixes images; "
                 f"add --mixup 0 --cutmix 0 or choose --recipe light"
+            )
+        if arguments.lwr >= recipe.epochs:
+            raise RequestError(
+                f"--lwr is {cut(arguments.lwr)}: predictions would be kept after the run's {recipe.epochs} epochs and "
+                f"never used; give fewer than the epochs"
             )
     return RetrospectionPlan(arguments.lwr, arguments.lwr_rate, arguments.lwr_T)

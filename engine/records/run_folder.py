@@ -6,20 +6,27 @@ so the two agree wherever a run is interrupted.
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import RequestError
-from common.files import write_json, write_text
-from common.lock import LOCK, sole_user_of
+from common.errors import RequestError, RunError
+from common.files import make_folder, write_json, write_text
+from common.json_files import object_or_none
+from common.lock import LOCK, Hold, sole_user_of
+from common.user_paths import file_is_there, shown_path
 from engine.checkpoints.read_checkpoint import read_checkpoint
 from engine.checkpoints.weights import WeightsHeader, save_weights, write_torch
 from engine.protocol.plan import Code
+from engine.records import repetition
 from models import Network
 from models.registry import file_name_of
+
+PROBE = ".writable"
+ADVICE = "move it away, or start anew with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -43,37 +50,49 @@ class RunFolder:
     Args:
         arch: name of the trained network, which names the weights files.
         writes: False for a process that trains along with the one that writes: nothing changes on the disk then.
+
+    Attributes:
+        path: the run's folder, with its lock.
+        place: where its files are: `path`, or a folder in it while a finished run is repeated (`records.repetition`).
     """
 
     def __init__(self, path: Path, arch: str, writes: bool = True):
-        self.path, self.writes = path, writes
-        self.config = path / "config.json"
-        self.metrics = path / "metrics.jsonl"
-        self.initial_metrics = path / "initial_metrics.jsonl"
-        self.result = path / "result.json"
-        self.failure = path / "failure.json"
-        self.checkpoint = path / "checkpoint.pth"
-        self.former_checkpoint = path / "checkpoint_former.pth"
-        self.events = path / "tensorboard"
-        self.best = path / f"{file_name_of(arch)}_best.pth"
-        self.last = path / f"{file_name_of(arch)}_last.pth"
+        self.path, self.writes, self._arch = path, writes, arch
+        self._hold: Hold | None = None  # while it is open
+        self._use(path)
+
+    def _use(self, place: Path) -> None:
+        """Name the files of the run in the folder `place`: its own, or that of its repetition."""
+        self.place = place
+        self.config = place / "config.json"
+        self.metrics = place / "metrics.jsonl"
+        self.initial_metrics = place / "initial_metrics.jsonl"
+        self.result = place / repetition.RESULT
+        self.failure = place / "failure.json"
+        self.traceback = place / "error.txt"
+        self.checkpoint = place / "checkpoint.pth"
+        self.former_checkpoint = place / "checkpoint_former.pth"
+        self.events = place / "tensorboard"
+        self.best = place / f"{file_name_of(self._arch)}_best.pth"
+        self.last = place / f"{file_name_of(self._arch)}_last.pth"
 
     def at_epoch(self, epoch: int) -> Path:
         """The weights file that `--save_freq` keeps of an epoch."""
-        return self.path / f"ckpt_epoch_{epoch}.pth"
+        return self.place / f"ckpt_epoch_{epoch}.pth"
 
     # --- reading ------------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """True once the result has been written."""
-        return self.result.is_file()
+        """True once the result has been written, unless the run is to be repeated.
+
+        A result without its config.json is the rest of a folder that was removed.
+        """
+        there = all(os.path.isfile(self.path / name) for name in (repetition.RESULT, self.config.name))
+        return there and not repetition.is_pending(self.path)
 
     def recorded(self, name: str) -> Any:
         """A field of config.json; None if the file or the field is missing."""
-        try:
-            return json.loads(self.config.read_text()).get(name)
-        except (OSError, ValueError, AttributeError):
-            return None
+        return (object_or_none(self.config) or {}).get(name)
 
     def data_digest(self) -> str | None:
         """The digest of the data that the run was started on; None if it is unknown."""
@@ -93,9 +112,9 @@ class RunFolder:
         """
         damaged, problems = [], []
         for path in self.checkpoints():
-            if not path.is_file():
-                continue
             try:
+                if not file_is_there(path, ADVICE):
+                    continue
                 content = read_checkpoint(path)
             except RequestError as error:
                 damaged.append(path)
@@ -114,6 +133,11 @@ class RunFolder:
 
     # --- opening and removing -----------------------------------------------------------------------
 
+    def check_hold(self) -> None:
+        """Raise RunError if the folder was removed, renamed or replaced, or its lock, since it was opened."""
+        if self._hold is not None:
+            self._hold.check()
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Create the folder, check at once that it can be written, and keep other processes out of it.
@@ -124,31 +148,61 @@ class RunFolder:
         if not self.writes:
             yield
             return
+        own = True
+        try:
+            with contextlib.ExitStack() as lock:
+                hold = self._hold = self._taken(lock)
+                try:
+                    for place in (self.path, self.path / repetition.REPETITION):
+                        for half_written in place.glob(".*.tmp"):  # by a run that was killed while it saved
+                            half_written.unlink()
+                    repetition.put_in_place(self.path)
+                    if self.is_finished():  # killed between its result and the end
+                        self.remove_checkpoints()
+                    yield
+                finally:
+                    self._hold, own = None, hold.stands
+        finally:
+            if own:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()  # if the run ended before its first file, nothing is left behind
+
+    def _taken(self, lock: contextlib.ExitStack) -> Hold:
+        """Make the folder, write to it and lock it; `lock` releases it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
+            probe = self.path / PROBE
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
             probe.unlink(missing_ok=True)
+            return lock.enter_context(sole_user_of(self.path))
         except OSError as error:
             raise RequestError(
-                f"cannot write to {self.path}: {error.strerror}; choose another place with --output"
+                f"cannot write to {shown_path(self.path)}: {error.strerror}; choose another place with --output"
             ) from None
-        try:
-            with sole_user_of(self.path):
-                for half_written in self.path.glob(".*.tmp"):  # by a run that was killed while it saved
-                    half_written.unlink()
-                if self.is_finished():  # killed between its result and the end
-                    self.remove_checkpoints()
-                yield
-        finally:
-            with contextlib.suppress(OSError):
-                self.path.rmdir()  # if the run ended before its first file, nothing is left behind
 
-    def clear(self) -> None:
-        """Remove all files of the run, for `--overwrite`."""
-        for path in self.path.glob("*"):
+    def begin_anew(self) -> None:
+        """Start the run with nothing, for `--overwrite`; a finished one stays until its repetition has a result."""
+        self.check_hold()
+        if (self.path / repetition.RESULT).is_file():
+            self._use(self.path / repetition.REPETITION)
+            if self.writes:
+                make_folder(self.place)  # from here on the run is to be repeated
+        for path in self.place.glob("*"):
             if path.name != LOCK:
                 self.discard(path)
+
+    def continue_repetition(self) -> None:
+        """Use the files of the run's repetition, if one was begun; the folder must be open."""
+        if (self.path / repetition.REPETITION).is_dir():
+            self._use(self.path / repetition.REPETITION)
+
+    def replace_former(self) -> None:
+        """Put a finished repetition in the place of the run that it repeats. Raises RunError if that is impossible."""
+        if self.place != self.path:
+            if self.writes:
+                self.check_hold()
+                repetition.put_in_place(self.path)
+            self._use(self.path)
 
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints: beyond the final weights they hold only what an unfinished run needs."""
@@ -156,16 +210,17 @@ class RunFolder:
             self.discard(path)
 
     def discard_leftovers(self) -> None:
-        """Remove the checkpoints of a finished run that was killed right after its result, unless another writes."""
-        if any(path.exists() for path in (*self.checkpoints(), self.path / LOCK)):
-            with contextlib.suppress(RequestError), self.opened():
+        """Remove what is left in the folder of a finished run by a command that was killed, unless another writes."""
+        if any(os.path.lexists(path) for path in (*self.checkpoints(), self.path / LOCK, self.path / PROBE)):
+            with contextlib.suppress(RequestError, RunError), self.opened():
                 pass
 
     def discard(self, path: Path) -> None:
         """Remove a file or folder, if it exists."""
         if not self.writes:
             return
-        if path.is_dir():
+        self.check_hold()
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -190,9 +245,13 @@ class RunFolder:
 
     def write_failure(self, reason: str) -> None:
         """Write failure.json for tables, which leave the run out; nothing is written for a run that has not begun."""
-        if self.config.is_file():
+        if os.path.isfile(self.config):
             # Messages may contain undecodable path bytes.
             self._write(write_json, self.failure, {"reason": reason.encode(errors="backslashreplace").decode()})
+
+    def write_traceback(self, text: str) -> None:
+        """Write the traceback of a mistake in a method's code."""
+        self._write(write_text, self.traceback, text)
 
     def write_weights(self, path: Path, network: Network, header: WeightsHeader) -> None:
         """Write a network's weights to one of the paths here (see `save_weights`)."""
@@ -203,8 +262,15 @@ class RunFolder:
         self._write(write_torch, self.checkpoint, state, keep=self.former_checkpoint)
 
     def _write(self, write: Callable[..., None], path: Path, *content: Any, **options: Any) -> None:
-        if self.writes:
-            write(path, *content, **options)
+        """Write one file, where the folder is still the one that was opened. Raises RunError otherwise."""
+        if not self.writes:
+            return
+        self.check_hold()
+        write(path, *content, **options)
+        if self._hold is not None and not self._hold.stands:
+            # Removed amid the writing, which has made the folder anew: a lonely result would pass for a finished run.
+            self.result.unlink(missing_ok=True)
+            self.check_hold()
 
 
 def _lines(history: list[dict[str, Any]]) -> str:

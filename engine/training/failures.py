@@ -1,18 +1,20 @@
 """What becomes of an exception that one run of a group raises: a line for people, and one in the run's folder."""
 
+import inspect
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
+import distiller_zoo
 from common.errors import RequestError, RunError, UndeclaredFieldError
-from common.files import write_text
-from common.messages import words_of
+from common.messages import place_raised, words_of
 from engine.device.world import World
 from engine.training.student_run import StudentRun
 
-TRACEBACK = "error.txt"
+METHODS_FOLDER = Path(distiller_zoo.__file__).parent
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Outcome:
 
 
 def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
-    """Why a run has failed, in one or two lines; the traceback of a mistake in its code goes to `TRACEBACK`.
+    """Why a run has failed, in one or two lines; the traceback of a mistake in its code goes to error.txt.
 
     Returns:
         None if the exception is no failure of this run alone: other processes wait for this one amid the step.
@@ -38,18 +40,19 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
         return f"{label}: {str(error).splitlines()[0].split(', but')[0]}; leave out this method or --deterministic"
     if world.size > 1 and not mistake:
         return None
-    path = run.folder.path / TRACEBACK
+    path = run.folder.traceback
     if world.is_main:
         with suppress(RunError):  # on a full disk the line alone has to do
-            write_text(path, "".join(traceback.format_exception(error)))
-    what = str(error) if mistake else words_of(error)
+            run.folder.write_traceback("".join(traceback.format_exception(error)))
+    place = place_raised(error, METHODS_FOLDER, own={inspect.getfile(type(part)) for part in run.method.modules()})
+    what = (str(error) if mistake else words_of(error)) + (f" at {place}" if place else "")
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
     epoch, step = run.position
     return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
 
 
-def forget_failure(run: StudentRun) -> None:
-    """Remove what an earlier attempt wrote about its end."""
-    for path in (run.folder.failure, run.folder.path / TRACEBACK):
+def forget_former_end(run: StudentRun) -> None:
+    """Remove what an earlier attempt wrote about its end, and a result that a removed folder has left behind."""
+    for path in (run.folder.failure, run.folder.traceback, run.folder.result):
         run.folder.discard(path)

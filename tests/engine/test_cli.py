@@ -15,7 +15,9 @@ import train_teacher
 import transfer_student
 from common.errors import RequestError
 from dataset import load_arrays
+from dataset.cifar import CIFAR100
 from engine import cli
+from engine.records.progress import Progress
 from models import create_model
 from scripts import ablate_std
 from tests.helpers import (
@@ -135,9 +137,7 @@ def test_unknown_names_in_the_other_scripts(capsys, teacher, main, argv, word):
     ids=" ".join,
 )
 def test_usage_errors_are_a_line_that_names_the_flag_and_the_value(capsys, argv):
-    with pytest.raises(SystemExit) as stopped:
-        train_student.main([*DIGITS, *argv])
-    assert stopped.value.code == 2
+    assert train_student.main([*DIGITS, *argv]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert_mentions(line, argv[0], "--help")
@@ -169,9 +169,7 @@ def test_trials_have_their_numbers_as_seeds():
 
 
 def test_missing_required_option(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        evaluate_script.main([])
-    assert stopped.value.code == 2
+    assert evaluate_script.main([]) == 2
     assert_mentions(capsys.readouterr().err, "--path")
 
 
@@ -267,6 +265,15 @@ def test_damaged_state_of_an_interrupted_run(capsys, monkeypatch, damage):
 # --- places and network ----------------------------------------------------------------------------
 
 
+def test_a_bar_while_a_checkpoint_is_measured(capsys, monkeypatch):
+    bars = []
+    monkeypatch.setattr(Progress, "watched", lambda self, steps, what, total, unit: bars.append((what, total)) or steps)
+    save_network(Path("teacher.pth"))
+    assert evaluate_script.main([*DIGITS, "--path", "teacher.pth"]) == 0
+    assert bars == [("resnet8 on 500 test images", 1)]
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_output_that_cannot_be_written(capsys, tmp_path):
     (tmp_path / "file").write_text("no folder")
     argv = [*DIGITS, "--distill", "none", "--model_s", "resnet8", "--output", tmp_path / "file"]
@@ -285,19 +292,31 @@ def test_no_teacher_for_a_data_set(capsys):
     assert not Path("save").exists()
 
 
-def closing_words(errors):
+def closing_words(errors, lines=2):
     """The error itself, without the lines on what was tried."""
     found = errors[errors.index("error: ") :]
-    assert 1 <= len(found.splitlines()) <= 2
+    assert 1 <= len(found.splitlines()) <= lines
     assert "Traceback" not in errors
     return found
 
 
-def test_no_network_for_the_teacher(capsys):
-    assert train_student.main(["--model_s", "resnet8", "--device", "cpu"]) == 2
-    errors = closing_words(capsys.readouterr().err)
+def test_no_network_for_the_teacher_nor_the_data(capsys):
+    """Where to put what, with its checksum, in one round: two lines for each thing that is missing."""
+    assert train_student.main(["--model_s", "resnet8", "--device", "cpu", "--output", "out", "--data_folder", "d"]) == 2
+    errors = closing_words(capsys.readouterr().err, lines=4)
+    models = Path("out") / "models"
+    places = ("cifar100_resnet56-f2eff4c8.pt", "resnet56_vanilla/ckpt_epoch_240.pth", "cifar_teachers.tar")
+    assert_mentions(errors, *(f" as {models / place}" for place in places), "sha256 f2eff4c8")
     assert_mentions(errors, "--path_t", "python train_teacher.py --model resnet56 --dataset cifar100")
-    assert not Path("data").exists()
+    assert_mentions(errors, "cifar-100-python.tar.gz", CIFAR100.archive_md5, " into d", "--data_folder")
+
+
+def test_several_missing_teachers_are_named_in_one_round(capsys):
+    models = ("resnet110", "resnet32x4")
+    assert train_student.main(["--model_s", "resnet8", "--device", "cpu", "--model_t", *models]) == 2
+    errors = closing_words(capsys.readouterr().err, lines=6)
+    for model in models:
+        assert_mentions(errors, str(Path("save/models") / f"{model}_vanilla" / "ckpt_epoch_240.pth"))
 
 
 def test_no_network_for_the_data(capsys):
@@ -350,9 +369,7 @@ def test_a_loss_that_is_not_finite(capsys):
 
 @pytest.mark.parametrize("script", [train_student, train_teacher, evaluate_script, transfer_student, ablate_std])
 def test_help(script, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        script.main(["--help"])
-    assert stopped.value.code == 0
+    assert script.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert script.__doc__.split(",")[0].split(".")[0] in " ".join(text.split())
     assert len(text.split("\n\n")[0].splitlines()) == 1  # the usage
@@ -363,8 +380,7 @@ def test_help(script, capsys):
 @pytest.mark.parametrize("script", [train_student, train_teacher, evaluate_script, transfer_student])
 def test_every_flag_has_a_text(script, capsys):
     """An entry is "  --flag VALUE  text", or has its text on the next line."""
-    with pytest.raises(SystemExit):
-        script.main(["--help"])
+    script.main(["--help"])
     lines = capsys.readouterr().out.splitlines()
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if line.startswith("  -"):
@@ -373,8 +389,7 @@ def test_every_flag_has_a_text(script, capsys):
 
 def test_common_flags_fit_on_a_screen(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
-    with pytest.raises(SystemExit):
-        train_student.main(["--help"])
+    train_student.main(["--help"])
     text = capsys.readouterr().out
     common = text[: text.index("\nrecipe:")]
     assert len(common.splitlines()) <= 50

@@ -80,9 +80,7 @@ def test_a_file_that_exists_is_replaced_only_if_asked_for(tmp_path, capsys):
     assert compare.main([str(tmp_path / "runs"), "--out", str(out)]) == 2
 
 
-@pytest.mark.parametrize(
-    ("out", "named"), [("missing/t.md", "missing"), ("runs", ".md"), ("t.xyz", ".md"), ("", "--out")]
-)
+@pytest.mark.parametrize(("out", "named"), [("missing/t.md", "missing"), ("runs", ".md"), ("t.xyz", ".md")])
 def test_an_out_that_cannot_be_written_exits_with_2_before_any_work(tmp_path, capsys, monkeypatch, out, named):
     monkeypatch.chdir(tmp_path)
     assert compare.main(["no runs", "--out", out]) == 2
@@ -109,9 +107,7 @@ def test_an_analysis_is_for_pages_only(tmp_path, capsys):
 
 
 def test_an_unknown_flag_is_answered_with_the_nearest(tmp_path, capsys):
-    with pytest.raises(SystemExit) as raised:
-        compare.main([str(tmp_path), "--formt", "csv"])
-    assert raised.value.code == 2
+    assert compare.main([str(tmp_path), "--formt", "csv"]) == 2
     assert "--format" in capsys.readouterr().err
 
 

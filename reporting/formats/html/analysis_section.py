@@ -9,17 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from common.errors import RequestError
+from common.json_files import BrokenError, printable, read_object, regular_file_size
 from reporting.formats.html.chart import Bar, Chart, horizontal, vertical
 from reporting.formats.html.grid import Grid, grid_of_values
-from reporting.records.untrusted_json import (
-    BrokenError,
-    number_or_none,
-    objects,
-    printable,
-    read_object,
-    regular_file_size,
-    text,
-)
+from reporting.records.untrusted_json import number_or_none, objects, text
 from reporting.tables.numbers import signed
 
 RECORD = "analysis.json"

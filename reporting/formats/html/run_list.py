@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from common.json_files import printable
 from reporting.formats.html.grid import Cell, Grid, grid_of_values
 from reporting.records.run import CONFIG, METRICS, Run, Skipped
-from reporting.records.untrusted_json import printable
 from reporting.tables.numbers import number
 from reporting.tables.wording import NAMES
 
