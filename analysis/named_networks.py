@@ -12,6 +12,7 @@ from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
 from reporting.tables.wording import NAMES
 
+LONGEST_NAME = 180  # characters of a name, so that a file's is below 255 with what comes before and after it
 TEACHER = "teacher"  # reserved: no student gets this name
 ALONE = NAMES["student"]
 
@@ -78,7 +79,7 @@ def name_of(path: Path) -> str:
 
 def safe_name(text: str) -> str:
     """Make `text` a valid part of file names: all but letters, digits, "+", "-", "." and "_" become "_"."""
-    return re.sub(r"[^A-Za-z0-9+._-]", "_", text).lstrip(".") or "_"
+    return re.sub(r"[^A-Za-z0-9+._-]", "_", text).lstrip(".")[:LONGEST_NAME] or "_"
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -104,6 +104,7 @@ def check_file(path: Path | str, advice: str, what: str = "") -> None:
         what: words before the path in the message: "checkpoint", "--preset".
     """
     if (problem := why_no_file(path)) is not None:
+        advice = "change its permissions" if problem.endswith("permission denied") else advice
         raise RequestError(f"{what} {shown_path(path)} {problem}; {advice}".lstrip())
 
 

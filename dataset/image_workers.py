@@ -117,7 +117,10 @@ def _cause(error: Exception, workers: Sequence[BaseProcess], silent: bool) -> st
             f"the processes that decode images gave none for {SILENT_SECONDS:g} s and were ended "
             f"(is a network drive away?)"
         )
-    wait([worker.sentinel for worker in workers], timeout=1)  # an error may show before the end that caused it
+    ended = wait([worker.sentinel for worker in workers], timeout=1)  # an error may show before the end behind it
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(timeout=1)
     dead = [worker for worker in workers if worker.exitcode]
     return _death(dead[0]) if dead else f"the processes that decode images failed: {words_of(error)}"
 

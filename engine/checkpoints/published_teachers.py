@@ -63,7 +63,7 @@ def _fetch_archive(url: str, output: Path, advice: str) -> None:
     """Take every missing teacher from an archive, so that it is downloaded once; prints which do not load."""
     with tempfile.TemporaryDirectory() as folder:
         archive = _archive(url, output)
-        if not archive.is_file():
+        if not file_is_there(archive, "move it away"):
             archive = download([url], Path(folder) / archive.name, advice=advice)
         try:
             with tarfile.open(archive) as tar:

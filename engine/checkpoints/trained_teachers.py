@@ -4,9 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.errors import RequestError
 from common.json_files import object_or_none
 from common.messages import counted
-from common.user_paths import shown_path
+from common.user_paths import shown_path, why_unreachable
 from models.registry import file_name_of
 
 
@@ -38,7 +39,12 @@ def teacher_runs(dataset: str, model: str | None, models: Path) -> list[TeacherR
     Args:
         model: network, None for any.
         models: folder of the runs.
+
+    Raises:
+        RequestError: the folder cannot be entered.
     """
+    if (problem := why_unreachable(models)) is not None:
+        raise RequestError(f"--output: {shown_path(models)} {problem}; change its permissions or choose another folder")
     found = []
     for config_file in sorted(models.glob("*/config.json")):
         folder = config_file.parent

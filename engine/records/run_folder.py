@@ -26,6 +26,7 @@ from models import Network
 from models.registry import file_name_of
 
 PROBE = ".writable"
+PROBE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link is followed, no pipe waited for
 ADVICE = "move it away, or start anew with --overwrite"
 
 
@@ -85,10 +86,10 @@ class RunFolder:
     def is_finished(self) -> bool:
         """True once the result has been written, unless the run is to be repeated.
 
-        A result without its config.json is the rest of a folder that was removed.
+        A result without its config.json is the rest of a folder that was removed; one that is no JSON is a cut copy.
         """
-        there = all(os.path.isfile(self.path / name) for name in (repetition.RESULT, self.config.name))
-        return there and not repetition.is_pending(self.path)
+        written = object_or_none(self.path / repetition.RESULT) is not None
+        return written and os.path.isfile(self.path / self.config.name) and not repetition.is_pending(self.path)
 
     def recorded(self, name: str) -> Any:
         """A field of config.json; None if the file or the field is missing."""
@@ -108,8 +109,14 @@ class RunFolder:
         """Read the newest checkpoint; if it is damaged, the one before it.
 
         Raises:
-            RequestError: there are checkpoints and none is good, or the newest good one is of another run.
+            RequestError: there are checkpoints and none is good, or the newest good one is of another run, or there is
+                a result although the run is not finished.
         """
+        if self.place == self.path and os.path.lexists(self.result) and not self.is_finished():
+            raise RequestError(
+                f"{shown_path(self.result)} is not that of a whole run: files beside it were removed or not copied;\n"
+                f"bring them back, move it away, or start the run anew with --overwrite"
+            )
         damaged, problems = [], []
         for path in self.checkpoints():
             try:
@@ -155,7 +162,8 @@ class RunFolder:
                 try:
                     for place in (self.path, self.path / repetition.REPETITION):
                         for half_written in place.glob(".*.tmp"):  # by a run that was killed while it saved
-                            half_written.unlink()
+                            if os.path.isfile(half_written):
+                                half_written.unlink()
                     repetition.put_in_place(self.path)
                     if self.is_finished():  # killed between its result and the end
                         self.remove_checkpoints()
@@ -172,7 +180,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / PROBE
-            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | PROBE_FLAGS, 0o600))
             probe.unlink(missing_ok=True)
             return lock.enter_context(sole_user_of(self.path))
         except OSError as error:

@@ -52,7 +52,7 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
 
 
-def forget_former_end(run: StudentRun) -> None:
-    """Remove what an earlier attempt wrote about its end, and a result that a removed folder has left behind."""
-    for path in (run.folder.failure, run.folder.traceback, run.folder.result):
+def forget_failure(run: StudentRun) -> None:
+    """Remove what an earlier attempt wrote about its end."""
+    for path in (run.folder.failure, run.folder.traceback):
         run.folder.discard(path)

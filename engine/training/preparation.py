@@ -13,7 +13,7 @@ from engine.protocol.recipes import Recipe
 from engine.protocol.run_config import run_config
 from engine.records.progress import Progress
 from engine.training import code_history
-from engine.training.failures import forget_former_end
+from engine.training.failures import forget_failure
 from engine.training.opening import code_changes
 from engine.training.session import RunSettings, Session
 from engine.training.single_image import why_not_on_one_image
@@ -112,7 +112,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     Args:
         measured: accuracy and loss of each of its teachers on the test set.
     """
-    forget_former_end(run)
+    forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
     config = run_config(run.plan, measured, session.environment) | {
         # Without losses of its own a method's teachers act by their mean prediction alone.

@@ -8,12 +8,9 @@ from dataclasses import replace
 import torch
 
 from common.errors import Interrupted, RequestError, RunError
-from common.messages import counted
 from dataset import (
     DATASETS,
     Arrays,
-    Batching,
-    BatchStream,
     LeftOut,
     check_images,
     digest,
@@ -33,8 +30,9 @@ from engine.records.progress import Progress
 from engine.records.time_left import TimeLeft
 from engine.training.failures import Outcome
 from engine.training.group import Group
+from engine.training.grouping import groups_of, make_stream, report_count, steps_left
 from engine.training.loop import train_group
-from engine.training.opening import check_data, open_folders
+from engine.training.opening import check_data, open_folders, report_changed_data
 from engine.training.preparation import announce, begin_run, build_runs
 from engine.training.session import Overwrite, RunSettings, Session
 from engine.training.student_run import StudentRun
@@ -94,7 +92,7 @@ def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], sessio
         Interrupted: as `run_plans`.
     """
     outcome = Outcome()
-    with session.stop.on_signals(), advice_to_continue(session.settings.overwrite):
+    with session.stop.on_signals():
         measured = measure_teachers(teachers, session)
         for run in runs:
             if run.anew:
@@ -102,18 +100,19 @@ def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], sessio
         images = session.entry.train_size  # the clock must not hold the session, which holds the clock
         session.progress.time_left = TimeLeft(lambda: steps_left(runs, outcome, images))
         begun = finished
-        for group in groups_of(runs, session.settings.group_size):
-            if begun > finished:
-                gc.collect()  # the networks of the group before: they and compiled functions hold each other
-            if session.stop_requested():
-                raise Interrupted
-            if len(group) < len(runs):
-                session.progress.begin_group(begun + 1, begun + len(group), finished + len(runs))
-            begun += len(group)
-            train_together(group, teachers, measured, session, outcome)
-        if session.stop_requested() and not outcome.failures:
-            # All is done, but a script around this command must not go on to its next one.
-            raise Interrupted("all runs of this command are finished")
+        with advice_to_continue(session.settings.overwrite):
+            for group in groups_of(runs, session.settings.group_size):
+                if begun > finished:
+                    gc.collect()  # the networks of the group before: they and compiled functions hold each other
+                if session.stop_requested():
+                    raise Interrupted
+                if len(group) < len(runs):
+                    session.progress.begin_group(begun + 1, begun + len(group), finished + len(runs))
+                begun += len(group)
+                train_together(group, teachers, measured, session, outcome)
+            if session.stop_requested() and not outcome.failures:
+                # All is done, but a script around this command must not go on to its next one.
+                raise Interrupted("all runs of this command are finished")
     return outcome
 
 
@@ -174,58 +173,6 @@ def on_device(arrays: Arrays, held_out: int, device: torch.device) -> tuple[Devi
     return data, data._replace(test_images=resident(tested, device), test_labels=labels)
 
 
-def groups_of(runs: Sequence[StudentRun], size: int | None) -> list[list[StudentRun]]:
-    """Part runs by what their batches depend on, in the order given, into groups of at most `size`."""
-    groups: dict[tuple, list[StudentRun]] = {}
-    for run in runs:
-        recipe = run.plan.recipe
-        batches = (run.plan.seed, recipe.batch_size, recipe.drop_last, recipe.augmentation, run.method.views)
-        groups.setdefault(batches, []).append(run)
-    size = size or len(runs)
-    return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
-
-
-def make_stream(run: StudentRun, session: Session) -> BatchStream:
-    """The batches of a run, and of all runs of its group."""
-    batching, data = batching_of(run.plan, run.method.views), session.data
-    return BatchStream(data.train_images, data.train_labels, session.entry, batching, session.compute.device)
-
-
-def report_count(unfinished: Sequence[StudentRun], finished: int, size: int | None, progress: Progress) -> None:
-    """Print how many runs there are to train, if a command makes more than one."""
-    if len(unfinished) + finished > 1:
-        groups = len(groups_of(unfinished, size))
-        together = "together" if groups == 1 else f"in {groups} groups, one after the other"
-        rest = f", {finished} already finished" if finished else ""
-        progress.line(f"{counted(len(unfinished), 'run')} to train {together}{rest}")
-
-
-def batching_of(plan: RunPlan, views: int = 1) -> Batching:
-    """How the batches of a run are made."""
-    recipe = plan.recipe
-    return Batching(
-        recipe.augmentation, recipe.batch_size, plan.seed, recipe.drop_last, channels_last=True, views=views
-    )
-
-
-def steps_left(runs: Sequence[StudentRun], outcome: Outcome, images: int) -> int:
-    """The number of steps that runs which have not failed have still to take over so many training images."""
-    going = [run for run in runs if run.plan.name not in outcome.failures]
-    return sum(run.steps_left(batching_of(run.plan).steps_per_epoch(images)) for run in going)
-
-
 def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequence[Teacher]:
     """The teachers, if any of the runs learns from them."""
     return teachers if any(run.plan.teachers for run in runs) else ()
-
-
-def report_changed_data(finished: Sequence[StudentRun], progress: Progress) -> None:
-    """Tell of finished runs whose data has changed since."""
-    for run in finished:
-        if run.anew:
-            progress.line(f"{run.plan.label}: {run.folder.path} was finished on other data; it starts anew")
-        else:
-            progress.warning(
-                f"{run.folder.path} was finished on other data than lies there now; "
-                f"bring the former files back, or run it anew with --overwrite changed"
-            )

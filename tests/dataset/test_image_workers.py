@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from common.errors import DataError
+from common.signals import STOP_SIGNALS
 from dataset import image_workers as module
 from dataset.image_workers import from_workers
 
@@ -70,9 +71,9 @@ def test_any_end_of_a_worker_is_one_error_of_the_data(act, named):
     assert signal.getsignal(signal.SIGCHLD) == handler
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_to_the_whole_job_end_no_worker(name):
-    items = from_workers(Work(lambda: os.kill(os.getpid(), getattr(signal, name))), ITEMS)
+@pytest.mark.parametrize("signum", STOP_SIGNALS)
+def test_signals_to_the_whole_job_end_no_worker(signum):
+    items = from_workers(Work(lambda: os.kill(os.getpid(), signum)), ITEMS)
     assert [item.item() for item in items] == list(range(ITEMS))
     assert active_children() == []
 

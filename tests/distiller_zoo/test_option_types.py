@@ -140,6 +140,13 @@ def test_options_that_cannot_act(method, values, idle):
     assert found.keys() - {"std_mine_student_lr"} == idle
 
 
+@pytest.mark.parametrize(("teachers", "idle"), [(None, set()), (1, {"std_teachers", "std_reweighting"}), (2, set())])
+def test_options_for_several_teachers(teachers, idle):
+    known = options_of("std")
+    values = {name: parameter.default for name, parameter in known.items()} | {"std_mine": True, "std_labels": "soft"}
+    assert idle_options(values, known, teachers).keys() == idle
+
+
 def test_it_says_what_would_make_them_act():
     known = options_of("std")
     found = idle_options({name: parameter.default for name, parameter in known.items()}, known)

@@ -13,7 +13,7 @@ from common.lock import LOCK
 from engine.records.run_folder import RunFolder
 from engine.training import student_run
 from tests.engine.training.few import train_few
-from tests.helpers import assert_same, at_step, folder_of, folders_of, outcome_of, stop_at_step
+from tests.helpers import assert_same, at_step, folder_of, folders_of, outcome_of
 
 pytestmark = pytest.mark.runs
 
@@ -29,14 +29,14 @@ def alone(tmp_path_factory):
 
 
 def renamed(folder):
-    folder.rename(folder.parent.parent / "elsewhere")
+    folder.rename(folder.parents[2] / "elsewhere")
 
 
 def replaced(folder):
     """By a copy, as a colleague's backup is moved back."""
-    shutil.copytree(folder, folder.parent.parent / "copy")
+    shutil.copytree(folder, folder.parents[2] / "copy")
     renamed(folder)
-    (folder.parent.parent / "copy").rename(folder)
+    (folder.parents[2] / "copy").rename(folder)
 
 
 def lock_linked(folder):
@@ -105,21 +105,45 @@ def test_the_others_of_a_group_go_on(alone, teacher, tmp_path, monkeypatch, caps
     assert_same(outcome_of(folder_of(tmp_path)), alone)
 
 
-def test_a_result_without_the_rest_is_no_finished_run(alone, tmp_path, monkeypatch, capsys):
-    """What a removal leaves that had listed the folder before its result was written."""
+@pytest.mark.parametrize("kept", ["result.json", "result.json and the weights", "half of it"])
+def test_a_result_without_the_rest_is_no_finished_run(kept, alone, tmp_path, capsys):
+    """What a removal leaves that had listed the folder before its result was written. Nothing is written over it."""
     assert train_few("none", output=tmp_path) == 0
     folder = folder_of(tmp_path)
     for path in folder.iterdir():
-        if path.name != "result.json":
+        if path.name != "result.json" and not ("weights" in kept and path.suffix == ".pth") and kept != "half of it":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if kept == "half of it":
+        (folder / "result.json").write_bytes((folder / "result.json").read_bytes()[:50])
+    before = files_below(tmp_path)
     capsys.readouterr()
-    with monkeypatch.context() as patch:
-        stop_at_step(patch, 2, 1)
-        assert train_few("none", output=tmp_path) == 130
-    assert not (folder / "result.json").exists()
-    assert train_few("none", output=tmp_path) == 0
-    assert "already finished" not in capsys.readouterr().out
+    assert train_few("none", output=tmp_path) == 2
+    errors = capsys.readouterr().err
+    assert all(word in errors for word in (str(folder / "result.json"), "--overwrite"))
+    assert len(errors.splitlines()) <= 2
+    assert files_below(tmp_path) == before
+    assert train_few("none", output=tmp_path, extra=["--overwrite"]) == 0
     assert_same(outcome_of(folder), alone)
+
+
+@pytest.mark.parametrize("loss", ["removed", "renamed", "lock removed"])
+def test_a_run_that_is_repeated(loss, alone, tmp_path, monkeypatch, capsys):
+    """The repetition lies in the folder of the finished run; where that stays, its result does."""
+    output = tmp_path / "save"
+    assert train_few("none", output=output, extra=EVERY_STEP) == 0
+    folder = folder_of(output)
+    result = (folder / "result.json").read_bytes()
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, 1, lambda: LOSSES[loss](folder))
+        assert train_few("none", output=output, extra=[*EVERY_STEP, "--overwrite"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    place = {"renamed": tmp_path / "elsewhere", "lock removed": folder}.get(loss)
+    if place is not None:
+        assert (place / "result.json").read_bytes() == result
+    else:
+        assert not folder.exists()
+    assert train_few("none", output=output) == 0
+    assert_same(outcome_of(folder_of(output)), alone)
 
 
 def test_a_folder_lost_amid_the_writing_of_its_result(tmp_path):
