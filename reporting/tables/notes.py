@@ -6,9 +6,14 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from common.json_files import printable
+from common.messages import counted
 from reporting.records.code_versions import changed_files, code_of
+from reporting.records.config_fields import value_text
 from reporting.records.selection import Entry
 from reporting.tables.repetitions import paths_of
+
+# Fields of `environment` by which sums are rounded differently; see docs/reliability.md.
+ROUNDING = ("torch", "processes", "tf32_convolutions")
 
 
 def notes_on(entries: Sequence[Entry]) -> list[str]:
@@ -19,6 +24,8 @@ def notes_on(entries: Sequence[Entry]) -> list[str]:
         *_unequal_teachers(entries),
         *_unequal_data(entries),
         *_unequal_hardware(entries),
+        *_unequal_rounding(entries),
+        *_left_out_images(entries),
         *(f"{entry.run.path}: counted by its result alone: {entry.run.doubt}" for entry in entries if entry.run.doubt),
     ]
     return list(dict.fromkeys(notes))
@@ -121,3 +128,31 @@ def _unequal_hardware(entries: Iterable[Entry]) -> list[str]:
             what = "costs were measured on different hardware, so they have tables of their own"
             notes.append(f"{run.dataset} ({run.protocol}): {what}: {names}")
     return sorted(notes)
+
+
+def _unequal_rounding(entries: Iterable[Entry]) -> list[str]:
+    """Notes on groups whose runs were computed in other ways, which round differently and otherwise do the same."""
+    used: dict[tuple, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for entry in entries:
+        recorded = entry.run.config.get("environment")
+        environment = recorded if isinstance(recorded, dict) else {}
+        for name in ROUNDING:
+            if name in environment:
+                place = f"{entry.run.dataset} ({entry.run.protocol})"
+                used[entry.place, place][name].add(value_text(environment[name])[:40])
+    return sorted(
+        f"{place}: runs differ in {name} ({', '.join(sorted(values))}), which changes rounding"
+        for (_, place), by_name in used.items()
+        for name, values in by_name.items()
+        if len(values) > 1
+    )
+
+
+def _left_out_images(entries: Iterable[Entry]) -> list[str]:
+    """Notes on runs that did without images which could not be decoded."""
+    notes = []
+    for entry in entries:
+        images = entry.run.config.get("left_out")
+        if isinstance(images, (dict, list)) and images:
+            notes.append(f"{entry.run.path}: trained without {counted(len(images), 'image')} that could not be decoded")
+    return notes

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix
 
-from analysis.agreement import class_accuracy, compare, confusion, mean_kl, row_shares
+from analysis.agreement import class_accuracy, compare, confusion, gain_errors, mean_kl, row_shares
 from tests.numerics import normal, seeds
 
 few = settings(max_examples=20)
@@ -54,3 +54,14 @@ def test_rows_of_a_confusion_matrix_are_the_first_argument():
     counts = confusion(np.array([0, 0, 2]), np.array([1, 1, 2]), 3)
     np.testing.assert_array_equal(counts, [[0, 2, 0], [0, 0, 0], [0, 0, 1]])
     np.testing.assert_array_equal(row_shares(counts), [[0, 100, 0], [0, 0, 0], [0, 0, 100]])
+
+
+def test_the_error_of_a_gain_is_that_of_paired_images():
+    """Of four images of class 0 one network alone is right on two, the other alone on one; class 1 has no image."""
+    right, wrong = [1.0, 0.0], [0.0, 1.0]
+    one = np.array([right, right, wrong, right])
+    other = np.array([wrong, wrong, right, right])
+    differences = np.array([1.0, 1.0, -1.0, 0.0])
+    error = gain_errors(one, other, np.zeros(4, dtype=int))
+    assert error[0] == pytest.approx(100 * differences.std() / np.sqrt(4))
+    assert np.isnan(error[1])

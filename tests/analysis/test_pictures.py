@@ -6,6 +6,7 @@ import io
 import numpy as np
 
 from analysis import pictures
+from analysis.agreement import Agreement
 from analysis.embedding import ShownImages
 from analysis.learning_curves import Curve, CurvePicture
 
@@ -62,3 +63,43 @@ def test_the_users_settings_change_nothing(tmp_path):
             figure.savefig(buffer, format="svg", metadata={"Date": None})
             made.append(buffer.getvalue())
     assert made[0] == made[1]
+
+
+def test_four_maps_are_two_by_two():
+    shown = ShownImages(np.arange(3), np.array([0, 3, 3]), [0, 3], 100)
+    figure = pictures.tsne_picture([np.ones((3, 2))] * 4, list("abcd"), shown)
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 2)
+
+
+def test_compared_correlations_have_one_scale():
+    low, high = (pictures.correlation_picture(np.eye(3) * most, 0.5, ("t", "s"), 1.5) for most in (0.5, 1.5))
+    assert low.axes[0].images[0].get_clim() == high.axes[0].images[0].get_clim() == (0, 1.5)
+
+
+def test_small_classes_of_a_confusion_say_how_many_images_they_have():
+    counts = np.array([[5, 3], [1, 200]])
+    agreement = Agreement(0.9, 0.9, 0.9, 0.1, counts, counts, counts)
+    figure = pictures.confusion_picture(agreement, "teacher", "kd")
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["0 (n 8)", "1 (n 201)"]
+    assert "kd beside teacher" in figure.axes[2].get_title()
+
+
+def test_runs_of_one_epoch_have_a_row_each():
+    one = [
+        Curve(name, np.array([1]), np.array([1]), *[np.array([top1])] * 3, (top1,))
+        for name, top1 in (("a", 1), ("b", 2))
+    ]
+    figure = pictures.curves_picture(CurvePicture("name", "title", tuple(one), teacher=70.0), "range")
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["a (1 trial)", "b (1 trial)"]
+    assert figure.axes[0].get_xlim()[1] < 5
+
+
+def test_of_many_curves_the_best_and_the_references_are_drawn():
+    names = ["student alone", "kd", *(f"m{number}" for number in range(9))]
+    ends = [np.array([1.0, 2.0 + number]) for number in range(len(names))]
+    curves = [
+        Curve(name, np.array([1, 2]), np.array([1, 1]), *[end] * 3) for name, end in zip(names, ends, strict=True)
+    ]
+    figure = pictures.curves_picture(CurvePicture("name", "title", tuple(curves)), "range")
+    texts = [text.get_text().split(" (")[0] for text in figure.legends[0].get_texts()]
+    assert texts == ["student alone", "kd", "m4", "m5", "m6", "m7", "m8", "4 more in the CSV"]

@@ -220,7 +220,7 @@ def test_records(probed, trained):
         "digits",
     )
     backbone = config["backbone"]
-    assert backbone.keys() == {"model", "path", "sha256", "trained_by", "code"}
+    assert backbone.keys() == {"model", "path", "sha256", "trained_by", "code", "training"}
     of_backbone = read_json(trained.parent / "config.json")["code"]
     assert backbone["code"] == {f"backbone: {file}": digest for file, digest in of_backbone.items()}
     assert backbone["code"].items() < config["code"].items()

@@ -169,8 +169,8 @@ def test_several_students_and_weights_share_what_they_can(teacher, tmp_path, mon
     assert streams == ["resnet8", "mixer_pico"]
     together = {folder.name: folder for folder in folders_of(tmp_path / "together")}
     assert len(together) == 6  # of each student: none, and kd with two weights
-    for model, method, alpha in (("resnet8", "kd", "0.9"), ("mixer_pico", "none", "0.5")):
-        alone = ["--distill", method, "--model_s", model, "-a", alpha, "--output", str(tmp_path / model / method)]
+    for model, method, weight in (("resnet8", "kd", ["-a", "0.9"]), ("mixer_pico", "none", [])):
+        alone = ["--distill", method, "--model_s", model, *weight, "--output", str(tmp_path / model / method)]
         assert train_student.main([*short, *alone]) == 0
         folder = folder_of(tmp_path / model / method)
         assert_same(outcome_of(together[folder.name]), outcome_of(folder))

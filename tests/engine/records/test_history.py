@@ -50,6 +50,7 @@ def test_the_result_with_held_out_images_and_heads():
     ]
     result = result_of(epochs, [])
     assert (result["by_validation"]["epoch"], result["by_validation"]["top1"]) == (1, 50.0)
+    assert result["validation"] == {"epoch": 1, **epochs[0]["validation"]}
     assert result["answers"] == {"class": 1}
 
 

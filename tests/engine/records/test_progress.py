@@ -5,6 +5,7 @@ import re
 import struct
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,3 +58,13 @@ def test_processes_that_train_along_print_nothing(capsys):
     for write in (progress.line, progress.error, progress.warning):
         write("text")
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_line_of_an_epoch_has_the_accuracy_on_held_out_images(capsys):
+    plan = SimpleNamespace(model="resnet8", label="kd", recipe=SimpleNamespace(epochs=2))
+    record = {"epoch": 1, "train": {"loss": 1.0, "top1": 50.0}, "test": {"top1": 60.0}, "seconds": 1.0}
+    for validation in ({}, {"validation": {"top1": 72.0}}):
+        Progress().epoch(plan, record | validation, record)
+    plain, held_out = capsys.readouterr().out.splitlines()
+    assert "validation 72.00" in held_out
+    assert "validation" not in plain

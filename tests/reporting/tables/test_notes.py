@@ -56,3 +56,13 @@ def test_a_result_without_its_metrics(tmp_path):
     assert str(folder) in note
     assert "metrics.jsonl" in note
     assert row_of(report.table, "kd").n == 1
+
+
+def test_other_rounding_and_images_left_out_are_noted(tmp_path):
+    write_run(tmp_path, "a", environment={"device": "cpu", "torch": "2.11.0", "processes": 1})
+    assert build(tmp_path).notes == []
+    write_run(tmp_path, "b", trial=2, environment={"device": "cpu", "torch": "2.12.0"}, left_out={"x.jpg": "cut"})
+    notes = build(tmp_path).notes
+    assert any("torch" in note and "2.11.0, 2.12.0" in note for note in notes)
+    assert any("1 image" in note and str(tmp_path / "b") in note for note in notes)
+    assert len(notes) == 2

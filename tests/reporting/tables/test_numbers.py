@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from reporting.tables.numbers import interval, number, p_value, signed, spread
+from reporting.tables.numbers import interval, number, p_value, signed, spread, spreads
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,10 @@ def test_signs_decimals_and_what_is_not_known():
     assert [number(12345.678, decimals) for decimals in (0, 1, 2)] == ["12,346", "12,345.7", "12,345.68"]
     assert spread(61.25, math.nan, 1) == "61.25 (1)"
     assert [interval(-1.0, 2.0), interval(math.nan, math.nan)] == ["−1.00 … +2.00", ""]
+
+
+def test_means_of_a_column_stand_below_one_another():
+    rows = [(60.53, 0.59, 3), (59.0, math.nan, 1), (25.5, 11.17, 10), (math.nan, math.nan, 1)]
+    texts = spreads(rows)
+    assert texts == ["60.53 ±  0.59  (3)", "59.00          (1)", "25.50 ± 11.17 (10)", ""]
+    assert spreads([(59.0, math.nan, 1), (9.0, math.nan, 1)]) == ["59.00 (1)", "9.00 (1)"]
