@@ -2,7 +2,6 @@
 """Write a trained network as one file that runs without this repository, and measure that file."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -121,4 +120,4 @@ def report(path: Path, network: DeployedNetwork, images: tuple[DatasetEntry, Arr
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -150,4 +150,4 @@ def as_json(predictions: Sequence[Prediction]) -> str:
 PRINTERS = {"table": as_table, "csv": as_csv, "json": as_json}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)
