@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.command import DONE, guard, make_parser, show
+from common.command import DONE, guard, make_parser, show, show_file
 from common.errors import RequestError
 from reporting.formats.html.page import to_html
 from reporting.formats.printers import DATA_FORMATS, PRINTERS, SHORTENED_FORMATS, SUFFIXES
@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         text = PRINTERS[name](report)
     if arguments.out is None:
-        show(text)
+        show_file(text)
     else:
         write_report(arguments.out, text)
         show(f"{arguments.out}\n")

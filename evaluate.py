@@ -18,7 +18,7 @@ from engine.training.evaluation import evaluate, evaluate_by_head
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--path", type=Path, required=True, metavar="CKPT", help="checkpoint to measure")
-    parser.add_argument("--model", metavar="NAME", help="name of the network, if the checkpoint does not have it")
+    parser.add_argument("--model", metavar="NAME", help="the network (default: as the checkpoint has it)")
     parser.add_argument("--answers", action="store_true", help="measure each prediction head of the network too (std)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")

@@ -26,7 +26,7 @@ DEFAULT_RECIPE = "probe"
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--path_s", type=Path, required=True, metavar="CKPT", help="checkpoint of the trained network")
-    parser.add_argument("--model_s", metavar="NAME", help="name of the network, if the checkpoint does not have it")
+    parser.add_argument("--model_s", metavar="NAME", help="the network (default: as the checkpoint has it)")
     parser.add_argument("--allow_namespace", action="store_true", help="read *_last.pth files of RepDistiller")
     cli.add_data_arguments(parser, default=None)
     cli.add_recipe_arguments(parser)

@@ -3,31 +3,27 @@
 import argparse
 import difflib
 import functools
-import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from common.console import make_consoles_safe, write_as_file
 from common.errors import Interrupted, RequestError, RunError
 from common.flag_names import flags_meant_by
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
+from common.help_pages import PagedParser
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(PagedParser):
     """A strict parser whose errors are one line on stderr and exit code 2.
 
-    For an unknown flag the error names the flags that mean the same here, or the nearest ones. The usage shows the
-    required flags only.
+    For an unknown flag the error names the flags that mean the same here, or the nearest ones.
     """
 
-    def __init__(self, description: str | None):
-        # Abbreviations would turn a mistyped flag into another one in silence.
-        super().__init__(description=description, allow_abbrev=False)
+    def __init__(self, description: str | None, examples: Sequence[str] = ()):
+        super().__init__(description, examples)
         self.register("type", int, _integer)
         self.register("type", float, _number)
 
@@ -38,11 +34,8 @@ class Parser(argparse.ArgumentParser):
     def parse_intermixed_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
         return self._complete(*self.parse_known_intermixed_args(args))
 
-    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
-        if file is None:
-            show(self.format_help())
-        else:
-            super().print_help(file)
+    def print_pages(self, names: Sequence[str]) -> None:
+        show(self.pages(names))
 
     def _complete(self, parsed: argparse.Namespace, unknown: Sequence[str]) -> argparse.Namespace:
         if unknown:
@@ -51,18 +44,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_REQUEST, f"error: {message} (see --help)\n")
-
-    def format_help(self) -> str:
-        if self.usage is None:
-            required, positional = [], []
-            for action in self._actions:
-                name = str(action.metavar or action.dest.upper())
-                if action.option_strings and action.required:
-                    required.append(f"{action.option_strings[-1]} {name}")
-                elif not action.option_strings:
-                    positional.append(f"[{name} ...]" if action.nargs == "*" else name)
-            self.usage = " ".join(["%(prog)s", *required, "[FLAGS]", *positional])
-        return super().format_help()
 
     def _describe(self, unknown: Sequence[str]) -> str:
         """The message for words that belong to no flag."""
@@ -106,9 +87,9 @@ def at_least(least: int) -> Callable[[str], int]:
     return read
 
 
-def make_parser(description: str | None) -> Parser:
-    """A parser that has only --help."""
-    return Parser(description)
+def make_parser(description: str | None, examples: Sequence[str] = ()) -> Parser:
+    """A parser that has only --help, which ends with the examples."""
+    return Parser(description, examples)
 
 
 def say(text: str) -> None:
@@ -118,16 +99,15 @@ def say(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """Print a long text as UTF-8 and flush. A reader that stops early (`| head`) is no error.
+    """Print a long text and flush. A reader that stops early (`| head`) is no error.
 
     Raises:
         RunError: there is no standard output, or it cannot be written to.
     """
     if sys.stdout is None:  # closed by the caller of the script
         raise RunError("there is no standard output to print to")
+    make_consoles_safe()
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         print(text, end="", flush=True)
     except BrokenPipeError:
         _discard_output()
@@ -136,11 +116,18 @@ def show(text: str) -> None:
         raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 
+def show_file(text: str) -> None:
+    """Print what is a file for other programs: `show`, in UTF-8 but on a terminal or where PYTHONIOENCODING is set."""
+    write_as_file()
+    show(text)
+
+
 def guard(main: Callable[..., int]) -> Callable[..., int]:
     """Wrap a script's main: errors become one or two lines on stderr and the exit codes of the suite."""
 
     @functools.wraps(main)
     def guarded(argv: list[str] | None = None) -> int:
+        make_consoles_safe()
         try:
             status = main(argv)
             if sys.stdout is not None:
