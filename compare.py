@@ -9,6 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import DONE, guard, make_parser, show, show_file
 from common.errors import RequestError
 from reporting.formats.html.page import to_html

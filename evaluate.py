@@ -5,14 +5,21 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser
 from dataset import DATASETS, load_arrays
 from engine import cli
 from engine.checkpoints.weights import load_network
 from engine.device.compute import resolve_compute
-from engine.training.evaluation import evaluate, evaluate_by_head
+from engine.records.progress import Progress
+from engine.training.evaluation import batches_of_test, evaluate, evaluate_by_head
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -35,8 +42,14 @@ def main(argv: list[str] | None = None) -> int:
     loaded = load_network(arguments.path, entry, arch=arguments.model, allow_namespace=arguments.allow_namespace)
     compute.place(loaded.network)
     data = load_arrays(entry.name, arguments.data_folder)
-    result = evaluate(loaded.network, data, entry, compute)
-    by_head = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute) if arguments.answers else {}
+    total = batches_of_test(data, entry)
+    watch = partial(
+        Progress().watched, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"
+    )
+    result = evaluate(loaded.network, data, entry, compute, watch)
+    by_head = {}
+    if arguments.answers:
+        by_head = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute, watch)
     if arguments.json:
         print(json.dumps(result | {"model": loaded.arch} | ({"answers": by_head} if arguments.answers else {})))
     else:

@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import DONE, Parser, at_least, guard, make_parser, show
 from dataset import DATASETS
 from distiller_zoo import method_class

@@ -4,6 +4,11 @@
 import argparse
 import sys
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS

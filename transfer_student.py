@@ -10,6 +10,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS

@@ -10,7 +10,7 @@ import torch
 from benchmarking.rounds import DEFAULTS, Settings
 from common.errors import RequestError
 from distiller_zoo import METHODS, canonical_method
-from engine.device.processes import is_distributed
+from engine.device.torchrun import is_distributed
 from models import MODELS
 
 

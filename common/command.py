@@ -1,19 +1,22 @@
 """Command lines: strict parsing, exit codes, and errors in one or two lines instead of a traceback."""
 
 import argparse
+import contextlib
 import difflib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from common.console import make_consoles_safe, write_as_file
 from common.errors import Interrupted, RequestError, RunError
 from common.flag_names import flags_meant_by
 from common.help_pages import PagedParser
+from common.signals import INTERRUPTED, signals_interrupt
+from common.torch_state import restored_torch_state
 
-DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
 
 
 class Parser(PagedParser):
@@ -95,7 +98,8 @@ def make_parser(description: str | None, examples: Sequence[str] = ()) -> Parser
 def say(text: str) -> None:
     """Print a line. Of the processes that torchrun started on a machine only the first prints."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(text, flush=True)
+        with explained_output_errors():
+            print(text, flush=True)
 
 
 def show(text: str) -> None:
@@ -108,12 +112,10 @@ def show(text: str) -> None:
         raise RunError("there is no standard output to print to")
     make_consoles_safe()
     try:
-        print(text, end="", flush=True)
+        with explained_output_errors():
+            print(text, end="", flush=True)
     except BrokenPipeError:
         _discard_output()
-    except OSError as error:
-        _discard_output()
-        raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 
 def show_file(text: str) -> None:
@@ -123,34 +125,64 @@ def show_file(text: str) -> None:
 
 
 def guard(main: Callable[..., int]) -> Callable[..., int]:
-    """Wrap a script's main: errors become one or two lines on stderr and the exit codes of the suite."""
+    """Wrap a script's main: it returns an exit code of the suite, and errors become one or two lines on stderr.
+
+    Nothing but the code says how it went, also where the parser refuses the command line or prints a help text; only
+    mistakes in the code raise. Signals, handlers and the settings of torch are the caller's again afterwards, so
+    that main can be called again and again, from notebooks and threads too.
+    """
 
     @functools.wraps(main)
     def guarded(argv: list[str] | None = None) -> int:
         make_consoles_safe()
-        try:
-            status = main(argv)
-            if sys.stdout is not None:
-                show("")  # flush: what a full disk refuses has to show here, not when the interpreter exits
-            return status
-        except RequestError as error:
-            return _failed(f"error: {error}", WRONG_REQUEST)
-        except RunError as error:
-            return _failed(f"error: {error}", FAILED)
-        except Interrupted as stop:
-            return _failed(f"interrupted; {stop or 'the state is saved, the same command continues'}", INTERRUPTED)
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        except BrokenPipeError:
-            _discard_output()
-            return _failed("error: broken pipe: nobody reads the output any more, or a helper process died", FAILED)
+        with signals_interrupt(), restored_torch_state():
+            try:
+                status = main(argv)
+                if sys.stdout is not None:
+                    show("")  # flush: what a full disk refuses has to show here, not when the interpreter exits
+                return status
+            except SystemExit as stop:  # of argparse
+                return _status_of(stop)
+            except RequestError as error:
+                return _failed(f"error: {error}", WRONG_REQUEST)
+            except RunError as error:
+                return _failed(f"error: {error}", FAILED)
+            except Interrupted as stop:
+                return _failed(f"interrupted; {stop or 'the state is saved, the same command continues'}", INTERRUPTED)
+            except KeyboardInterrupt as stop:
+                return _failed(f"interrupted; {stop}" if str(stop) else "interrupted", INTERRUPTED)
+            except BrokenPipeError:
+                _discard_output()
+                return _failed("error: broken pipe: nobody reads the output any more, or a helper process died", FAILED)
 
     return guarded
 
 
+def _status_of(stop: SystemExit) -> int:
+    """The exit code that the interpreter would make of a SystemExit."""
+    if stop.code is None:
+        return DONE
+    return stop.code if isinstance(stop.code, int) else _failed(str(stop.code), FAILED)
+
+
 def _failed(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    """Print a message on a line of its own, over the ^C of a terminal; returns the code."""
+    with contextlib.suppress(OSError, ValueError):  # the terminal is closed
+        begin = "\r" if sys.stderr is not None and sys.stderr.isatty() else ""
+        print(f"{begin}{message}", file=sys.stderr, flush=True)
     return code
+
+
+@contextlib.contextmanager
+def explained_output_errors() -> Iterator[None]:
+    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 
 def _discard_output() -> None:

@@ -80,6 +80,11 @@ class Batching:
     channels_last: bool = False
     views: int = 1
 
+    def steps_per_epoch(self, images: int) -> int:
+        """Number of batches of an epoch over so many images."""
+        whole, rest = divmod(images, self.batch_size)
+        return whole + bool(rest and not self.drop_last)
+
 
 class BatchStream:
     """Batches of a training set that stays on the device as uint8, or of files that are decoded ahead of each step.
@@ -119,8 +124,7 @@ class BatchStream:
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches of an epoch."""
-        whole, rest = divmod(len(self.images), self.batching.batch_size)
-        return whole + bool(rest and not self.batching.drop_last)
+        return self.batching.steps_per_epoch(len(self.images))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch (from 1), from `first_step` on; none depends on those before it."""

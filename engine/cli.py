@@ -2,11 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from common.command import DONE, FAILED, Parser, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS
 from engine.device.compute import Compute, resolve_compute
+from engine.device.meeting import meet
 from engine.protocol.flags import Flags, finite, positive
 from engine.protocol.method_flags import (
     add_option_arguments,
@@ -19,7 +21,7 @@ from engine.protocol.plan import Trial
 from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of
 from engine.protocol.retrospection_plan import add_retrospection_arguments, retrospection_of
 from engine.training.failures import Outcome
-from engine.training.session import CHECKPOINT_SECONDS, RunSettings
+from engine.training.session import CHECKPOINT_SECONDS, Overwrite, RunSettings
 
 __all__ = [
     "add_compilation_arguments",
@@ -109,8 +111,10 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
     """Where and how to compute, from --device, --precision, --compile and --deterministic.
 
     Raises:
-        RequestError: the device is missing, or compilation was asked for and does not work here.
+        RequestError: the device is missing, compilation was asked for and does not work here, or some of the processes
+            that torchrun should have started are missing.
     """
+    meet()
     return resolve_compute(arguments.device, arguments.precision, arguments.compile, arguments.deterministic)
 
 
@@ -154,8 +158,20 @@ def add_output_arguments(parser: Parser, save_freq: int = 40) -> None:
     group.add_argument(
         "--output", type=Path, default=Path("save"), metavar="FOLDER", help="root of what is written (default save)"
     )
-    group.add_argument("--overwrite", action="store_true", help="start existing runs anew")
-    further = parser.further_group("checkpoints of a run")
+    group.add_argument(
+        "--overwrite",
+        nargs="?",
+        const="all",
+        choices=get_args(Overwrite),
+        metavar="changed",
+        help="start runs anew; changed: those whose code or data has changed (default: continue)",
+    )
+    further = parser.further_group("continued runs and their checkpoints")
+    further.add_argument(
+        "--continue_changed",
+        action="store_true",
+        help="continue unfinished runs also if the code of their method or networks has changed",
+    )
     further.add_argument(
         "--checkpoint_seconds",
         type=finite,
@@ -175,12 +191,19 @@ def add_output_arguments(parser: Parser, save_freq: int = 40) -> None:
 def settings_of(
     arguments: argparse.Namespace, compute: Compute, skip_refused: bool = False, group_size: int | None = None
 ) -> RunSettings:
-    """Where runs are written and how they begin, from the flags of data and output."""
+    """Where runs are written and how they begin, from the flags of data and output.
+
+    Raises:
+        RequestError: an unfinished run of changed code is both to start anew and to continue.
+    """
+    if arguments.overwrite and arguments.continue_changed:
+        raise RequestError("--overwrite starts runs anew and --continue_changed continues them; give one of the two")
     return RunSettings(
         output=arguments.output,
         data_folder=arguments.data_folder,
         compute=compute,
         overwrite=arguments.overwrite,
+        continue_changed=arguments.continue_changed,
         skip_refused=skip_refused,
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,

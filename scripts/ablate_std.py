@@ -9,12 +9,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import DONE, at_least, guard, make_parser
 from common.errors import RequestError
 from dataset import DATASETS
 from engine import cli
 from engine.checkpoints.teachers import load_teachers, teacher_files
-from engine.device.processes import is_distributed
+from engine.device.torchrun import is_distributed
 from engine.protocol.plan import RunPlan, SharedSettings, Trial, make_plan
 from engine.training.run_plans import run_plans
 from models import MODELS

@@ -10,6 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from benchmarking.bench import Bench
 from benchmarking.candidates import Candidates, Conditions, make_candidates, make_data
 from benchmarking.plain_loop import TRADITIONAL_WORKERS

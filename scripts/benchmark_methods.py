@@ -8,6 +8,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from benchmarking.method_cost import MethodCost, PreparedPair
 from benchmarking.rounds import TimedStep, Timer
 from benchmarking.tables import heading, table

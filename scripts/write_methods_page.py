@@ -9,6 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import DONE, guard, make_parser, show_file
 from common.errors import RequestError
 from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, option_texts, options_of

@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin()  # the imports below take seconds
+
 from common.command import guard, make_parser, say
 from common.errors import RequestError
 from common.messages import did_you_mean

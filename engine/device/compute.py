@@ -9,7 +9,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import torch
 
 from common.errors import RequestError
-from engine.device.processes import is_distributed
+from engine.device.torchrun import is_distributed
 from engine.device.world import SINGLE_PROCESS, World
 
 Compilation = Literal["off", "on", "graphs"]

@@ -1,18 +1,15 @@
-"""Processes that torchrun started: whether there are any, and how they join."""
+"""The process group of the processes that torchrun started: joining it, and leaving it."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
-from common.errors import RequestError
+from common.errors import RequestError, RunError
+from engine.device.meeting import ADVICE, TIMEOUT, first_line, meet
+from engine.device.torchrun import torchrun_ranks
 from engine.device.world import SINGLE_PROCESS, World
-
-# Long enough for rank 0 to fetch a data set while the others wait.
-TIMEOUT = timedelta(minutes=30)
 
 
 @contextmanager
@@ -26,8 +23,9 @@ def process_group(device_type: str) -> Iterator[World]:
 
     Raises:
         RequestError: there are more processes than CUDA devices, or they do not find each other.
+        RunError: another process ended within the block.
     """
-    rank, size, local_rank = _torchrun_ranks()
+    rank, size, local_rank = torchrun_ranks()
     if size == 1:
         yield SINGLE_PROCESS
         return
@@ -41,41 +39,27 @@ def process_group(device_type: str) -> Iterator[World]:
             )
         torch.cuda.set_device(local_rank)
         backend = "cpu:gloo,cuda:nccl"
+    meeting = meet()
+    assert meeting is not None
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        store = meeting.next_round()
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(
-            f"rank {rank} cannot join the {size} processes ({reason}); start them all with torchrun"
-        ) from error
+        raise RequestError(f"rank {rank} cannot join the {size} processes ({first_line(error)}); {ADVICE}") from error
     try:
         yield World(rank, size)
+    except RuntimeError as error:
+        if not _lost_another(error):
+            raise
+        raise RunError(
+            f"rank {rank}: another of the {size} processes has ended or does not respond ({first_line(error)}); "
+            f"its own message says why. The same command continues from the last checkpoints"
+        ) from error
     finally:
         # After an error too: the others then end with "connection closed" instead of waiting for this one.
         dist.destroy_process_group()
 
 
-def is_distributed() -> bool:
-    """True if torchrun started this process as one of several.
-
-    Raises:
-        RequestError: torchrun's environment variables are set to something else than numbers.
-    """
-    return _torchrun_ranks()[1] > 1
-
-
-def _torchrun_ranks() -> tuple[int, int, int]:
-    """RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; a process that lacks one of them is on its own.
-
-    Some clusters set the first two themselves, for machines rather than processes.
-    """
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    values = [os.environ.get(name, "") for name in names]
-    if "" in values:
-        return 0, 1, 0
-    try:
-        rank, size, local_rank = map(int, values)
-    except ValueError:
-        given = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-        raise RequestError(f"{given} must be whole numbers; start with torchrun or unset them") from None
-    return rank, size, local_rank
+def _lost_another(error: RuntimeError) -> bool:
+    """True if a message could not be exchanged. gloo's errors have no type of their own, but name its source file."""
+    return isinstance(error, dist.DistError) or "gloo/" in str(error)

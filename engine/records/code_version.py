@@ -20,14 +20,16 @@ from models import MODELS
 DIGITS = 16  # hexadecimal, of a SHA-256
 
 
-def code_of(method: str, models: Iterable[str]) -> Code:
-    """Hash the module files that define a method and networks.
+def code_of(method: str | None, models: Iterable[str]) -> Code:
+    """Hash the module files that define a method, if there is one, and networks.
 
     For a method these are the files of its class, of the method classes that it inherits from, and of all parts of a
     combination; for networks the files of their builders, and the version of timm where it is used.
     """
-    found = method_class(method)
-    if isinstance(found, CombinationSpec):
+    found = None if method is None else method_class(method)
+    if found is None:
+        classes, modules = [], set()
+    elif isinstance(found, CombinationSpec):
         classes, modules = [part.cls for part in found.parts], {CombinationSpec.__module__}
     else:
         classes, modules = [found], set()

@@ -7,6 +7,7 @@ by prediction head). The record of an initial epoch has `epoch`, `epochs`, `trai
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from statistics import median_high
 from typing import Any
 
@@ -28,7 +29,11 @@ class History:
         self.epochs: list[Record] = []
         self.initial: list[Record] = []
         self._folder = folder
-        self._board = TensorBoard(folder.events, folder.writes)
+
+    @cached_property
+    def _board(self) -> TensorBoard:
+        """Made when it is first needed: only then it is settled where the run is written."""
+        return TensorBoard(self._folder.events, self._folder.writes)
 
     @property
     def best(self) -> Record:

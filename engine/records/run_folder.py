@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import RequestError
-from common.files import write_json, write_text
+from common.files import make_folder, write_json, write_text
 from common.lock import LOCK, sole_user_of
 from engine.checkpoints.read_checkpoint import read_checkpoint
 from engine.checkpoints.weights import WeightsHeader, save_weights, write_torch
 from engine.protocol.plan import Code
+from engine.records import repetition
 from models import Network
 from models.registry import file_name_of
+
+PROBE = ".writable"
 
 
 @dataclass(frozen=True)
@@ -43,30 +46,40 @@ class RunFolder:
     Args:
         arch: name of the trained network, which names the weights files.
         writes: False for a process that trains along with the one that writes: nothing changes on the disk then.
+
+    Attributes:
+        path: the run's folder, with its lock.
+        place: where its files are: `path`, or a folder in it while a finished run is repeated (`records.repetition`).
     """
 
     def __init__(self, path: Path, arch: str, writes: bool = True):
-        self.path, self.writes = path, writes
-        self.config = path / "config.json"
-        self.metrics = path / "metrics.jsonl"
-        self.initial_metrics = path / "initial_metrics.jsonl"
-        self.result = path / "result.json"
-        self.failure = path / "failure.json"
-        self.checkpoint = path / "checkpoint.pth"
-        self.former_checkpoint = path / "checkpoint_former.pth"
-        self.events = path / "tensorboard"
-        self.best = path / f"{file_name_of(arch)}_best.pth"
-        self.last = path / f"{file_name_of(arch)}_last.pth"
+        self.path, self.writes, self._arch = path, writes, arch
+        self._use(path)
+
+    def _use(self, place: Path) -> None:
+        """Name the files of the run in the folder `place`: its own, or that of its repetition."""
+        self.place = place
+        self.config = place / "config.json"
+        self.metrics = place / "metrics.jsonl"
+        self.initial_metrics = place / "initial_metrics.jsonl"
+        self.result = place / repetition.RESULT
+        self.failure = place / "failure.json"
+        self.traceback = place / "error.txt"
+        self.checkpoint = place / "checkpoint.pth"
+        self.former_checkpoint = place / "checkpoint_former.pth"
+        self.events = place / "tensorboard"
+        self.best = place / f"{file_name_of(self._arch)}_best.pth"
+        self.last = place / f"{file_name_of(self._arch)}_last.pth"
 
     def at_epoch(self, epoch: int) -> Path:
         """The weights file that `--save_freq` keeps of an epoch."""
-        return self.path / f"ckpt_epoch_{epoch}.pth"
+        return self.place / f"ckpt_epoch_{epoch}.pth"
 
     # --- reading ------------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """True once the result has been written."""
-        return self.result.is_file()
+        """True once the result has been written, unless the run is to be repeated."""
+        return (self.path / repetition.RESULT).is_file() and not repetition.is_pending(self.path)
 
     def recorded(self, name: str) -> Any:
         """A field of config.json; None if the file or the field is missing."""
@@ -126,7 +139,7 @@ class RunFolder:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
+            probe = self.path / PROBE
             probe.touch()
             probe.unlink(missing_ok=True)
         except OSError as error:
@@ -135,8 +148,10 @@ class RunFolder:
             ) from None
         try:
             with sole_user_of(self.path):
-                for half_written in self.path.glob(".*.tmp"):  # by a run that was killed while it saved
-                    half_written.unlink()
+                for place in (self.path, self.path / repetition.REPETITION):
+                    for half_written in place.glob(".*.tmp"):  # by a run that was killed while it saved
+                        half_written.unlink()
+                repetition.put_in_place(self.path)
                 if self.is_finished():  # killed between its result and the end
                     self.remove_checkpoints()
                 yield
@@ -144,11 +159,27 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 self.path.rmdir()  # if the run ended before its first file, nothing is left behind
 
-    def clear(self) -> None:
-        """Remove all files of the run, for `--overwrite`."""
-        for path in self.path.glob("*"):
+    def begin_anew(self) -> None:
+        """Start the run with nothing, for `--overwrite`; a finished one stays until its repetition has a result."""
+        if (self.path / repetition.RESULT).is_file():
+            self._use(self.path / repetition.REPETITION)
+            if self.writes:
+                make_folder(self.place)  # from here on the run is to be repeated
+        for path in self.place.glob("*"):
             if path.name != LOCK:
                 self.discard(path)
+
+    def continue_repetition(self) -> None:
+        """Use the files of the run's repetition, if one was begun; the folder must be open."""
+        if (self.path / repetition.REPETITION).is_dir():
+            self._use(self.path / repetition.REPETITION)
+
+    def replace_former(self) -> None:
+        """Put a finished repetition in the place of the run that it repeats. Raises RunError if that is impossible."""
+        if self.place != self.path:
+            if self.writes:
+                repetition.put_in_place(self.path)
+            self._use(self.path)
 
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints: beyond the final weights they hold only what an unfinished run needs."""
@@ -156,8 +187,8 @@ class RunFolder:
             self.discard(path)
 
     def discard_leftovers(self) -> None:
-        """Remove the checkpoints of a finished run that was killed right after its result, unless another writes."""
-        if any(path.exists() for path in (*self.checkpoints(), self.path / LOCK)):
+        """Remove what is left in the folder of a finished run by a command that was killed, unless another writes."""
+        if any(path.exists() for path in (*self.checkpoints(), self.path / LOCK, self.path / PROBE)):
             with contextlib.suppress(RequestError), self.opened():
                 pass
 

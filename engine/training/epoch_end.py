@@ -112,4 +112,5 @@ def finish_run(run: StudentRun) -> dict[str, Any]:
     run.history.write_metrics()
     run.folder.write_result(result)
     run.folder.remove_checkpoints()
+    run.folder.replace_former()
     return result

@@ -1,6 +1,8 @@
 """Accuracy and loss of a network on a data set."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from engine.device.compute import Compute
 
 Data = Arrays | DeviceArrays  # only the test set is read; from the host it is copied once per test
 
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
 # Batches hold so many images, and of large images as many pixels as this many of 96×96 have.
 BATCH_SIZE, FULL_SIZE = 500, 96
 
@@ -21,21 +24,33 @@ def batch_size_for(image_size: int) -> int:
     return max(1, int(BATCH_SIZE * min(1.0, (FULL_SIZE / image_size) ** 2)))
 
 
-def evaluate(forward: Callable[[Tensor], Tensor], data: Data, entry: DatasetEntry, compute: Compute) -> dict:
+def batches_of_test(data: Data, entry: DatasetEntry) -> int:
+    """The number of batches that a test takes."""
+    return math.ceil(len(data.test_labels) / batch_size_for(entry.image_size))
+
+
+def evaluate(
+    forward: Callable[[Tensor], Tensor], data: Data, entry: DatasetEntry, compute: Compute, watch: Watch = iter
+) -> dict:
     """Test a network that is in evaluation mode. Of W processes each takes every W-th batch.
 
     Args:
         forward: normalised B×3×H×W images to B×K logits.
+        watch: passes the batches on, and may show how far the test is.
 
     Returns:
         `top1` and `top5` in per cent, `loss` (mean cross-entropy) and `images` (their number).
     """
-    return evaluate_by_head(lambda images: {"": forward(images)}, data, entry, compute)[""]
+    return evaluate_by_head(lambda images: {"": forward(images)}, data, entry, compute, watch)[""]
 
 
 @torch.no_grad()
 def evaluate_by_head(
-    forward: Callable[[Tensor], Mapping[str, Tensor]], data: Data, entry: DatasetEntry, compute: Compute
+    forward: Callable[[Tensor], Mapping[str, Tensor]],
+    data: Data,
+    entry: DatasetEntry,
+    compute: Compute,
+    watch: Watch = iter,
 ) -> dict[str, dict]:
     """Test each of several heads that one forward pass gives: B×K logits by name.
 
@@ -46,7 +61,7 @@ def evaluate_by_head(
     world, images = compute.world, len(data.test_labels)
     size = batch_size_for(entry.image_size)
     batches = evaluation_batches(data.test_images, data.test_labels, entry, size, compute.device)
-    for number, (batch, labels) in enumerate(batches):
+    for number, (batch, labels) in enumerate(watch(batches)):
         own = number % world.size == world.rank
         if not own and number:  # the first tells all processes the names, even those without a batch
             continue

@@ -12,8 +12,6 @@ from common.messages import words_of
 from engine.device.world import World
 from engine.training.student_run import StudentRun
 
-TRACEBACK = "error.txt"
-
 
 @dataclass
 class Outcome:
@@ -24,7 +22,7 @@ class Outcome:
 
 
 def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
-    """Why a run has failed, in one or two lines; the traceback of a mistake in its code goes to `TRACEBACK`.
+    """Why a run has failed, in one or two lines; the traceback of a mistake in its code goes to error.txt.
 
     Returns:
         None if the exception is no failure of this run alone: other processes wait for this one amid the step.
@@ -38,7 +36,7 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
         return f"{label}: {str(error).splitlines()[0].split(', but')[0]}; leave out this method or --deterministic"
     if world.size > 1 and not mistake:
         return None
-    path = run.folder.path / TRACEBACK
+    path = run.folder.traceback
     if world.is_main:
         with suppress(RunError):  # on a full disk the line alone has to do
             write_text(path, "".join(traceback.format_exception(error)))
@@ -51,5 +49,5 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
 
 def forget_failure(run: StudentRun) -> None:
     """Remove what an earlier attempt wrote about its end."""
-    for path in (run.folder.failure, run.folder.path / TRACEBACK):
+    for path in (run.folder.failure, run.folder.traceback):
         run.folder.discard(path)

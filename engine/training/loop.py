@@ -35,17 +35,18 @@ def train_group(group: Group, teachers: Sequence[InferenceNetwork], stream: Batc
             where = epoch_in_words(epoch, group.active[0].plan.recipe.epochs)
             batches = stream.epoch(epoch, first_step)
             began = moment(device)
-            for batch in progress.bar(batches, where, stream.steps_per_epoch, first_step):
-                made = moment(device)
-                features = teach(batch.images)
-                taught = moment(device)
-                for run in group.at(epoch, batch.step):
-                    with group.isolated(run):
-                        run.step(batch, features, (began, taught if run.plan.teachers else made))
-                save_where_due(group.at(epoch, batch.step + 1), group, session, timer)
-                if not group.active:
-                    break
-                began = moment(device)
+            with progress.bar(batches, where, stream.steps_per_epoch, first_step) as shown:
+                for batch in shown:
+                    made = moment(device)
+                    features = teach(batch.images)
+                    taught = moment(device)
+                    for run in group.at(epoch, batch.step):
+                        with group.isolated(run):
+                            run.step(batch, features, (began, taught if run.plan.teachers else made))
+                    save_where_due(group.at(epoch, batch.step + 1), group, session, timer)
+                    if not group.active:
+                        break
+                    began = moment(device)
             for run in group.at(epoch, stream.steps_per_epoch):
                 with group.isolated(run):
                     finish_epoch(run, session)

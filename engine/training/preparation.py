@@ -1,19 +1,18 @@
-"""Runs before they train: built, their folders locked, their checkpoints read, and begun."""
+"""Runs before they train: built, and begun once their folders are open (`engine.training.opening`)."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 from common.errors import RequestError
 from dataset import BatchStream, DatasetEntry
 from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
-from engine.protocol.plan import Code, RunPlan
+from engine.protocol.plan import RunPlan
 from engine.protocol.recipes import Recipe
 from engine.protocol.run_config import run_config
-from engine.records.code_version import changed_files
 from engine.records.progress import Progress
 from engine.training import code_history
 from engine.training.failures import forget_failure
+from engine.training.opening import code_changes
 from engine.training.session import RunSettings, Session
 from engine.training.student_run import StudentRun
 
@@ -65,46 +64,12 @@ def check_batches(recipe: Recipe, entry: DatasetEntry, processes: int) -> None:
         )
 
 
-def open_folders(
-    runs: Sequence[StudentRun], settings: RunSettings, locks: ExitStack, progress: Progress
-) -> tuple[list[StudentRun], list[StudentRun]]:
-    """Lock the folders of runs and read their checkpoints.
-
-    Returns:
-        The finished runs, and those that have something to do.
-
-    Raises:
-        RequestError: a folder cannot be written or is in use, or no checkpoint of a run is good.
-    """
-    with settings.compute.world.shared_errors():
-        for run in runs:
-            if settings.overwrite or not run.folder.is_finished():
-                locks.enter_context(run.folder.opened())
-    finished, unfinished = [], []
-    with settings.compute.world.shared_errors():
-        for run in runs:
-            # Checked again under the lock: its holder may have finished the run meanwhile.
-            if not settings.overwrite and run.folder.is_finished():
-                run.folder.discard_leftovers()
-                progress.line(f"already finished: {run.plan.label} in {run.folder.path} (--overwrite starts anew)")
-                if changes := code_changes(run, run.folder.code()):
-                    progress.warning(f"{changes}; its result is of the former code, --overwrite repeats it")
-                finished.append(run)
-                continue
-            for problem in [] if settings.overwrite else run.read_saved():
-                progress.warning(f"{problem}; going on from the checkpoint before it")
-            unfinished.append(run)
-    return finished, unfinished
-
-
 def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, float]], session: Session) -> None:
     """Bring a run onto the device, to where its checkpoint has it, and write its config.json.
 
     Args:
         measured: accuracy and loss of each of its teachers on the test set.
     """
-    if session.settings.overwrite:
-        run.folder.clear()  # not before all else is known to be right
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
     config = run_config(run.plan, measured, session.environment) | {"data_sha256": session.data_digest}
@@ -118,9 +83,5 @@ def announce(run: StudentRun, progress: Progress) -> None:
     progress.line(f"{run.plan.label}: {run.folder.path}{place}")
     if changes := code_changes(run, code_history.last_code(run.code_history)):
         progress.warning(f"{changes}; it goes on with the new code, and tables tell it apart")
-
-
-def code_changes(run: StudentRun, before: Code | None) -> str:
-    """Name the files that differ from the code that made a run; "" if none does or that code is unknown."""
-    files = changed_files(before, run.code) if before else []
-    return f"{run.plan.label}: {', '.join(files)} changed since {run.folder.path} was made" if files else ""
+    elif run.resumed and run.code_history is None:
+        progress.line(f"{run.plan.label}: an earlier version began it, with code that is unknown; it goes on")

@@ -17,13 +17,16 @@ from engine.device.processes import process_group
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
-from engine.training.evaluation import evaluate
+from engine.records.time_left import TimeLeft
 from engine.training.failures import Outcome
 from engine.training.group import Group
 from engine.training.loop import train_group
-from engine.training.preparation import announce, begin_run, build_runs, open_folders
-from engine.training.session import RunSettings, Session
+from engine.training.open_files import room_for_files
+from engine.training.opening import check_data, open_folders
+from engine.training.preparation import announce, begin_run, build_runs
+from engine.training.session import Overwrite, RunSettings, Session
 from engine.training.student_run import StudentRun
+from engine.training.teacher_measurement import measure_teachers
 from engine.training.training_set_pass import training_set_pass
 
 
@@ -38,43 +41,57 @@ def run_plans(
     Raises:
         RequestError: a method refuses the pair, the backbone does not fit, the output cannot be written or another
             process writes it, or the data is missing or has changed.
-        Interrupted: after SIGINT or SIGTERM, also if it came when all was done.
+        Interrupted: after one of `common.signals.STOP_SIGNALS`, also if it came when all was done.
     """
     entry = without_held_out(DATASETS[plans[0].dataset], plans[0].validation)
     with process_group(settings.compute.device.type) as world, ExitStack() as locks:
         compute, progress = settings.compute.in_world(world), Progress(silent=not world.is_main)
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
+        locks.enter_context(room_for_files(runs, settings.overwrite))
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
         with world.shared_errors():
             arrays = load_arrays(entry.name, settings.data_folder)
         data_digest = digest(arrays)
-        report_changed_data(finished, data_digest, progress)
-        for run in unfinished:
-            run.check_data(data_digest)
+        on_other_data = check_data(finished, unfinished, data_digest, settings, locks)
+        report_changed_data(on_other_data, progress)
+        unfinished = [run for run in runs if run in unfinished or run.anew]
         if not unfinished:
             return Outcome()
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, environment, progress)
-        return train_groups(unfinished, teachers_of(unfinished, teachers), session)
+        return train_groups(unfinished, teachers_of(unfinished, teachers), session, len(runs) - len(unfinished))
 
 
-def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], session: Session) -> Outcome:
+def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], session: Session, finished: int) -> Outcome:
     """Train runs group by group; their folders are open.
+
+    Args:
+        finished: how many runs of the command were finished before.
 
     Raises:
         Interrupted: as `run_plans`.
     """
-    outcome, measured = Outcome(), [measure(teacher, session) for teacher in teachers]
+    outcome = Outcome()
     with session.stop.on_signals(), advice_to_continue(session.settings.overwrite):
-        for number, group in enumerate(groups_of(runs, session.settings.group_size)):
-            if number:
+        measured = measure_teachers(teachers, session)
+        for run in runs:
+            if run.anew:
+                run.folder.begin_anew()  # not before all else is known to be right
+        images = session.entry.train_size  # the clock must not hold the session, which holds the clock
+        session.progress.time_left = TimeLeft(lambda: steps_left(runs, outcome, images))
+        begun = finished
+        for group in groups_of(runs, session.settings.group_size):
+            if begun > finished:
                 gc.collect()  # the networks of the group before: they and compiled functions hold each other
             if session.stop_requested():
                 raise Interrupted
+            if len(group) < len(runs):
+                session.progress.begin_group(begun + 1, begun + len(group), finished + len(runs))
+            begun += len(group)
             train_together(group, teachers, measured, session, outcome)
         if session.stop_requested() and not outcome.failures:
             # All is done, but a script around this command must not go on to its next one.
@@ -109,13 +126,19 @@ def train_together(
 
 
 @contextmanager
-def advice_to_continue(overwrite: bool) -> Iterator[None]:
+def advice_to_continue(overwrite: Overwrite | None) -> Iterator[None]:
     """Say of an interrupted command with --overwrite that it continues without this flag."""
     try:
         yield
     except Interrupted as stop:
-        if overwrite and not str(stop):
+        if overwrite == "all" and not str(stop):
             raise Interrupted("the state is saved, the same command without --overwrite continues") from None
+        raise
+    except KeyboardInterrupt:
+        if overwrite == "all":
+            raise KeyboardInterrupt(
+                "nothing is saved since the last checkpoint, where the same command without --overwrite continues"
+            ) from None
         raise
 
 
@@ -146,13 +169,22 @@ def groups_of(runs: Sequence[StudentRun], size: int | None) -> list[list[Student
 
 def make_stream(run: StudentRun, session: Session) -> BatchStream:
     """The batches of a run, and of all runs of its group."""
-    recipe = run.plan.recipe
-    batching = Batching(
-        recipe.augmentation, recipe.batch_size, run.plan.seed, recipe.drop_last, channels_last=True,
-        views=run.method.views,
-    )  # fmt: skip
-    data = session.data
+    batching, data = batching_of(run.plan, run.method.views), session.data
     return BatchStream(data.train_images, data.train_labels, session.entry, batching, session.compute.device)
+
+
+def batching_of(plan: RunPlan, views: int = 1) -> Batching:
+    """How the batches of a run are made."""
+    recipe = plan.recipe
+    return Batching(
+        recipe.augmentation, recipe.batch_size, plan.seed, recipe.drop_last, channels_last=True, views=views
+    )
+
+
+def steps_left(runs: Sequence[StudentRun], outcome: Outcome, images: int) -> int:
+    """The number of steps that runs which have not failed have still to take over so many training images."""
+    going = [run for run in runs if run.plan.name not in outcome.failures]
+    return sum(run.steps_left(batching_of(run.plan).steps_per_epoch(images)) for run in going)
 
 
 def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequence[Teacher]:
@@ -160,19 +192,13 @@ def teachers_of(runs: Sequence[StudentRun], teachers: Sequence[Teacher]) -> Sequ
     return teachers if any(run.plan.teachers for run in runs) else ()
 
 
-def measure(teacher: Teacher, session: Session) -> dict[str, float]:
-    """Test a teacher before anyone learns from it: published checkpoints are not always what they claim."""
-    session.compute.place(teacher.network)
-    result = evaluate(teacher.network, session.data, session.entry, session.compute)
-    session.progress.line(f"teacher {teacher.file.model} ({teacher.file.path}): Acc@1 {result['top1']:.2f}")
-    return {key: result[key] for key in ("top1", "top5", "loss")}
-
-
-def report_changed_data(finished: Sequence[StudentRun], data_digest: str, progress: Progress) -> None:
-    """Warn of finished runs whose data has changed since."""
+def report_changed_data(finished: Sequence[StudentRun], progress: Progress) -> None:
+    """Tell of finished runs whose data has changed since."""
     for run in finished:
-        if run.folder.data_digest() not in (None, data_digest):
+        if run.anew:
+            progress.line(f"{run.plan.label}: {run.folder.path} was finished on other data; it starts anew")
+        else:
             progress.warning(
                 f"{run.folder.path} was finished on other data than lies there now; "
-                f"bring the former files back, or run it anew with --overwrite"
+                f"bring the former files back, or run it anew with --overwrite changed"
             )

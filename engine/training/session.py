@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dataset import DatasetEntry
 from dataset.to_device import DeviceArrays
@@ -10,6 +10,7 @@ from engine.device.compute import Compute
 from engine.records.progress import Progress
 from engine.training.stop_request import StopRequest
 
+Overwrite = Literal["all", "changed"]
 # Seconds between two checkpoints within an epoch. Epochs of large pairs take long.
 CHECKPOINT_SECONDS = 600.0
 
@@ -21,7 +22,9 @@ class RunSettings:
     Attributes:
         output: root of what is written.
         data_folder: where the data set lies.
-        overwrite: start existing runs anew; otherwise finished ones are left alone and others continued.
+        overwrite: which existing runs start anew: all, those whose code or data has changed, or none. Otherwise
+            finished ones are left alone and others continued.
+        continue_changed: continue an unfinished run also if its code has changed.
         skip_refused: leave out methods that refuse the pair, with a message, instead of raising.
         group_size: the most runs that train at a time; None for all that can share batches.
         checkpoint_seconds: time between two checkpoints within an epoch.
@@ -30,7 +33,8 @@ class RunSettings:
     output: Path
     data_folder: Path
     compute: Compute
-    overwrite: bool = False
+    overwrite: Overwrite | None = None
+    continue_changed: bool = False
     skip_refused: bool = False
     group_size: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS

@@ -18,7 +18,7 @@ from engine.checkpoints.frozen_backbone import Backbone, load_backbone
 from engine.device.compute import Compute
 from engine.device.sync_batchnorm import synchronise_batch_norm
 from engine.device.timer import Span, moment
-from engine.protocol.plan import RunPlan
+from engine.protocol.plan import Code, RunPlan
 from engine.records.code_version import code_of
 from engine.records.history import History
 from engine.records.run_folder import RunFolder, SavedState
@@ -64,6 +64,7 @@ class StudentRun:
         code: the code that trains the run now.
         code_history: the code of each stretch of training so far (`engine.training.code_history`).
         resumed: whether the run goes on from a checkpoint.
+        anew: whether the run starts anew, whatever its folder holds.
 
     Raises:
         RequestError: the method refuses the pair, or the backbone does not fit the network.
@@ -108,7 +109,7 @@ class StudentRun:
         self.meters = RunningMeans()
         self.compute = Compute(torch.device("cpu"), plan.precision)
         self.optimizer = self._make_optimizer()
-        self.resumed = False
+        self.resumed = self.anew = False
         self._forward = student_pass(self.student, self.method)
         self._steps_per_epoch = 0  # the batches tell, at `start`
         self._data_digest = ""
@@ -128,13 +129,25 @@ class StudentRun:
         self._saved = self.folder.read_saved_state(self.plan.run_id)
         return list(self._saved.problems)
 
+    @property
+    def saved_code(self) -> Code | None:
+        """The code that took the last step of what `read_saved` found; None if there is none, or it is unknown."""
+        return code_history.last_code((self._saved.content or {}).get("code"))
+
+    def start_anew(self) -> None:
+        """Forget what `read_saved` found, if anything."""
+        self.anew, self._saved = True, SavedState(None, (), ())
+
+    def data_has_changed(self, data_digest: str) -> bool:
+        """True if the checkpoint that `read_saved` found was made on other data."""
+        return (self._saved.content or {}).get("data_sha256", data_digest) != data_digest
+
     def check_data(self, data_digest: str) -> None:
         """Raise RequestError if the checkpoint that `read_saved` found was made on other data."""
-        content = self._saved.content
-        if content is not None and content.get("data_sha256", data_digest) != data_digest:
+        if self.data_has_changed(data_digest):
             raise RequestError(
                 f"the {self.plan.dataset} files have changed since {self.folder.path} was begun; "
-                f"bring the former ones back, or start anew with --overwrite"
+                f"bring the former ones back, or start anew with --overwrite changed"
             )
 
     def start(self, compute: Compute, train_labels: Tensor, steps_per_epoch: int, data_digest: str = "") -> None:
@@ -168,7 +181,8 @@ class StudentRun:
     def release(self) -> None:
         """Let go of all tensors, so that their memory serves other runs. Only names and records are left."""
         del self.student, self.method, self.retrospection, self.optimizer, self.meters
-        del self._forward, self._saved
+        del self._forward
+        self._saved = SavedState(None, (), ())
 
     @property
     def initial(self) -> bool:
@@ -179,6 +193,11 @@ class StudentRun:
     def trained(self) -> bool:
         """True after the last epoch."""
         return self.position[0] > self.plan.recipe.epochs
+
+    def steps_left(self, steps_per_epoch: int) -> int:
+        """The number of steps that the run has still to take, also before its start."""
+        epoch, step = (self._saved.content or {}).get("position", self.position)
+        return (self.plan.recipe.epochs + 1 - epoch) * steps_per_epoch - step
 
     def begin_main_stage(self) -> None:
         """End the method's initial stage: the main one has an optimizer of its own, for other parameters."""
@@ -328,6 +347,6 @@ class StudentRun:
                 epoch, step = self.position
                 raise RunError(
                     f"{self.plan.label}: {name} is {value} at epoch {epoch}, step {step} of {self._steps_per_epoch}; "
-                    f"the run is stopped.\nIts last good state is in {self.folder.path}; a smaller --learning_rate "
+                    f"the run is stopped.\nIts last good state is in {self.folder.place}; a smaller --learning_rate "
                     f"or loss weight may help"
                 )

@@ -35,8 +35,15 @@ def test_exit_codes(error, code, capsys):
     assert raising(error)([]) == code
     out, errors = capsys.readouterr()
     assert out == ""
-    assert len(errors.splitlines()) == (0 if isinstance(error, KeyboardInterrupt) else 1)
-    assert ("what is wrong" in errors) == bool(errors)
+    assert len(errors.splitlines()) == 1
+    assert ("what is wrong" in errors) == bool(str(error))
+
+
+@pytest.mark.parametrize(("stop", "code"), [(None, 0), (0, 0), (2, 2), ("what is wrong", 1)])
+def test_the_code_is_returned_where_a_parser_would_leave_the_process(stop, code, capsys):
+    """There is one way in which main tells how it went, also to a notebook."""
+    assert raising(SystemExit(stop))([]) == code
+    assert ("what is wrong" in capsys.readouterr().err) == (code == 1)
 
 
 def test_other_errors_are_mistakes_and_keep_their_traceback():

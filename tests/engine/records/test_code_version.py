@@ -123,6 +123,7 @@ def test_a_finished_run_of_an_earlier_version_is_of_unknown_code(tmp_path, teach
 
 @pytest.mark.runs
 def test_a_continued_run_has_all_code_that_trained_it(tmp_path, teacher, capsys):
+    """It is refused without a word of the user's, and nothing is changed by that."""
     now = code_of("kd", ["resnet8"])
     first = now | OTHER
     with pytest.MonkeyPatch.context() as patch:
@@ -130,12 +131,18 @@ def test_a_continued_run_has_all_code_that_trained_it(tmp_path, teacher, capsys)
         patch.setattr("engine.training.student_run.code_of", lambda method, models: first)
         assert start(tmp_path, teacher) == 130
         patch.undo()
+        capsys.readouterr()
+        assert start(tmp_path, teacher) == 2
+        refusal = capsys.readouterr().err
+        assert len(refusal.splitlines()) == 2
+        for word in (KD, str(folder_of(tmp_path)), "--overwrite changed", "--continue_changed"):
+            assert word in refusal
         patch.setattr(StudentRun, "step", lambda *arguments: 1 / 0)  # code that takes no step has trained nothing
-        assert start(tmp_path, teacher) == 1
+        assert start(tmp_path, teacher, "--continue_changed") == 1
         assert load(folder_of(tmp_path) / "checkpoint.pth")["code"] == [first]
         patch.undo()
         stop_at_step(patch, 1, 6)
-        assert start(tmp_path, teacher) == 130
+        assert start(tmp_path, teacher, "--continue_changed") == 130
     assert KD in capsys.readouterr().err
     for code in (None, 0):  # as interrupted, and finished by the same code
         if code is not None:
@@ -143,6 +150,31 @@ def test_a_continued_run_has_all_code_that_trained_it(tmp_path, teacher, capsys)
             assert KD not in capsys.readouterr().err
         config = read_json(folder_of(tmp_path) / "config.json")
         assert (config["code"], config["earlier_code"]) == (now, [first])
+
+
+@pytest.mark.runs
+def test_a_run_of_changed_code_starts_anew_on_request(tmp_path, teacher, monkeypatch):
+    """And is continued where it is interrupted after that, by the same command."""
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 1, 3)
+        patch.setattr("engine.training.student_run.code_of", lambda method, models: OTHER)
+        assert start(tmp_path, teacher) == 130
+    for step, code in ((2, 130), (4, 130), (None, 0)):
+        with monkeypatch.context() as patch:
+            if step is not None:
+                stop_at_step(patch, 1, step)
+            assert start(tmp_path, teacher, "--overwrite", "changed") == code
+            if step is not None:
+                assert load(folder_of(tmp_path) / "checkpoint.pth")["position"] == [1, step + 1]
+    config = read_json(folder_of(tmp_path) / "config.json")
+    assert (config["code"], config["earlier_code"]) == (code_of("kd", ["resnet8"]), [])
+
+
+def test_to_start_anew_and_to_continue_is_no_request(tmp_path, teacher, capsys):
+    assert start(tmp_path, teacher, "--overwrite", "changed", "--continue_changed") == 2
+    refusal = capsys.readouterr().err
+    assert "--overwrite" in refusal
+    assert "--continue_changed" in refusal
 
 
 @pytest.mark.runs

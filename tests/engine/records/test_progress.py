@@ -1,6 +1,7 @@
 """The output of a run: a bar if stderr is a terminal, and plain lines otherwise."""
 
 import os
+import re
 import struct
 import sys
 import threading
@@ -45,11 +46,14 @@ def test_a_bar_in_a_terminal(tmp_path, capsys, monkeypatch):
         assert f"\repoch {epoch}/2: ".encode() in shown
         assert f"epoch {epoch}/2  resnet8" in out
     assert b"/10 [" in shown  # steps of the epoch
+    assert re.search(rb"\d s of about \d+ s left", shown)
+    assert [line.endswith(" left") for line in out.splitlines() if line.startswith("epoch ")] == [True, False]
 
 
 def test_processes_that_train_along_print_nothing(capsys):
     progress = Progress(silent=True)
-    assert list(progress.bar([1, 2], "epoch 1/2", 2)) == [1, 2]
+    with progress.bar([1, 2], "epoch 1/2", 2) as steps:
+        assert list(steps) == [1, 2]
     for write in (progress.line, progress.error, progress.warning):
         write("text")
     assert capsys.readouterr() == ("", "")

@@ -206,19 +206,20 @@ def test_a_process_that_trains_along_changes_nothing(tmp_path):
     run = RunFolder(tmp_path / "run", "resnet8", writes=False)
     with run.opened():
         write_everything(run)
-        run.clear()
+        run.begin_anew()
         run.remove_checkpoints()
     assert contents(run.path) is None
     writer = RunFolder(run.path, "resnet8")
     with writer.opened():
         write_everything(writer)
     before = contents(run.path)
-    run.clear()
     run.discard(run.result)
     run.discard_leftovers()
     assert contents(run.path) == before
     assert (run.is_finished(), run.code(), run.data_digest()) == (True, {"a.py": "1"}, None)
     assert run.read_saved_state("a").content["step"] == 2
+    run.begin_anew()
+    assert contents(run.path) == before
 
 
 def test_it_is_opened_by_one_process_and_leaves_nothing_if_nothing_is_written(tmp_path):
@@ -237,8 +238,9 @@ def test_leftovers_of_a_run_that_was_killed(tmp_path):
     assert not {path.name for path in run.checkpoints()} & set(contents(run.path))
     assert not list(run.path.glob(".*"))
     assert read_json(run.failure) == {"reason": "it failed"}
+    run.result.unlink()
     with run.opened():
-        run.clear()
+        run.begin_anew()
         run.write_failure("not begun")
     assert contents(run.path) is None
 

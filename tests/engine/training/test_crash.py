@@ -24,6 +24,7 @@ from tests.helpers import (
     arguments,
     assert_same,
     environment,
+    folder_of,
     folders_of,
     outcome_of,
     read_json,
@@ -177,6 +178,64 @@ def test_killed_again_and_again(server, whole, teacher, tmp_path, capsys):
 @pytest.mark.slow
 def test_killed_again_and_again_many_times(server, whole, teacher, tmp_path, capsys):
     die_again_and_again(30, server, whole, teacher, tmp_path, capsys)
+
+
+# --- repetitions -------------------------------------------------------------------------------------
+
+
+def repeated(output, teacher, *extra):
+    """One of these runs, which is finished, as a command repeats it or continues its repetition."""
+    options = {"output": output, "teacher": teacher, "small": TWO_STEPS}
+    return arguments("crd", extra=["--checkpoint_seconds", "0", *extra], **options)
+
+
+@pytest.fixture(scope="module")
+def repetition(server, teacher, tmp_path_factory):
+    """An output root with a finished run, the moments that its repetition passes, and the first after its result."""
+    output = tmp_path_factory.mktemp("repeated")
+    ((code, _),) = server.run(repeated(output / "whole", teacher))
+    assert code == 0, server.words()
+    shutil.copytree(output / "whole", output / "again")
+    ((code, moments),) = server.run(repeated(output / "again", teacher, "--overwrite"))
+    assert code == 0, server.words()
+    (result,) = (n for n, moment in enumerate(moments) if re.match(r"after replace \.result\.json\.", moment))
+    return output / "whole", moments, result
+
+
+def die_while_repeated(numbers, server, repetition, teacher, place, capsys):
+    """Kill at each of these moments: the table stays, and the command without --overwrite ends the repetition."""
+    whole, moments, _ = repetition
+    expected, wrong = Expected(whole, capsys), []
+    for at in numbers:
+        folder = place / str(at)
+        shutil.copytree(whole, folder)
+        ((code, _),) = server.run(repeated(folder, teacher, "--overwrite"), at=at)
+        assert code == KILLED
+        if table_of(folder, capsys) != expected.table:
+            wrong.append(f"{at} ({moments[at]}): the result is gone")
+        ((code, _),) = server.run(repeated(folder, teacher))
+        problem = same_as(expected, folder, capsys) if code == 0 else server.words()
+        left = [path for path in folder_of(folder).iterdir() if path.is_dir() and path.name != "tensorboard"]
+        if problem or left:
+            wrong.append(f"{at} ({moments[at]}): {problem} {left}")
+        shutil.rmtree(folder)
+    assert not wrong, f"{len(wrong)} moments:\n" + "\n".join(wrong)
+
+
+def test_a_repeated_run_is_never_gone(server, repetition, teacher, tmp_path, capsys):
+    """Killed in the middle of its training, and where the repetition takes its place."""
+    _, moments, result = repetition
+    names = ("config.json", "metrics.jsonl", "tensorboard", "result.json")
+    assert all(moments[result:].count(f"before replace {name} {name}") == 2 for name in names)  # out, and in
+    change = [n for n, moment in enumerate(moments) if n > result and not moment.startswith("after")]
+    at = [result // 2, *random.Random(SEED).sample(change, 4)]
+    die_while_repeated(sorted(at), server, repetition, teacher, tmp_path, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_repeated_run_is_never_gone_at_any_moment(server, repetition, teacher, tmp_path, capsys):
+    die_while_repeated(range(len(repetition[1])), server, repetition, teacher, tmp_path, capsys)
 
 
 # --- random moments ----------------------------------------------------------------------------------

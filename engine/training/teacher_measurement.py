@@ -1,0 +1,113 @@
+"""The accuracy of teachers on the test set: measured once, and kept in OUTPUT/teacher_accuracies.json.
+
+A measurement is reused for the very same file, code of the network, data and kind of computation.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from common.errors import Interrupted, RunError
+from common.files import write_json
+from engine.checkpoints.teachers import Teacher
+from engine.records.code_version import code_of
+from engine.training.evaluation import batches_of_test, evaluate
+from engine.training.session import Session
+
+FILE = "teacher_accuracies.json"
+MOST_KEPT = 500
+FIGURES = ("top1", "top5", "loss")
+
+Figures = dict[str, float]
+Item = TypeVar("Item")
+
+
+def measure_teachers(teachers: Sequence[Teacher], session: Session) -> list[Figures]:
+    """Return the accuracy and loss of each teacher: published checkpoints are not always what they claim.
+
+    Raises:
+        Interrupted: a stop was requested; no run has taken a step.
+    """
+    return [_measure(teacher, session) for teacher in teachers]
+
+
+def _measure(teacher: Teacher, session: Session) -> Figures:
+    session.compute.place(teacher.network)
+    path, world = session.settings.output / FILE, session.compute.world
+    conditions = _conditions(teacher, session)
+    figures = _kept(path, conditions)
+    if world.any(figures is None) or figures is None:  # several processes measure together, or none does
+        figures = _measured_now(teacher, session)
+        if world.is_main:
+            _keep(path, conditions, figures)
+    session.progress.line(f"teacher {teacher.file.model} ({teacher.file.path}): Acc@1 {figures['top1']:.2f}")
+    return figures
+
+
+def _measured_now(teacher: Teacher, session: Session) -> Figures:
+    images = len(session.data.test_labels)
+    session.progress.line(f"measuring teacher {teacher.file.model} on {images} test images")
+
+    def watch(batches: Iterable[Item]) -> Iterator[Item]:
+        total = batches_of_test(session.data, session.entry)
+        for batch in session.progress.watched(batches, teacher.file.model, total, unit="batch"):
+            if session.stop_requested():
+                raise Interrupted("the teachers were being measured; the same command begins with that again")
+            yield batch
+
+    result = evaluate(teacher.network, session.data, session.entry, session.compute, watch)
+    return {key: result[key] for key in FIGURES}
+
+
+def _conditions(teacher: Teacher, session: Session) -> dict[str, Any]:
+    """All that a measurement depends on, as JSON has it."""
+    entry, method = session.entry, teacher.network.method
+    conditions = {
+        "sha256": teacher.file.sha256,
+        "model": teacher.file.model,
+        "code": code_of(None if method is None else method.name, [teacher.file.model]),
+        "data_sha256": session.data_digest,
+        "image_size": entry.image_size,
+        "normalisation": [teacher.file.normalisation_override, [entry.mean, entry.std]],
+        "precision": session.compute.precision,
+        "device": session.compute.device.type,
+        "torch": torch.__version__,
+    }
+    return json.loads(json.dumps(conditions))
+
+
+def _kept(path: Path, conditions: dict[str, Any]) -> Figures | None:
+    """The figures that were measured under these conditions; None if there are none."""
+    for entry in _entries(path):
+        if entry.get("conditions") == conditions:
+            figures = {key: entry[key] for key in FIGURES if isinstance(entry.get(key), float)}
+            if len(figures) == len(FIGURES) and all(map(math.isfinite, figures.values())):
+                return figures
+    return None
+
+
+def _keep(path: Path, conditions: dict[str, Any], figures: Figures) -> None:
+    if not all(map(math.isfinite, figures.values())):
+        return
+    others = [entry for entry in _entries(path) if entry.get("conditions") != conditions]
+    content = {"format": 1, "teachers": [*others, {"conditions": conditions, **figures}][-MOST_KEPT:]}
+    # It would only save time: where the runs themselves cannot be written, they say so.
+    with suppress(RunError, OSError):
+        for half_written in path.parent.glob(f".{path.name}.*.tmp"):  # by a command that was killed
+            half_written.unlink(missing_ok=True)
+        write_json(path, content)
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of the file; none if it cannot be read, or is of another format."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries = content["teachers"] if content["format"] == 1 else []
+        return [entry for entry in entries if isinstance(entry, dict)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
