@@ -64,6 +64,11 @@ def label(plan: RunPlan) -> str:
     return " ".join(parts)
 
 
+def console_name(plan: RunPlan) -> str:
+    """What the lines of a command call a run: its network, and its method unless it is trained alone for itself."""
+    return f"{plan.model} {label(plan)}" if plan.kind == "student" else plan.model
+
+
 def protocol_line(plan: RunPlan) -> str:
     """What two runs must share to be compared: "repdistiller schedule=cosine, 9 epochs, batch 64, fp32"."""
     recipe = plan.recipe

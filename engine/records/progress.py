@@ -69,14 +69,14 @@ class Progress:
         """Print the line of an epoch, with the best test accuracy so far."""
         train, test = record["train"], record["test"]
         self.line(
-            f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {plan.label}  "
+            f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.console_name}  "
             f"loss {train['loss']:.3f}  train {train['top1']:.2f}  test {test['top1']:.2f}  "
             f"best {best['test']['top1']:.2f}  {self._times(record)}"
         )
 
     def initial_epoch(self, plan: RunPlan, record: dict[str, Any]) -> None:
         """Print the line of an epoch of the initial stage."""
-        where = f"initial epoch {record['epoch']}/{record['epochs']}  {plan.model}  {plan.label}"
+        where = f"initial epoch {record['epoch']}/{record['epochs']}  {plan.console_name}"
         self.line(f"{where}  loss {record['train']['loss']:.3f}  {self._times(record)}")
 
     def _times(self, record: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ def check_data(
 def code_changes(run: StudentRun, before: Code | None) -> str:
     """Name the files that differ from the code that made a run; "" if none does or that code is unknown."""
     files = changed_files(before, run.code) if before else []
-    return f"{run.plan.label}: {', '.join(files)} changed since {run.folder.path} was made" if files else ""
+    return f"{run.plan.short_name}: {', '.join(files)} changed since it was made" if files else ""
 
 
 def _is_repeated(run: StudentRun, settings: RunSettings) -> bool:
@@ -89,12 +89,12 @@ def _is_repeated(run: StudentRun, settings: RunSettings) -> bool:
 
 
 def _report_finished(run: StudentRun, settings: RunSettings, progress: Progress) -> None:
-    before, label = run.folder.code(), run.plan.label
+    before, name = run.folder.code(), run.plan.console_name
     if settings.overwrite is None:
         how = "--overwrite starts anew"
     else:
         how = "its code has not changed" if before else "its code is unknown; --overwrite alone starts anew"
-    progress.line(f"already finished: {label} in {run.folder.path} ({how})")
+    progress.line(f"already finished: {name} in {run.folder.path} ({how})")
     if changes := code_changes(run, before):
         progress.warning(f"{changes}; its result is of the former code, --overwrite changed repeats it")
 

@@ -196,9 +196,9 @@ def report_changed_data(finished: Sequence[StudentRun], progress: Progress) -> N
     """Tell of finished runs whose data has changed since."""
     for run in finished:
         if run.anew:
-            progress.line(f"{run.plan.label}: {run.folder.path} was finished on other data; it starts anew")
+            progress.line(f"{run.plan.short_name}: it was finished on other data and starts anew")
         else:
             progress.warning(
-                f"{run.folder.path} was finished on other data than lies there now; "
+                f"{run.plan.short_name}: it was finished on other data than lies there now; "
                 f"bring the former files back, or run it anew with --overwrite changed"
             )

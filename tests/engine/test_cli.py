@@ -340,7 +340,7 @@ def test_a_wrong_request_in_a_process():
 def test_a_loss_that_is_not_finite(capsys):
     assert train_teacher.main(["--model", "resnet8", *SMALL, "--learning_rate", "1e30"]) == 1
     errors = capsys.readouterr().err
-    assert re.match(r"error: none: \w+ is (nan|inf) at epoch 1, step \d+ of 10", errors)
+    assert re.match(r"error: resnet8, trial 1: \w+ is (nan|inf) at epoch 1, step \d+ of 10", errors)
     assert len(errors.splitlines()) == 2
     assert_mentions(errors, str(folder_of("save")), "--learning_rate")
 
