@@ -23,7 +23,6 @@ from engine.protocol.method_help import method_pages, pages_of
 from engine.protocol.options import DEFAULT_KD_T
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.protocol.presets import with_preset
-from engine.protocol.published_weights import with_paper_weights
 from engine.training.run_plans import run_plans
 from models import DEFAULT_STUDENT, MODELS
 
@@ -71,9 +70,7 @@ def add_pair_arguments(parser: Parser) -> None:
     group.add_argument(
         "--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help=f"students (default {DEFAULT_STUDENT})"
     )
-    group.add_argument(
-        "--model_t", nargs="+", metavar="NAME", help="teachers, or networks in --path_t (default: by the data)"
-    )
+    group.add_argument("--model_t", nargs="+", metavar="NAME", help="teachers, or those in --path_t (default: by data)")
     group.add_argument(
         "--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoints (default: those of --model_t)"
     )
@@ -85,7 +82,8 @@ def add_loss_arguments(parser: Parser) -> None:
     cli.add_weight_arguments(group)
     group.add_argument(
         "--kd_T",
-        type=cli.positive,
+        action=cli.OneOrSeveral,
+        type=cli.temperature,
         default=DEFAULT_KD_T,
         metavar="FLOAT",
         help=f"temperature of the KL term (default {DEFAULT_KD_T:g})",
@@ -100,6 +98,7 @@ def add_teaching_arguments(flags: Flags) -> None:
     )
     flags.add_argument(
         "--teacher_weighting",
+        action=cli.OneOrSeveral,
         choices=get_args(Weighting),
         default="average",
         help="how the predictions of several teachers are averaged (default average)",
@@ -117,36 +116,31 @@ def main(argv: list[str] | None = None) -> int:
     methods = cli.chosen_methods(arguments.distill)
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS.find(arguments.dataset, arguments.data_folder)
-    given_options = cli.given_method_options(arguments, methods)
-    recipes = cli.recipes_of(arguments, {model: MODELS[model] for model in models})
-    retrospection = cli.retrospection_of(arguments, recipes.values())
+    cli.check_weights_act(methods, arguments)
+    variants = cli.read_variants(arguments, methods, {model: MODELS[model] for model in models})
     trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
     teachers: tuple[Teacher, ...] = ()
     if any(method_class(method).max_teachers for method in methods):
-        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
+        files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output, arguments.data_folder)
         teachers = load_teachers(files, entry, arguments.allow_namespace)
     shared = SharedSettings(
         kind="student",
         dataset=entry.name,
         precision=compute.precision,
         teachers=tuple(teacher.file for teacher in teachers),
-        given_options=given_options,
-        kd_T=arguments.kd_T,
         logit_standardization=arguments.logit_standardization,
-        teacher_weighting=arguments.teacher_weighting,
-        retrospection=retrospection,
         validation=arguments.validation,
         save_freq=arguments.save_freq,
     )
     plans = [
-        make_plan(method, model, recipes[model], shared, trial, weights)
+        make_plan(method, model, variant.recipes[model], variant.settings(shared), trial, weights)
         for trial in trials
         for model in models
         for method in methods
+        for variant in variants
         for weights in cli.weights_of(method, arguments)
     ]
-    if arguments.paper_weights:
-        plans = with_paper_weights(plans, {key for key, value in vars(arguments).items() if value is not None})
+    plans = cli.checked_plans(plans, arguments)
     outcome = run_plans(
         plans,
         teachers,

@@ -44,9 +44,11 @@ def main(argv: list[str] | None = None) -> int:
         validation=arguments.validation,
         save_freq=arguments.save_freq,
     )
-    recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]
+    recipes = cli.recipes_of_variants(cli.variants(arguments), {model: MODELS[model]})
+    trials = cli.trials_of(arguments)
+    plans = [make_plan(method.name, model, each[model], shared, trial) for trial in trials for each in recipes]
     outcome = run_plans(
-        [make_plan(method.name, model, recipe, shared, trial) for trial in cli.trials_of(arguments)],
+        cli.without_repetitions(plans),
         (),
         cli.settings_of(arguments, compute),
     )

@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     backbone = read_backbone(arguments.path_s, arch=arguments.model_s, allow_namespace=arguments.allow_namespace)
     # What suits the training of the whole network says nothing about one linear layer.
     hints = replace(MODELS[backbone.arch], recipe=DEFAULT_RECIPE, learning_rate=None)
-    recipe = cli.recipes_of(arguments, {backbone.arch: hints})[backbone.arch]
+    arch = backbone.arch
+    recipes = cli.recipes_of_variants(cli.variants(arguments), {arch: hints})
     shared = SharedSettings(
         kind="probe",
         dataset=dataset,
@@ -56,8 +57,10 @@ def main(argv: list[str] | None = None) -> int:
         validation=arguments.validation,
         save_freq=arguments.save_freq,
     )
+    trials = cli.trials_of(arguments)
+    plans = [make_plan(method.name, arch, each[arch], shared, trial) for trial in trials for each in recipes]
     outcome = run_plans(
-        [make_plan(method.name, backbone.arch, recipe, shared, trial) for trial in cli.trials_of(arguments)],
+        cli.without_repetitions(plans),
         (),
         cli.settings_of(arguments, compute),
         backbone=backbone,

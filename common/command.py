@@ -4,19 +4,28 @@ import argparse
 import contextlib
 import difflib
 import functools
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
 
 from common.console import make_consoles_safe, write_as_file
 from common.errors import Interrupted, RequestError, RunError
 from common.flag_names import flags_meant_by
 from common.help_pages import PagedParser
+from common.messages import cut, with_long_words_cut
 from common.signals import INTERRUPTED, signals_interrupt
 from common.torch_state import restored_torch_state
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
+SAVED = "the state is saved, the same command continues"
+INTEGER = re.compile(r"[+-]?[0-9]+")
+NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)")
+MOST_DIGITS = 40  # of an integer: seeds of other tools have as many
 
 
 class Parser(PagedParser):
@@ -27,8 +36,10 @@ class Parser(PagedParser):
 
     def __init__(self, description: str | None, examples: Sequence[str] = ()):
         super().__init__(description, examples)
-        self.register("type", int, _integer)
-        self.register("type", float, _number)
+        self.register("type", int, integer)
+        self.register("type", float, number)
+        for kind in (None, str, Path):  # an empty value is no name, path or text
+            self.register("type", kind, partial(_not_empty, kind or str))
 
     # The overloads of argparse, for namespaces of other types, are not needed here.
     def parse_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
@@ -46,7 +57,7 @@ class Parser(PagedParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_REQUEST, f"error: {message} (see --help)\n")
+        self.exit(WRONG_REQUEST, f"error: {with_long_words_cut(message)} (see --help)\n")
 
     def _describe(self, unknown: Sequence[str]) -> str:
         """The message for words that belong to no flag."""
@@ -64,28 +75,52 @@ class Parser(PagedParser):
         return f"unknown flag {flag}" + (f", did you mean {offered}?" if offered else "")
 
 
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+def integer(text: str) -> int:
+    """A type for argparse: integers in ASCII digits, of at most `MOST_DIGITS`."""
+    if not INTEGER.fullmatch(text.strip()):
+        whole = float(text) if NUMBER.fullmatch(text.strip()) else math.nan  # in another notation: 1e3, 240.0
+        advice = f"; give {int(whole)}" if whole.is_integer() and abs(whole) < 1e15 else _separated(text, INTEGER)
+        raise argparse.ArgumentTypeError(f"{cut(text)!r} is not an integer{advice}")
+    if len(text.strip(" +-0")) > MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is too large")
+    return int(text)
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+def number(text: str) -> float:
+    """A type for argparse: numbers in ASCII digits, "inf" and "nan"."""
+    if not NUMBER.fullmatch(text.strip()):
+        comma = re.fullmatch(r"[+-]?0,[0-9]+", text)
+        advice = f"; give {text.replace(',', '.')}" if comma else _separated(text, NUMBER)
+        raise argparse.ArgumentTypeError(f"{cut(text)!r} is not a number{advice}")
+    return float(text)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A type for argparse: integers from `least` on."""
+def _separated(text: str, kind: re.Pattern[str]) -> str:
+    """Advice for several values with commas between them, if these are of the wanted kind."""
+    parts = [part for part in re.split(r"[,;\s]+", text) if part]
+    if len(parts) > 1 and all(kind.fullmatch(part) for part in parts):
+        return f"; separate several by spaces: {cut(' '.join(parts))}"
+    return ""
+
+
+def _not_empty(kind: Callable[[str], Any], text: str) -> Any:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the value is empty; give one, or leave the flag out")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("the value holds a NUL character; leave it out")
+    return kind(text)
+
+
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A type for argparse: integers from `least` to `most`."""
 
     def read(text: str) -> int:
-        number = _integer(text)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{number} is too small; give {least} or more")
-        return number
+        given = integer(text)
+        if given < least:
+            raise argparse.ArgumentTypeError(f"{cut(given)} is too small; give {least} or more")
+        if most is not None and given > most:
+            raise argparse.ArgumentTypeError(f"{cut(given)} is too large; give {most} or less")
+        return given
 
     return read
 
@@ -148,7 +183,7 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
             except RunError as error:
                 return _failed(f"error: {error}", FAILED)
             except Interrupted as stop:
-                return _failed(f"interrupted; {stop or 'the state is saved, the same command continues'}", INTERRUPTED)
+                return _failed(f"interrupted; {str(stop) or SAVED}", INTERRUPTED)
             except KeyboardInterrupt as stop:
                 return _failed(f"interrupted; {stop}" if str(stop) else "interrupted", INTERRUPTED)
             except BrokenPipeError:
@@ -169,7 +204,7 @@ def _failed(message: str, code: int) -> int:
     """Print a message on a line of its own, over the ^C of a terminal; returns the code."""
     with contextlib.suppress(OSError, ValueError):  # the terminal is closed
         begin = "\r" if sys.stderr is not None and sys.stderr.isatty() else ""
-        print(f"{begin}{message}", file=sys.stderr, flush=True)
+        print(f"{begin}{with_long_words_cut(message)}", file=sys.stderr, flush=True)
     return code
 
 

@@ -22,6 +22,7 @@ OTHER_NAMES = {
     "gamma": "ce_weight",
     "alpha": "kd_weight",
     "beta": "feat_weight feature_weight",
+    "dataset": "data_set image_size img_size input_size",
     "data_folder": "data data_dir data_path data_root root",
     "output": "output_dir out_dir save_dir save_path log_dir",
     "preset": "cfg config",

@@ -39,6 +39,8 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         (value,) = self._metavar_formatter(action, default_metavar)(1)
+        if getattr(action, "shown_as_one", False):  # it takes several values, but mostly gets one
+            return value
         return {"*": f"[{value} ...]", "+": f"{value} ...", "?": f"[{value}]"}.get(str(action.nargs), value)
 
 
@@ -110,6 +112,12 @@ class PagedParser(argparse.ArgumentParser):
     def print_pages(self, names: Sequence[str]) -> None:
         """Print `pages`."""
         print(self.pages(names), end="")
+
+    def format_usage(self) -> str:
+        """The flags that are required, and the positional arguments."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self._usage(), self._actions, self._mutually_exclusive_groups)
+        return formatter.format_help()
 
     def format_help(self) -> str:
         """The first page."""

@@ -49,10 +49,10 @@ class Augmentation:
         self.policy()
         for name in ("erasing", "mix_probability", "switch_probability"):
             if not 0 <= getattr(self, name) <= 1:
-                raise RequestError(f"{name} is a probability: give a number from 0 to 1, not {getattr(self, name)}")
+                raise RequestError(f"--{name} is {getattr(self, name)}; give a probability, from 0 to 1")
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise RequestError(f"{name} is the α of a Beta distribution: give 0 (off) or more")
+                raise RequestError(f"--{name} is {getattr(self, name)}; give 0 (off) or more")
 
     def policy(self) -> RandAugment | None:
         """The parsed `rand_augment`, None if it is empty; raises RequestError if it is invalid."""

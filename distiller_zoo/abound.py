@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.maps import Regressor, pair_stages
-from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Epochs
 from distiller_zoo.registry import register_method
 from distiller_zoo.sums import summed
 from models import Features, Network

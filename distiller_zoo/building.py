@@ -1,14 +1,19 @@
 """From names on the command line to methods: aliases, combinations, options, and the method built for a pair."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from inspect import Parameter
 from pathlib import Path
 
+import torch
+
 from common.errors import RequestError, RunError
+from common.memory import gibibytes, memory_bytes, tensor_bytes
 from common.messages import place_raised, words_of
+from common.seeds import isolated_seed
 from distiller_zoo.combination import CombinationSpec, Part, combine
 from distiller_zoo.method import Method, Pair
+from distiller_zoo.option_types import check_options
 from distiller_zoo.registry import METHODS, constructor_arguments, declared_options
 from models import FeatureShapes
 
@@ -79,6 +84,7 @@ def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = 
         if option not in known:
             has = f"its options are {', '.join('--' + o for o in known)}" if known else "it has no options"
             raise RequestError(f"method {method.name} has no option --{option}; {has}")
+    check_options(options, known)
     count = len(pair.teachers)
     fewest, most = method.min_teachers, method.most_teachers()
     if not fewest <= count <= most:
@@ -86,10 +92,42 @@ def create_method(name: str, pair: Pair, options: Mapping[str, object] | None = 
         raise RequestError(
             f"method {method.name} learns from {wants} teacher(s), but {count} were given with --path_t or --model_t"
         )
+
+    def build() -> Method:
+        arguments = options if isinstance(method, CombinationSpec) else constructor_arguments(method, options)
+        return method(pair, **arguments)
+
+    check_size(method.name, build, larger_counts(options, known))
     with mistakes_as_run_errors(method.name, pair):
-        if isinstance(method, CombinationSpec):
-            return method(pair, **options)
-        return method(pair, **constructor_arguments(method, options))
+        return build()
+
+
+def larger_counts(options: Mapping[str, object], known: Mapping[str, Parameter]) -> dict[str, int]:
+    """The options that count something and are above their defaults."""
+    return {
+        name: value
+        for name, value in options.items()
+        if isinstance(value, int) and not isinstance(value, bool) and value > known[name].default
+    }
+
+
+def check_size(name: str, build: Callable[[], Method], counts: Mapping[str, int]) -> None:
+    """Raise RequestError if a method with larger counts than published ones does not fit in memory.
+
+    Found without memory, on torch's meta device; a method that cannot be built there is not checked.
+    """
+    available = memory_bytes()
+    if not counts or available is None:
+        return
+    needed = 0
+    with suppress(Exception), isolated_seed(0), torch.device("meta"):
+        needed = tensor_bytes(build())
+    if needed > available:
+        flags = " ".join(f"--{option.split('.')[-1]} {count}" for option, count in counts.items())
+        raise RequestError(
+            f"{flags}: parameters and memories of {name} take {gibibytes(needed)}, and there are "
+            f"{gibibytes(available)}; give less"
+        )
 
 
 @contextmanager

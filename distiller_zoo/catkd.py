@@ -16,13 +16,15 @@ choose β by the pair:
 The authors' student has a classifier without bias; here it keeps the bias, which has no part in the maps.
 """
 
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.classifier import TeacherClassifier
 from distiller_zoo.maps import average_pool
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Range
 from distiller_zoo.predictions import classifier_of
 from distiller_zoo.registry import register_method
 from models import Features, Network
@@ -55,9 +57,8 @@ class CATKD(Method):
     needs = ("last_map",)
     required_hooks = ("inspect_networks",)
 
-    def __init__(self, pair: Pair, *, catkd_size: int = 2, catkd_normalise: bool = False):
+    def __init__(self, pair: Pair, *, catkd_size: Annotated[int, Range(1, 1024)] = 2, catkd_normalise: bool = False):
         super().__init__(pair)
-        check_positive(catkd_size=catkd_size)
         self.channels = (pair.student.last_map[0], pair.teacher.last_map[0])
         self.classifier_t = TeacherClassifier(self.channels[1], pair.teacher.num_classes, saved=False)
         self._student: tuple[Network, ...] = ()

@@ -160,6 +160,7 @@ class Combination(Method):
             part.cls(pair, **constructor_arguments(part.cls, _options_of_part(part, options))) for part in spec.parts
         )
         self.methods = nn.ModuleList(built)
+        self.teacher_order_matters = any(method.places_teachers() for method in built)
         self._built = built  # the same modules: a ModuleList does not know that its entries are methods
         staged = [method for method in built if method.initial_epochs]
         if len(staged) > 1:

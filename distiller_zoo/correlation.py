@@ -14,14 +14,14 @@ The paper (`--cc_form paper`) compares the B×B correlations of a batch, in the 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import OnlyWith, Range, Width
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -65,12 +65,11 @@ class Correlation(Method):
         pair: Pair,
         *,
         cc_form: Literal["repdistiller", "paper"] = "repdistiller",
-        feat_dim: int = 128,
-        cc_gamma: float = 0.4,
-        cc_order: int = 2,
+        feat_dim: Annotated[Width, OnlyWith("cc_form", ("repdistiller",))] = 128,
+        cc_gamma: Annotated[float, Range(0, 1e3, open_below=True), OnlyWith("cc_form", ("paper",))] = 0.4,
+        cc_order: Annotated[int, Range(1, 100), OnlyWith("cc_form", ("paper",))] = 2,
     ):
         super().__init__(pair)
-        check_positive(feat_dim=feat_dim, cc_gamma=cc_gamma, cc_order=cc_order)
         self.embed_s: nn.Module = nn.Identity()
         self.embed_t: nn.Module = nn.Identity()
         self.compare: Callable[[Tensor, Tensor], Tensor] = partial(congruence_loss, gamma=cc_gamma, order=cc_order)

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Entries, Share, Temperature, Width
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -148,14 +148,13 @@ class CRD(Method):
         self,
         pair: Pair,
         *,
-        feat_dim: int = 128,
-        nce_k: int = 16384,
-        nce_t: float = 0.07,
-        nce_m: float = 0.5,
+        feat_dim: Width = 128,
+        nce_k: Entries = 16384,
+        nce_t: Temperature = 0.07,
+        nce_m: Share = 0.5,
         mode: Literal["exact", "relax"] = "exact",
     ):
         super().__init__(pair)
-        check_positive(feat_dim=feat_dim, nce_k=nce_k, nce_t=nce_t)
         self.num_samples, self.nce_k = pair.num_samples, nce_k
         self.temperature, self.momentum, self.relax = nce_t, nce_m, mode == "relax"
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)

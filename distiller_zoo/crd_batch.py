@@ -10,9 +10,9 @@ weight are those of CRD (Tian, Krishnan, Isola, ICLR 2020, arXiv:1910.10699).
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.contrast import info_nce
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Temperature, Width
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -36,9 +36,8 @@ class CrdBatch(Method):
     weights_from = "those of crd; no table has this form"
     needs = ("embedding",)
 
-    def __init__(self, pair: Pair, *, feat_dim: int = 128, nce_t: float = 0.07):
+    def __init__(self, pair: Pair, *, feat_dim: Width = 128, nce_t: Temperature = 0.07):
         super().__init__(pair)
-        check_positive(feat_dim=feat_dim, nce_t=nce_t)
         self.temperature = nce_t
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Entries, Temperature, Width
 from distiller_zoo.queues import EmbeddingQueue
 from distiller_zoo.registry import register_method
 from models import Features
@@ -49,9 +49,8 @@ class CrdQueue(Method):
     weights_from = "those of crd"
     needs = ("embedding",)
 
-    def __init__(self, pair: Pair, *, feat_dim: int = 128, nce_k: int = 16384, nce_t: float = 0.07):
+    def __init__(self, pair: Pair, *, feat_dim: Width = 128, nce_k: Entries = 16384, nce_t: Temperature = 0.07):
         super().__init__(pair)
-        check_positive(feat_dim=feat_dim, nce_k=nce_k, nce_t=nce_t)
         self.temperature = nce_t
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)

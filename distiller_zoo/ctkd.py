@@ -12,13 +12,14 @@ the paper's second form, a temperature for each sample from a small network, is 
 """
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.kd import kd_loss
-from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Epochs, Range, Temperature
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -46,9 +47,15 @@ class CTKD(Method):
     paper = "Li et al., Curriculum Temperature for Knowledge Distillation, AAAI 2023"
     weights = Weights(gamma=0.1, alpha=0, beta=0.9)
 
-    def __init__(self, pair: Pair, *, ctkd_T_start: float = 1.0, ctkd_T_range: float = 20.0, ctkd_loops: Epochs = 10):
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        ctkd_T_start: Temperature = 1.0,
+        ctkd_T_range: Temperature = 20.0,
+        ctkd_loops: Annotated[Epochs, Range(1)] = 10,
+    ):
         super().__init__(pair)
-        check_positive(ctkd_T_start=ctkd_T_start, ctkd_T_range=ctkd_T_range, ctkd_loops=ctkd_loops)
         self.start, self.range, self.loops = ctkd_T_start, ctkd_T_range, ctkd_loops
         self.theta = nn.Parameter(torch.tensor(1.0))
 

@@ -14,17 +14,18 @@ code has T = 1 and λ = 0.5 by default. That code also divides the divergence by
 labels, and standardises both sides; hard labels are the same with it.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import RequestError
-from distiller_zoo.checks import check_positive
 from distiller_zoo.kd import kd_loss
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import OnlyWith, Temperature
 from distiller_zoo.registry import register_method
 from models import Features, Network
+from models.suggestions import suggested
 
 
 @register_method("deit")
@@ -45,16 +46,21 @@ class DeiT(Method):
     standardises_itself = True  # the logits of a head
     teacher_needs = ()
 
-    def __init__(self, pair: Pair, *, deit_labels: Literal["hard", "soft"] = "hard", deit_T: float = 3.0):
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        deit_labels: Literal["hard", "soft"] = "hard",
+        deit_T: Annotated[Temperature, OnlyWith("deit_labels", ("soft",))] = 3.0,
+    ):
         super().__init__(pair)
-        check_positive(deit_T=deit_T)
         self.hard, self.temperature = deit_labels == "hard", deit_T
 
     def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
         if getattr(student, "head_dist", None) is None:
             raise RequestError(
                 "deit trains the head of a distillation token, which this student does not have; "
-                "choose one that does, for instance --model_s deit_nano_distilled"
+                f"choose one that does, for instance --model_s {suggested('distilled', student.image_size)}"
             )
 
     def predict(self, features: Features) -> Tensor:

@@ -11,8 +11,8 @@ The factor τ² is the code's. β = γ = 2, and τ = 4 on CIFAR-100.
 import torch
 from torch import Tensor
 
-from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import PartWeight, Temperature
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -53,10 +53,10 @@ class DIST(Method):
     paper = "Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022"
     weights = Weights(gamma=1, alpha=0, beta=1)
 
-    def __init__(self, pair: Pair, *, dist_inter: float = 2.0, dist_intra: float = 2.0, dist_T: float = 4.0):
+    def __init__(
+        self, pair: Pair, *, dist_inter: PartWeight = 2.0, dist_intra: PartWeight = 2.0, dist_T: Temperature = 4.0
+    ):
         super().__init__(pair)
-        check_positive(dist_T=dist_T)
-        check_not_negative(dist_inter=dist_inter, dist_intra=dist_intra)
         self.inter_weight, self.intra_weight, self.temperature = dist_inter, dist_intra, dist_T
 
     def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ wrn_40_2 → wrn_16_2 or wrn_40_1 and vgg13 → vgg8 or MobileNetV2, 2 for resne
 
 from torch import Tensor
 
-from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Epochs, PartWeight, Temperature
 from distiller_zoo.predictions import class_against_rest, kl_of_each, other_classes, warm_up
 from distiller_zoo.registry import register_method
 from models import Features
@@ -51,14 +51,12 @@ class DKD(Method):
         self,
         pair: Pair,
         *,
-        dkd_alpha: float = 1.0,
-        dkd_beta: float = 8.0,
-        dkd_T: float = 4.0,
+        dkd_alpha: PartWeight = 1.0,
+        dkd_beta: PartWeight = 8.0,
+        dkd_T: Temperature = 4.0,
         dkd_warmup: Epochs = 20,
     ):
         super().__init__(pair)
-        check_positive(dkd_T=dkd_T)
-        check_not_negative(dkd_alpha=dkd_alpha, dkd_beta=dkd_beta, dkd_warmup=dkd_warmup)
         self.target_weight, self.others_weight = dkd_alpha, dkd_beta
         self.temperature, self.warmup = dkd_T, dkd_warmup
 

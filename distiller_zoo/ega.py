@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.checks import check_not_negative
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import PartWeight
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -51,9 +51,8 @@ class EGA(Method):
     weights_from = "the defaults of the authors' command line, which has CLIP as the teacher"
     needs = ("embedding",)
 
-    def __init__(self, pair: Pair, *, ega_node: float = 0.8, ega_edge: float = 0.24):
+    def __init__(self, pair: Pair, *, ega_node: PartWeight = 0.8, ega_edge: PartWeight = 0.24):
         super().__init__(pair)
-        check_not_negative(ega_node=ega_node, ega_edge=ega_edge)
         width_s, width_t = pair.student.embedding, pair.teacher.embedding
         self.node_weight, self.edge_weight = ega_node, ega_edge
         self.project = nn.Identity() if width_s == width_t else nn.Linear(width_s, width_t)

@@ -14,7 +14,7 @@ the recipe's for others: 0.01 again for MobileNetV2, ShuffleV1 and ShuffleV2, bu
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from distiller_zoo.attention import attention_map
 from distiller_zoo.maps import to_common_size
-from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Epochs, Range
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -89,7 +90,7 @@ class FactorTransfer(Method):
         pair: Pair,
         *,
         init_epochs: Epochs = 30,
-        ft_rate: float = 0.5,
+        ft_rate: Annotated[float, Range(0, 64, open_below=True)] = 0.5,
         ft_form: Literal["repdistiller", "paper"] = "repdistiller",
     ):
         super().__init__(pair)

@@ -7,13 +7,15 @@ is the one-stage form of the published tables, where the hint loss is added to t
 run; `--hint_epochs N` gives the paper's, with N epochs of hints (add `-a` for its second stage's KD).
 """
 
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import RequestError
-from distiller_zoo.checks import check_not_negative
 from distiller_zoo.maps import Regressor
-from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Epochs, Range
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -32,9 +34,8 @@ class Hint(Method):
     needs = ("stem", "stages")
     initial_trains_student = True
 
-    def __init__(self, pair: Pair, *, hint_layer: int = 2, hint_epochs: Epochs = 0):
+    def __init__(self, pair: Pair, *, hint_layer: Annotated[int, Range(0, 1000)] = 2, hint_epochs: Epochs = 0):
         super().__init__(pair)
-        check_not_negative(hint_epochs=hint_epochs)
         self.initial_epochs = hint_epochs
         shapes_s = (pair.student.stem, *pair.student.stages)
         shapes_t = (pair.teacher.stem, *pair.teacher.stages)

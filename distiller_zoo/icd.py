@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.contrast import info_nce
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Weight, Width
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -43,10 +43,8 @@ class ICD(Method):
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("embedding",)
 
-    def __init__(self, pair: Pair, *, feat_dim: int = 128, icd_alpha: float = 0.5):
+    def __init__(self, pair: Pair, *, feat_dim: Width = 128, icd_alpha: Weight = 0.5):
         super().__init__(pair)
-        check_positive(feat_dim=feat_dim)
-        check_not_negative(icd_alpha=icd_alpha)
         self.alpha = icd_alpha
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim)

@@ -15,8 +15,8 @@ Defaults are those of the authors' command line; for wrn_40_2 → wrn_16_2 their
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Exponent, PartWeight
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -68,10 +68,10 @@ class ITRD(Method):
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("embedding",)
 
-    def __init__(self, pair: Pair, *, itrd_corr: float = 2.0, itrd_mutual: float = 0.05, itrd_alpha: float = 1.5):
+    def __init__(
+        self, pair: Pair, *, itrd_corr: PartWeight = 2.0, itrd_mutual: PartWeight = 0.05, itrd_alpha: Exponent = 1.5
+    ):
         super().__init__(pair)
-        check_not_negative(itrd_corr=itrd_corr, itrd_mutual=itrd_mutual)
-        check_positive(itrd_alpha=itrd_alpha)
         self.corr_weight, self.mutual_weight, self.alpha = itrd_corr, itrd_mutual, itrd_alpha
         width_s, width_t = pair.student.embedding, pair.teacher.embedding
         self.widths_differ = width_s != width_t

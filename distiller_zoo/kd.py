@@ -42,6 +42,7 @@ class KD(Method):
     paper = "Hinton et al., Distilling the Knowledge in a Neural Network, 2015"
     weights = Weights(gamma=0.1, alpha=0.9, beta=0)
     max_teachers = MANY
+    teacher_order_matters = False  # the loss is a mean over the teachers
 
     def kl_loss(self, student: Features, teachers: tuple[Features, ...], temperature: float = 4.0) -> Tensor:
         """KD's loss, a scalar: the term that a run computes beside any method and weighs by α."""

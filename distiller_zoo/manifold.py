@@ -11,14 +11,15 @@ The paper distils transformers on ImageNet, from its first four and last four bl
 published. Those here are the authors' for DeiT-Ti: γ = 0, α = β = 1, where KL is at temperature 1 (--kd_T 1).
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.errors import RequestError
-from distiller_zoo.checks import check_not_negative
 from distiller_zoo.maps import pair_stages, to_common_size
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import PartWeight, Range
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -76,17 +77,12 @@ class Manifold(Method):
         self,
         pair: Pair,
         *,
-        manifold_patch: float = 4.0,
-        manifold_sample: float = 0.1,
-        manifold_random: float = 0.2,
-        manifold_k: int = 192,
+        manifold_patch: PartWeight = 4.0,
+        manifold_sample: PartWeight = 0.1,
+        manifold_random: PartWeight = 0.2,
+        manifold_k: Annotated[int, Range(2, 65_536)] = 192,
     ):
         super().__init__(pair)
-        check_not_negative(
-            manifold_patch=manifold_patch, manifold_sample=manifold_sample, manifold_random=manifold_random
-        )
-        if manifold_k < 2:
-            raise RequestError(f"--manifold_k is {manifold_k}; relations need 2 patches or more")
         self.w_patch, self.w_sample, self.w_random = manifold_patch, manifold_sample, manifold_random
         self.k = manifold_k
 

@@ -22,20 +22,17 @@ CE and KL belong to the protocol and are computed by the engine; a method return
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import RunError
+from distiller_zoo.option_types import Epochs as Epochs  # documented as a name of this module
 from distiller_zoo.predictions import standardised, with_standardised_logits
 from distiller_zoo.teacher_mixture import MANY, Weighting, mixture
 from models import Features, FeatureShapes, Network
 from models.features import LEFT_OUT
-
-# The annotation of an option that counts epochs: its default is meant for a run of full length, and a shorter run
-# takes a share of it in proportion (`engine.protocol.options.default_options`).
-Epochs = Annotated[int, "epochs"]
 
 NO_FEATURES = Features(LEFT_OUT)  # of a student that an initial stage does not run
 
@@ -57,11 +54,13 @@ class Pair:
         student: shapes of the student's features.
         teachers: shapes of each teacher's features; empty for training without a teacher.
         num_samples: size of the training set.
+        image_size: height and width of the images; None where it does not matter.
     """
 
     student: FeatureShapes
     teachers: tuple[FeatureShapes, ...]
     num_samples: int
+    image_size: int | None = None
 
     @property
     def teacher(self) -> FeatureShapes:
@@ -140,6 +139,8 @@ class Method(nn.Module):
         student_needs, teacher_needs: fields read from one side only; they default to `needs`.
         min_teachers, max_teachers: how many teachers it can learn from. A method that takes one teacher and reads only
             its predictions learns from several as from their mixture (see `most_teachers`).
+        teacher_order_matters: whether a method that takes several teachers itself gives each of them its own place, so
+            that another order is another setting. Tables keep the orders of such a method apart.
         views: how many independent augmentations of each image a batch holds, one after the other: with 2, images,
             labels and index have 2B rows, and `chunk(2)` parts them. Cross-entropy and KL see all rows.
         required_hooks: hooks without which no loss can be computed, of `inspect_networks`, `prepare` and
@@ -165,6 +166,7 @@ class Method(nn.Module):
     teacher_needs: ClassVar[tuple[str, ...] | None] = None
     min_teachers: int = 1
     max_teachers: int = 1
+    teacher_order_matters: bool = True
     views: int = 1
     required_hooks: ClassVar[tuple[str, ...]] = ()
     initial_trains_student: bool = False
@@ -331,6 +333,10 @@ class Method(nn.Module):
     def most_teachers(cls) -> int:
         """The largest number of teachers that it can be given."""
         return MANY if cls.max_teachers == 1 and not cls.reads_of_teacher() else cls.max_teachers
+
+    def places_teachers(self) -> bool:
+        """Returns whether the order of several teachers is part of the setting; a mixture of them has no order."""
+        return self.max_teachers > 1 and self.teacher_order_matters
 
     @classmethod
     def reads_of_student(cls) -> tuple[str, ...]:

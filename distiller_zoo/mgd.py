@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from common.errors import RequestError
 from distiller_zoo.maps import to_common_size
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Share
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -39,10 +39,8 @@ class MGD(Method):
     weights = Weights(gamma=1, alpha=0, beta=0.0012)
     needs = ("stages",)
 
-    def __init__(self, pair: Pair, *, mgd_ratio: float = 0.15, mgd_mask: Literal["channel", "spatial"] = "channel"):
+    def __init__(self, pair: Pair, *, mgd_ratio: Share = 0.15, mgd_mask: Literal["channel", "spatial"] = "channel"):
         super().__init__(pair)
-        if not 0 <= mgd_ratio < 1:
-            raise RequestError(f"--mgd_ratio is {mgd_ratio}; it must lie in [0, 1)")
         self.ratio, self.channelwise = mgd_ratio, mgd_mask == "channel"
         channels_s, channels_t = pair.student.stages[-1][0], pair.teacher.stages[-1][0]
         self.align = nn.Identity() if channels_s == channels_t else nn.Conv2d(channels_s, channels_t, 1)

@@ -13,8 +13,8 @@ copies of it, the label slipped into both normalised sets; here it is out, as in
 
 from torch import Tensor
 
-from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Temperature, Weight
 from distiller_zoo.predictions import other_classes
 from distiller_zoo.registry import register_method
 from models import Features
@@ -52,10 +52,8 @@ class NKD(Method):
     paper = "Yang et al., From Knowledge Distillation to Self-Knowledge Distillation, ICCV 2023"
     weights = Weights(gamma=1, alpha=0, beta=1)
 
-    def __init__(self, pair: Pair, *, nkd_gamma: float = 1.5, nkd_T: float = 1.0):
+    def __init__(self, pair: Pair, *, nkd_gamma: Weight = 1.5, nkd_T: Temperature = 1.0):
         super().__init__(pair)
-        check_positive(nkd_T=nkd_T)
-        check_not_negative(nkd_gamma=nkd_gamma)
         self.others_weight, self.temperature = nkd_gamma, nkd_T
 
     def losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ The gradient goes through T_s too. KD's weights are γ and β; α is 0, as the K
 import torch
 from torch import Tensor
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Temperature
 from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 from models import Features
@@ -46,9 +46,8 @@ class NormKD(Method):
     paper = "Chi et al., NormKD: Normalized Logits for Knowledge Distillation, 2023"
     weights = Weights(gamma=0.1, alpha=0, beta=0.9)
 
-    def __init__(self, pair: Pair, *, normkd_T: float = 2.0):
+    def __init__(self, pair: Pair, *, normkd_T: Temperature = 2.0):
         super().__init__(pair)
-        check_positive(normkd_T=normkd_T)
         self.scale = normkd_T
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:

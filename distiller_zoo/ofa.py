@@ -16,16 +16,16 @@ The label of a mixed image is the class with the larger share of it, as in their
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
 from distiller_zoo.ofa_exits import TokenExit, convolutional_exit, initialise
+from distiller_zoo.option_types import Exponent, Range, Temperature
 from distiller_zoo.registry import register_method
 from distiller_zoo.sums import summed
 from models import Features
@@ -81,13 +81,12 @@ class OFA(Method):
         self,
         pair: Pair,
         *,
-        ofa_gamma: float = 1.0,
-        ofa_temperature: float = 1.0,
-        ofa_weight: float = 0.1,
+        ofa_gamma: Exponent = 1.0,
+        ofa_temperature: Temperature = 1.0,
+        ofa_weight: Annotated[float, Range(0, 1e9, open_below=True)] = 0.1,
         ofa_form: Literal["code", "paper"] = "code",
     ):
         super().__init__(pair)
-        check_positive(ofa_gamma=ofa_gamma, ofa_temperature=ofa_temperature, ofa_weight=ofa_weight)
         self.gamma, self.temperature, self.weight = ofa_gamma, ofa_temperature, ofa_weight
         self.target = TARGETS[ofa_form]
         student, stages = pair.student, pair.student.stages

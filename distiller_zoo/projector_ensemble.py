@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Modules
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -36,10 +36,8 @@ class ProjectorEnsemble(Method):
     weights = Weights(gamma=1, alpha=0, beta=25)
     needs = ("embedding",)
 
-    def __init__(self, pair: Pair, *, pefd_projectors: int = 3, pefd_relu: bool = True):
+    def __init__(self, pair: Pair, *, pefd_projectors: Modules = 3, pefd_relu: bool = True):
         super().__init__(pair)
-        if pefd_projectors < 1:
-            raise RequestError(f"--pefd_projectors is {pefd_projectors}; give 1 or more")
         self.relu = pefd_relu
         self.projectors = nn.ModuleList(
             nn.Linear(pair.student.embedding, pair.teacher.embedding) for _ in range(pefd_projectors)

@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from common.registry import Registry
-from distiller_zoo.method import HOOK_CALLS, Epochs, Method
+from distiller_zoo.method import HOOK_CALLS, Method
+from distiller_zoo.option_types import OnlyWith, kind_of, marks_of
 from models import Features
 
 METHODS: Registry[type[Method]] = Registry("method")
 FIELDS = [field.name for field in fields(Features)]
-KINDS = "bool, int, float, str, Literal[...], tuple[int, ...] or Epochs"
+KINDS = "bool, int, float, str, Literal[...], tuple[int, ...] or a type of distiller_zoo/option_types.py such as Epochs"
 
 MethodClass = TypeVar("MethodClass", bound=type[Method])
 
@@ -151,15 +152,19 @@ def _check_options(cls: type[Method]) -> None:
             raise TypeError(f"{cls.__name__}: the option {name} has no default")
         if not _is_kind(parameter.annotation):
             raise TypeError(f"{cls.__name__}: annotate the option {name} by one of {KINDS}")
+        for beside in marks_of(parameter.annotation, OnlyWith):
+            if beside.option not in declared_options(cls):
+                raise TypeError(f"{cls.__name__}: {name} acts only with {beside.option}, which is no option of it")
         for _, other in METHODS.items():
             same_name = declared_options(other).get(name)
-            if same_name is not None and same_name.annotation != parameter.annotation:
+            if same_name is not None and kind_of(same_name.annotation) != kind_of(parameter.annotation):
                 raise TypeError(
                     f"{cls.__name__}: {other.name} has an option {name} of another type; rename one of them"
                 )
 
 
 def _is_kind(annotation: object) -> bool:
-    if annotation in (bool, int, float, str) or annotation is Epochs or annotation == tuple[int, ...]:
+    kind = kind_of(annotation)
+    if kind in (bool, int, float, str) or kind == tuple[int, ...]:
         return True
-    return get_origin(annotation) is Literal and all(isinstance(value, str) for value in get_args(annotation))
+    return get_origin(kind) is Literal and all(isinstance(value, str) for value in get_args(kind))

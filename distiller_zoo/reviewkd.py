@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
 from distiller_zoo.maps import average_pool, pair_stages
-from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Epochs
 from distiller_zoo.predictions import warm_up
 from distiller_zoo.registry import register_method
 from distiller_zoo.sums import summed
@@ -90,8 +90,6 @@ class ReviewKD(Method):
 
     def __init__(self, pair: Pair, *, reviewkd_warmup: Epochs = 20):
         super().__init__(pair)
-        if reviewkd_warmup < 0:
-            raise RequestError(f"--reviewkd_warmup is {reviewkd_warmup}; it must be 0 or more epochs")
         self.warmup = reviewkd_warmup
         student, teacher = pair.student, pair.teacher
         self.pairs = pair_stages(len(student.stages), len(teacher.preacts))

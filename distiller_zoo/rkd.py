@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import PartWeight
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -54,7 +55,7 @@ class RKD(Method):
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("embedding",)
 
-    def __init__(self, pair: Pair, *, rkd_distance: float = 25.0, rkd_angle: float = 50.0):
+    def __init__(self, pair: Pair, *, rkd_distance: PartWeight = 25.0, rkd_angle: PartWeight = 50.0):
         super().__init__(pair)
         self.distance_weight, self.angle_weight = rkd_distance, rkd_angle
 

@@ -13,8 +13,8 @@ for SCD; their training command sets it to T, as here.
 
 from torch import Tensor
 
-from distiller_zoo.checks import check_not_negative, check_positive
-from distiller_zoo.method import Batch, Epochs, Method, Pair, Weights
+from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Epochs, PartWeight, Temperature
 from distiller_zoo.predictions import class_against_rest, kl_of_each, warm_up
 from distiller_zoo.registry import register_method
 from models import Features
@@ -55,14 +55,12 @@ class RLD(Method):
         self,
         pair: Pair,
         *,
-        rld_alpha: float = 1.0,
-        rld_beta: float = 8.0,
-        rld_T: float = 4.0,
+        rld_alpha: PartWeight = 1.0,
+        rld_beta: PartWeight = 8.0,
+        rld_T: Temperature = 4.0,
         rld_warmup: Epochs = 20,
     ):
         super().__init__(pair)
-        check_positive(rld_T=rld_T)
-        check_not_negative(rld_alpha=rld_alpha, rld_beta=rld_beta, rld_warmup=rld_warmup)
         self.confidence_weight, self.correlation_weight = rld_alpha, rld_beta
         self.temperature, self.warmup = rld_T, rld_warmup
 

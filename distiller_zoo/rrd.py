@@ -16,15 +16,14 @@ loss: trained together, both sides could agree by saying the same of every sampl
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import RequestError
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Entries, OnlyWith, Share, Temperature, Width
 from distiller_zoo.queues import EmbeddingQueue
 from distiller_zoo.registry import register_method
 from models import Features
@@ -44,7 +43,7 @@ class MemoryOptions:
     """Options of rrd: the form of its memory (explained at `RRD`)."""
 
     memory_type: Literal["fifo", "momentum"] = "fifo"
-    nce_m: float = 0.5
+    nce_m: Annotated[Share, OnlyWith("memory_type", ("momentum",))] = 0.5
 
 
 @register_method("rrd")
@@ -71,16 +70,13 @@ class RRD(Method):
         self,
         pair: Pair,
         *,
-        feat_dim: int = 128,
-        nce_k: int = 16384,
-        nce_t_s: float = 0.04,
-        nce_t_t: float = 0.10,
+        feat_dim: Width = 128,
+        nce_k: Annotated[Entries, OnlyWith("memory_type", ("fifo",))] = 16384,
+        nce_t_s: Temperature = 0.04,
+        nce_t_t: Temperature = 0.10,
         memory: MemoryOptions,
     ):
         super().__init__(pair)
-        check_positive(feat_dim=feat_dim, nce_k=nce_k, nce_t_s=nce_t_s, nce_t_t=nce_t_t)
-        if not 0 <= memory.nce_m < 1:
-            raise RequestError(f"--nce_m is {memory.nce_m}; it must lie in [0, 1)")
         self.student_t, self.teacher_t, self.momentum = nce_t_s, nce_t_t, memory.nce_m
         self.embed_s = nn.Linear(pair.student.embedding, feat_dim)
         self.embed_t = nn.Linear(pair.teacher.embedding, feat_dim).requires_grad_(False)

@@ -12,16 +12,16 @@ the method sdd_dkd. Under --logit_standardization the logits of each region are 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.classifier import TeacherClassifier
 from distiller_zoo.maps import average_pool
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import OnlyWith, Temperature, Weight
 from distiller_zoo.predictions import classifier_of, kl_of_each
 from distiller_zoo.registry import register_method
 from models import Features, Network
@@ -68,12 +68,10 @@ class SDD(Method):
         pair: Pair,
         *,
         sdd_scales: Literal["1", "1,2", "1,2,4"] = "1,2",
-        sdd_complementary: float = 2.0,
-        sdd_T: float = 4.0,
+        sdd_complementary: Annotated[Weight, OnlyWith("sdd_scales", ("1,2", "1,2,4"))] = 2.0,
+        sdd_T: Temperature = 4.0,
     ):
         super().__init__(pair)
-        check_positive(sdd_T=sdd_T)
-        check_not_negative(sdd_complementary=sdd_complementary)
         self.channels = (pair.student.last_map[0], pair.teacher.last_map[0])
         self.classifier_t = TeacherClassifier(self.channels[1], pair.teacher.num_classes, saved=False)
         self._student: tuple[Network, ...] = ()

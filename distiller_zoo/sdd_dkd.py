@@ -7,13 +7,13 @@ Regions and their weights are those of sdd.py, the loss of each region is DKD's 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
-from distiller_zoo.checks import check_not_negative, check_positive
 from distiller_zoo.dkd import nckd_of_each, tckd_of_each
-from distiller_zoo.method import Batch, Epochs, Pair, Weights
+from distiller_zoo.method import Batch, Pair, Weights
+from distiller_zoo.option_types import Epochs, OnlyWith, PartWeight, Temperature, Weight
 from distiller_zoo.predictions import warm_up
 from distiller_zoo.registry import register_method
 from distiller_zoo.sdd import SDD, region_weights
@@ -35,9 +35,9 @@ def of_each_region(
 class DKDOptions:
     """Options of sdd_dkd: DKD's, with the values published for regions (explained at `SDDWithDKD`)."""
 
-    dkd_alpha: float = 1.0
-    dkd_beta: float = 8.0
-    dkd_T: float = 4.0
+    dkd_alpha: PartWeight = 1.0
+    dkd_beta: PartWeight = 8.0
+    dkd_T: Temperature = 4.0
     dkd_warmup: Epochs = 20
 
 
@@ -61,11 +61,9 @@ class SDDWithDKD(SDD):
         pair: Pair,
         *,
         sdd_scales: Literal["1", "1,2", "1,2,4"] = "1,2",
-        sdd_complementary: float = 2.0,
+        sdd_complementary: Annotated[Weight, OnlyWith("sdd_scales", ("1,2", "1,2,4"))] = 2.0,
         dkd: DKDOptions,
     ):
-        check_positive(dkd_T=dkd.dkd_T)
-        check_not_negative(dkd_alpha=dkd.dkd_alpha, dkd_beta=dkd.dkd_beta, dkd_warmup=dkd.dkd_warmup)
         super().__init__(pair, sdd_scales=sdd_scales, sdd_complementary=sdd_complementary, sdd_T=dkd.dkd_T)
         self.target_weight, self.others_weight, self.warmup = dkd.dkd_alpha, dkd.dkd_beta, dkd.dkd_warmup
 

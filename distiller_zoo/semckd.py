@@ -14,14 +14,16 @@ The published β = 400 was for wide teachers (resnet32x4 and others). With resne
 diverges at a learning rate of 0.05; `-b 100` does not.
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from distiller_zoo.checks import check_positive
 from distiller_zoo.maps import bottleneck, to_common_size
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Range, Temperature
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -72,11 +74,12 @@ class SemCKD(Method):
     weights = Weights(gamma=1, alpha=1, beta=400)
     needs = ("stages",)
 
-    def __init__(self, pair: Pair, *, semckd_group: int = 64, semckd_temperature: float = 1.0):
+    def __init__(
+        self, pair: Pair, *, semckd_group: Annotated[int, Range(1, 65_536)] = 64, semckd_temperature: Temperature = 1.0
+    ):
         super().__init__(pair)
         if semckd_group < REDUCTION:
             raise RequestError(f"--semckd_group is {semckd_group}; it must be {REDUCTION} or more, best the batch size")
-        check_positive(semckd_temperature=semckd_temperature)
         self.group, self.temperature = semckd_group, semckd_temperature
         shapes_s, shapes_t = pair.student.stages, pair.teacher.stages
         self.query = nn.ModuleList(SimilarityEmbed(semckd_group) for _ in shapes_s)

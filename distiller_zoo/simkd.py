@@ -13,6 +13,7 @@ student's own classifier (MobileNetV2, ShuffleV2), as in the authors' code. f_t 
 """
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from common.errors import RequestError
 from distiller_zoo.classifier import TeacherClassifier, rectifier_of
 from distiller_zoo.maps import bottleneck
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Range
 from distiller_zoo.registry import register_method
 from models import Features, Network
 
@@ -41,7 +43,7 @@ class SimKD(Method):
     changes_predictions = True
     required_hooks = ("inspect_networks",)
 
-    def __init__(self, pair: Pair, *, simkd_factor: int = 2):
+    def __init__(self, pair: Pair, *, simkd_factor: Annotated[int, Range(1, 65_536)] = 2):
         super().__init__(pair)
         last_map, stages = pair.student.last_map, pair.student.stages
         self.reads_stage = bool(stages) and stages[-1][0] != last_map[0]

@@ -17,15 +17,15 @@ The module is in std_module.py, the places of modules in std_layout.py, the regu
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Trainee, Weights
+from distiller_zoo.option_types import Modules, OnlyWith, Temperature
 from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 from distiller_zoo.std_layout import Heads, ModulePlace, Teaching, module_places
@@ -75,7 +75,7 @@ class ModuleOptions:
     std_heads: Heads = "each"
     std_propagate: bool = False
     std_tokens: Kinds = "both"
-    std_layers: int = 1
+    std_layers: Modules = 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class HeadOptions:
     """Options of std: what the distillation heads learn, and how the student predicts (explained at `STD`)."""
 
     std_labels: Literal["hard", "soft"] = "hard"
-    std_T: float = 1.0
+    std_T: Annotated[Temperature, OnlyWith("std_labels", ("soft",))] = 1.0
     std_reweighting: Reweighting = "negative_entropy"
     std_predict: Prediction = "average"
 
@@ -131,10 +131,10 @@ class STD(Method):
 
     def __init__(self, pair: Pair, *, modules: ModuleOptions, heads: HeadOptions, mine: MineOptions):
         super().__init__(pair)
-        check_positive(std_T=heads.std_T)
         places = module_places(pair, modules.std_modules, modules.std_teachers, modules.std_heads)
         form = ModuleForm(modules.std_tokens, pairs=len(places[-1].teachers), layers=modules.std_layers)
         _check_tokens(places, modules)
+        self.teacher_order_matters = modules.std_teachers == "each"
         self.blocks_read = [place.block for place in places]
         self.teacher_of_head = [teacher for place in places for teacher in place.teachers]
         self.propagates, self.head_options = modules.std_propagate, heads
@@ -202,8 +202,6 @@ def _module(place: ModulePlace, num_classes: int, form: ModuleForm) -> SpatialCh
 
 def _check_tokens(places: tuple[ModulePlace, ...], options: ModuleOptions) -> None:
     shapes = [place.shape for place in places]
-    if options.std_layers < 1:
-        raise RequestError(f"--std_layers is {options.std_layers}; give 1 or more")
     if options.std_propagate and options.std_tokens == "none":
         raise RequestError("--std_propagate hands tokens on, and --std_tokens none has none; leave out either")
     if options.std_propagate and len(set(shapes)) > 1:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from common.errors import RequestError
 from distiller_zoo.method import Pair
+from models.suggestions import suggested
 
 Teaching = Literal["each", "all"]
 Heads = Literal["each", "last"]
@@ -40,7 +41,7 @@ def module_places(pair: Pair, modules: str, teaching: Teaching, heads: Heads) ->
     if not blocks:
         raise RequestError(
             "std distils into MLPs: its tokens read patches × channels, which this CNN student does not have; "
-            "choose an MLP, for instance --model_s mixer_nano"
+            f"choose an MLP, for instance --model_s {suggested('Mixer', pair.image_size)}"
         )
     indices = module_blocks(modules, len(blocks))
     teachers = _teachers_of_modules(len(pair.teachers), len(indices), teaching, heads)

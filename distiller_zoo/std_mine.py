@@ -8,14 +8,17 @@ optimizer's momentum and weight decay alone. The paper gives no rates; 0.01 is t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import RequestError
-from distiller_zoo.checks import check_not_negative
 from distiller_zoo.method import Batch, Trainee
 from distiller_zoo.mine import Marginal, StatisticsNetwork, information_bound, marginal_order
+from distiller_zoo.option_types import OnlyWith, Range, StepSize
+
+WithMine = OnlyWith("std_mine", (True,))
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,15 @@ class MineOptions:
     """
 
     std_mine: bool = False
-    std_mine_every: int = 0
-    std_mine_samples: int = 0
-    std_mine_pairs: Marginal = "random"
-    std_mine_lr: float = 0.01
-    std_mine_student_lr: float = 0.01
+    std_mine_every: Annotated[int, Range(0, 10**9), WithMine] = 0
+    std_mine_samples: Annotated[int, Range(0, 10**9), WithMine] = 0
+    std_mine_pairs: Annotated[Marginal, WithMine] = "random"
+    std_mine_lr: Annotated[StepSize, WithMine] = 0.01
+    std_mine_student_lr: Annotated[StepSize, WithMine] = 0.01
 
     def __post_init__(self) -> None:
-        every, samples = self.std_mine_every, self.std_mine_samples
-        check_not_negative(std_mine_lr=self.std_mine_lr, std_mine_student_lr=self.std_mine_student_lr)
-        if every < 0 or samples < 0 or samples == 1:
-            given = f"--std_mine_every {every} --std_mine_samples {samples}"
-            raise RequestError(f"{given}: give 0 or more, and not 1 sample")
+        if self.std_mine_samples == 1:
+            raise RequestError("--std_mine_samples is 1; the bound compares samples, give 2 or more, or 0 for all")
 
 
 class TokenInformation(nn.Module):

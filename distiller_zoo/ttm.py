@@ -11,8 +11,8 @@ learning rate of 0.05, a student learned nothing with it, and learned well with 
 
 from torch import Tensor
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Exponent
 from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 from models import Features
@@ -34,9 +34,8 @@ class TTM(Method):
     paper = "Zheng & Yang, Knowledge Distillation Based on Transformed Teacher Matching, ICLR 2024"
     weights = Weights(gamma=1, alpha=0, beta=45)
 
-    def __init__(self, pair: Pair, *, ttm_l: float = 0.1):
+    def __init__(self, pair: Pair, *, ttm_l: Exponent = 0.1):
         super().__init__(pair)
-        check_positive(ttm_l=ttm_l)
         self.power = ttm_l
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Temperature
 from distiller_zoo.registry import register_method
 from models import Features
 
@@ -45,9 +45,8 @@ class WSLD(Method):
     paper = "Zhou et al., Rethinking Soft Labels for Knowledge Distillation, ICLR 2021"
     weights = Weights(gamma=1, alpha=0, beta=2.25)
 
-    def __init__(self, pair: Pair, *, wsld_T: float = 4.0):
+    def __init__(self, pair: Pair, *, wsld_T: Temperature = 4.0):
         super().__init__(pair)
-        check_positive(wsld_T=wsld_T)
         self.temperature = wsld_T
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:

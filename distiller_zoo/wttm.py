@@ -10,8 +10,8 @@ the authors give, WTTM beside CRD for vgg13 → vgg8: γ = 0.2, β = 4.
 
 from torch import Tensor
 
-from distiller_zoo.checks import check_positive
 from distiller_zoo.method import Batch, Method, Pair, Weights
+from distiller_zoo.option_types import Exponent
 from distiller_zoo.registry import register_method
 from distiller_zoo.ttm import transformed_kl_of_each
 from models import Features
@@ -38,9 +38,8 @@ class WTTM(Method):
     paper = "Zheng & Yang, Knowledge Distillation Based on Transformed Teacher Matching, ICLR 2024"
     weights = Weights(gamma=1, alpha=0, beta=4)
 
-    def __init__(self, pair: Pair, *, wttm_l: float = 0.2):
+    def __init__(self, pair: Pair, *, wttm_l: Exponent = 0.2):
         super().__init__(pair)
-        check_positive(wttm_l=wttm_l)
         self.power = wttm_l
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:

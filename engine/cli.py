@@ -9,7 +9,8 @@ from common.errors import RequestError
 from dataset import DATASETS
 from engine.device.compute import Compute, resolve_compute
 from engine.device.meeting import meet
-from engine.protocol.flags import Flags, finite, positive
+from engine.protocol.flags import Flags, OneOrSeveral, finite, not_negative, temperature
+from engine.protocol.idle_settings import check_weights_act
 from engine.protocol.method_flags import (
     add_option_arguments,
     add_weight_arguments,
@@ -18,12 +19,14 @@ from engine.protocol.method_flags import (
     weights_of,
 )
 from engine.protocol.plan import Trial
-from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of
+from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of, recipes_of_variants
 from engine.protocol.retrospection_plan import add_retrospection_arguments, retrospection_of
+from engine.protocol.sweep import checked_plans, read_variants, swept_flags, variants, without_repetitions
 from engine.training.failures import Outcome
 from engine.training.session import CHECKPOINT_SECONDS, Overwrite, RunSettings
 
 __all__ = [
+    "OneOrSeveral",
     "add_compilation_arguments",
     "add_compute_arguments",
     "add_data_arguments",
@@ -34,22 +37,30 @@ __all__ = [
     "add_retrospection_arguments",
     "add_run_arguments",
     "add_weight_arguments",
+    "check_weights_act",
+    "checked_plans",
     "chosen_methods",
     "compute_of",
     "exit_code",
     "finite",
     "given_method_options",
-    "positive",
+    "read_variants",
     "recipes_of",
+    "recipes_of_variants",
     "retrospection_of",
     "settings_of",
+    "swept_flags",
+    "temperature",
     "trials_of",
+    "variants",
     "warn_of_ignored",
     "weights_of",
+    "without_repetitions",
 ]
 
 NETWORKS = "networks and data"  # a group of flags
 DEFAULT_DATASET = "cifar100"
+MOST_TRIALS = 1_000_000_000  # the number of the last one; numbers of this size are seeds that belong to --seed
 # Flags of RepDistiller without effect here: lines are printed and TensorBoard is written once an epoch, and no data
 # loader has workers to count.
 IGNORED = ("print_freq", "tb_freq", "num_workers")
@@ -62,7 +73,7 @@ def exit_code(outcome: Outcome) -> int:
 
 def add_data_arguments(parser: Parser, default: str | None = DEFAULT_DATASET) -> None:
     """Add --dataset, which is required without a default, and --data_folder."""
-    text = f"{', '.join(DATASETS)}, or folder:NAME[@SIZE] for images in folders"
+    text = f"{', '.join(DATASETS)}, folder:NAME[@SIZE]"
     group = parser.group(NETWORKS)
     group.add_argument(
         "--dataset",
@@ -124,7 +135,7 @@ def add_run_arguments(parser: Parser) -> Flags:
     group.add_argument(
         "-t",
         "--trial",
-        type=at_least(1),
+        type=at_least(1, MOST_TRIALS),
         nargs="+",
         default=[1],
         metavar="N",
@@ -174,7 +185,7 @@ def add_output_arguments(parser: Parser, save_freq: int = 40) -> None:
     )
     further.add_argument(
         "--checkpoint_seconds",
-        type=finite,
+        type=not_negative,
         default=CHECKPOINT_SECONDS,
         metavar="SECONDS",
         help=f"time between two checkpoints within an epoch; 0: at every step (default {CHECKPOINT_SECONDS:g})",

@@ -108,7 +108,8 @@ def _stage(in_channels: int, out_channels: int, count: int, stride: int) -> Relu
 
 def _register(name: str, depth: int, widths: tuple[int, int, int, int]) -> None:
     summary = f"ResNet of {depth} layers, widths {'-'.join(map(str, widths))}"
-    register_model(name, family="resnet", summary=summary)(partial(ResNet, depth, widths))
+    aliases = [name.replace("resnet", "res")]  # as configurations of mdistiller are named
+    register_model(name, family="resnet", summary=summary, aliases=aliases)(partial(ResNet, depth, widths))
 
 
 for _depth in (8, 14, 20, 32, 44, 56, 110):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from common.errors import RequestError
 from models.features import Features
 from models.network import Network
+from models.suggestions import suggested
 
 NUM_STAGES = 4  # how many blocks' outputs serve as the stages of a CNN
 LINEAR_STD = 0.02
@@ -58,7 +59,7 @@ def patches_per_side(image_size: int, patch: int, kind: str) -> int:
     if image_size % patch:
         raise RequestError(
             f"a {kind} with {patch}×{patch} patches cannot cut images of {image_size}×{image_size}; "
-            f"choose a {kind} whose patch size divides {image_size}"
+            f"choose a network whose patch size divides {image_size}, such as {suggested(kind, image_size)}"
         )
     return image_size // patch
 

@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
     recipe = cli.recipes_of(arguments, {model: MODELS[model]})[model]
     compute = cli.compute_of(arguments)
-    files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output)
+    files = teacher_files(entry.name, arguments.model_t, arguments.path_t, arguments.output, arguments.data_folder)
     if len(files) > 2:
         raise RequestError(
             f"--model_t, --path_t: {len(files)} teachers are named; give one, or a small and a large one"

@@ -16,7 +16,8 @@ if __name__ == "__main__":
 
 from common.command import DONE, guard, make_parser, show_file
 from common.errors import RequestError
-from distiller_zoo import METHODS, Epochs, Method, Pair, create_method, option_texts, options_of
+from distiller_zoo import METHODS, Method, Pair, create_method, option_texts, options_of
+from distiller_zoo.option_types import counts_epochs
 from distiller_zoo.published_settings import published_pairs
 from engine.protocol.flags import in_words
 from models import FeatureShapes, Network, create_model
@@ -106,7 +107,7 @@ def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], st
     yield ""
     texts = option_texts(method)
     for option, parameter in options_of(name).items():
-        share = " epochs, fewer in a short run" if parameter.annotation is Epochs and parameter.default else ""
+        share = " epochs, fewer in a short run" if counts_epochs(parameter.annotation) and parameter.default else ""
         text = f": {texts[option]}" if option in texts else ""
         yield f"- `--{option}` {in_words(parameter.default)}{share}{text}"
     if method.weights_from:

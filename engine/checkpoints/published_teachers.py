@@ -17,12 +17,16 @@ def fetch(teacher: PublishedCheckpoint, output: Path) -> Path:
     """Fetch one published teacher, unless its file exists, and check that it loads; returns its path.
 
     Raises:
-        RequestError: every source failed; the message ends in the command that trains the network instead.
+        RequestError: every source failed; the message says where to put a file that was fetched by other means, and
+            gives the command that trains the network instead.
     """
     path = output / "models" / teacher.file
     if path.is_file():
         return path
-    advice = f"Train it here instead: python train_teacher.py --model {teacher.model} --dataset {DATASET}"
+    advice = (
+        f"fetch {by_hand(teacher, output)}; "
+        f"or train it here: python train_teacher.py --model {teacher.model} --dataset {DATASET}"
+    )
     if teacher.archive:
         try:
             _fetch_archive(teacher.archive, output, advice)
@@ -34,11 +38,24 @@ def fetch(teacher: PublishedCheckpoint, output: Path) -> Path:
     return path
 
 
+def by_hand(teacher: PublishedCheckpoint, output: Path) -> str:
+    """Where to put what one fetches by other means: "URL as PATH (sha256 …)", for each source."""
+    known = f" (sha256 {teacher.sha256_prefix}…)" if teacher.sha256_prefix else ""
+    text = f"{teacher.url} as {output / 'models' / teacher.file}{known}"
+    return text if teacher.archive is None else f"{text}, or {teacher.archive} as {_archive(teacher.archive, output)}"
+
+
+def _archive(url: str, output: Path) -> Path:
+    """Where an archive is looked for before it is fetched."""
+    return output / "models" / url.rpartition("/")[2]
+
+
 def _fetch_archive(url: str, output: Path, advice: str) -> None:
     """Take every missing teacher from an archive, so that it is downloaded once; prints which do not load."""
     with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder) / "teachers.tar"
-        download([url], archive, advice=advice)
+        archive = _archive(url, output)
+        if not archive.is_file():
+            archive = download([url], Path(folder) / archive.name, advice=advice)
         try:
             with tarfile.open(archive) as tar:
                 for teacher in PUBLISHED:
@@ -50,7 +67,8 @@ def _fetch_archive(url: str, output: Path, advice: str) -> None:
                         except RequestError as error:
                             print(f"{error}".splitlines()[0], file=sys.stderr)
         except (tarfile.TarError, KeyError, EOFError):
-            raise RequestError(f"{url} is not the expected archive of teachers\n{advice}") from None
+            place = archive if archive.parent != Path(folder) else url
+            raise RequestError(f"{place} is not the expected archive of teachers\n{advice}") from None
 
 
 def _content(tar: tarfile.TarFile, member: str) -> bytes:

@@ -14,16 +14,20 @@ if __name__ == "__main__":
     script.begin()  # the imports below take seconds
 
 from common.command import guard, make_parser, say
-from common.errors import RequestError
+from common.errors import RequestError, RunError
 from common.messages import did_you_mean
-from dataset import DatasetEntry
+from dataset import DATASETS, DatasetEntry, load_arrays
 from engine.checkpoints.inference_network import InferenceNetwork
-from engine.checkpoints.published_teachers import fetch
+from engine.checkpoints.published_teachers import by_hand, fetch
 from engine.checkpoints.trained_teachers import TeacherRun, teacher_runs
 from engine.checkpoints.weights import load_network
 from engine.protocol.plan import TeacherFile
 from models import MODELS
 from models.published_checkpoints import DATASET, DEFAULT_TEACHER, PUBLISHED
+
+
+class MissingTeacherError(RequestError):
+    """There is no checkpoint of a teacher, and none can be fetched."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +58,49 @@ def load_teachers(
 
 
 def teacher_files(
-    dataset: str, models: Sequence[str] | None, paths: Sequence[Path] | None, output: Path
+    dataset: str,
+    models: Sequence[str] | None,
+    paths: Sequence[Path] | None,
+    output: Path,
+    data_folder: Path,
 ) -> list[tuple[Path, str | None]]:
     """The requested teacher checkpoints, each with the name of its network as it was typed, None if it was not.
 
     One name holds for all paths. Without paths each name's default is taken (see `default_teacher`).
 
     Raises:
-        RequestError: the numbers of names and paths differ, or a checkpoint is missing.
+        RequestError: the numbers of names and paths differ, or checkpoints are missing: the message has all of them,
+            and the data set if that is missing too.
     """
     names: list[str | None] = [*models] if models else [None]
     if not paths:
-        return [(default_teacher(dataset, name, output), name) for name in names]
+        return _default_files(dataset, names, output, data_folder)
     names = names * len(paths) if len(names) == 1 else names
     if len(names) != len(paths):
         raise RequestError(
             f"--model_t names {len(names)} networks and --path_t {len(paths)} files; give one name, or one a file"
         )
     return list(zip(paths, names, strict=True))
+
+
+def _default_files(
+    dataset: str, names: Sequence[str | None], output: Path, data_folder: Path
+) -> list[tuple[Path, str | None]]:
+    found: list[tuple[Path, str | None]] = []
+    missing = []
+    for name in names:
+        try:
+            found.append((default_teacher(dataset, name, output), name))
+        except MissingTeacherError as error:
+            missing.append(str(error))
+    if not missing:
+        return found
+    if not DATASETS[dataset].at_hand(data_folder):
+        try:
+            load_arrays(dataset, data_folder)
+        except (RequestError, RunError) as error:
+            missing.append(str(error))
+    raise RequestError("\n".join(missing))
 
 
 def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
@@ -83,8 +112,8 @@ def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
     which the first trial is taken. Alternatives are printed.
 
     Raises:
-        RequestError: there is none, with the commands that make one; or several were trained, by different protocols
-            or of different networks, and the choice is open.
+        MissingTeacherError: there is none; the message says where to put one, and gives the command that trains one.
+        RequestError: several were trained, by different protocols or of different networks, and the choice is open.
     """
     models = output / "models"
     if model is not None:
@@ -107,10 +136,11 @@ def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
             return fetch(checkpoint, output)
         except RequestError as error:
             reasons.append(str(error).splitlines()[0])
-    raise RequestError(
+    sources = "; or ".join(by_hand(checkpoint, output) for checkpoint in published)
+    raise MissingTeacherError(
         f"no teacher{f' {model}' if model else ''} for {dataset} in {models}"
         f"{''.join(f'; {reason}' for reason in reasons)}\n"
-        f"name one with --path_t, or train it: "
+        f"{f'fetch {sources}; or ' if sources else ''}name a file with --path_t, or train one: "
         f"python train_teacher.py --model {model or DEFAULT_TEACHER} --dataset {dataset}"
     )
 

@@ -1,8 +1,9 @@
 """Where the processes that torchrun started find each other, and who of them is missing."""
 
 import os
+import socket
+import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -18,7 +19,7 @@ ARRIVAL_SECONDS = 45.0
 # Long enough for rank 0 to fetch a data set while the others wait.
 TIMEOUT = timedelta(minutes=30)
 REPORT_SECONDS = 45.0  # between two lines about who is waited for
-SLICE_SECONDS = 0.5  # of waiting; a signal is heard between two
+LOOK_SECONDS = 0.1
 HIGHEST_PORT = 65535
 ADVICE = "start all processes with torchrun"
 
@@ -55,11 +56,9 @@ class Meeting:
             RequestError: some are missing after so many seconds; the message names their ranks.
         """
         self.store.set(f"{what}/{self.rank}", "")
-        missing = [rank for rank in range(self.size) if rank != self.rank]
+        missing = list(range(self.size))
         began = reported = time.monotonic()
         while missing:
-            with suppress(dist.DistStoreError):  # not yet
-                self.store.wait([f"{what}/{missing[0]}"], timedelta(seconds=SLICE_SECONDS))
             missing = [rank for rank in missing if not self.store.check([f"{what}/{rank}"])]
             now = time.monotonic()
             if missing and now - began > seconds:
@@ -68,6 +67,8 @@ class Meeting:
             if missing and now - reported > REPORT_SECONDS:
                 say(f"rank {self.rank}: waiting for {_ranks(missing)} of {self.size}")
                 reported = now
+            if missing:  # the store's own waiting would hear no signal, and warns at each look
+                time.sleep(LOOK_SECONDS)
 
 
 def meet() -> Meeting | None:
@@ -90,17 +91,59 @@ def _meeting(rank: int, size: int, address: str, port: str) -> Meeting:
         raise RequestError(f"rank {rank} of {size}: MASTER_ADDR={address} MASTER_PORT={port} is no address; {ADVICE}")
     # torchrun may serve the store itself, and says so.
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    timeout = timedelta(seconds=ARRIVAL_SECONDS)
+    end = time.monotonic() + ARRIVAL_SECONDS
     try:
-        store = dist.TCPStore(
-            address, int(port), size, serves, timeout=timeout, wait_for_workers=False, multi_tenant=serves
-        )
-        store.set_timeout(TIMEOUT)
+        if not serves:
+            _wait_for_server(address, int(port), end)
+        store = _store(address, int(port), serves, end)
         meeting = Meeting(store, rank, size)
         meeting.wait_for_all("arrived", ARRIVAL_SECONDS)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         raise RequestError(f"rank {rank} of {size}: {_why_apart(error, serves, f'{address}:{port}')}") from error
     return meeting
+
+
+def _wait_for_server(address: str, port: int, end: float) -> None:
+    """Wait until somebody listens: torch's own waiting takes twice as long, hears no signal and warns in pages.
+
+    Raises:
+        OSError: nobody does until `end` on the monotonic clock.
+    """
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=ARRIVAL_SECONDS).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(LOOK_SECONDS)
+
+
+def _store(address: str, port: int, serves: bool, end: float) -> dist.Store:
+    """The store at an address, which this process may have to serve itself.
+
+    Raises:
+        RuntimeError: the port is in use.
+        OSError: whoever listens there gives no answer until `end`; torch would wait for it forever.
+    """
+    made: list[dist.Store | Exception] = []
+
+    def make() -> None:
+        try:
+            store = dist.TCPStore(address, port, None, serves, TIMEOUT, wait_for_workers=False, multi_tenant=serves)
+            made.append(store)
+        except Exception as error:
+            made.append(error)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    while not made:
+        if time.monotonic() > end:
+            raise OSError("what listens there is no process of this run")
+        thread.join(LOOK_SECONDS)
+    if isinstance(made[0], Exception):
+        raise made[0]
+    return made[0]
 
 
 def _why_apart(error: Exception, serves: bool, place: str) -> str:

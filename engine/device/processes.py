@@ -1,14 +1,16 @@
 """The process group of the processes that torchrun started: joining it, and leaving it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 
+from common.command import say
 from common.errors import RequestError, RunError
 from engine.device.meeting import ADVICE, TIMEOUT, first_line, meet
-from engine.device.torchrun import torchrun_ranks
+from engine.device.torchrun import local_processes, torchrun_ranks
 from engine.device.world import SINGLE_PROCESS, World
 
 
@@ -39,6 +41,8 @@ def process_group(device_type: str) -> Iterator[World]:
             )
         torch.cuda.set_device(local_rank)
         backend = "cpu:gloo,cuda:nccl"
+    elif (here := local_processes()) > (cores := os.cpu_count() or here):
+        say(f"{here} processes share the {cores} cores of this machine, and wait for each other; fewer are faster")
     meeting = meet()
     assert meeting is not None
     try:

@@ -41,3 +41,9 @@ def torchrun_ranks() -> tuple[int, int, int]:
     if not values["RANK"]:
         raise RequestError(f"{given} says that there are several processes, and RANK is not set; {ADVICE}")
     return rank, size, local_rank
+
+
+def local_processes() -> int:
+    """The number of processes that torchrun started on this machine; 1 if it does not say."""
+    text = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(text) if text.isdecimal() else 1

@@ -1,7 +1,6 @@
 """The flags of methods: which methods, the weights of their losses, and one flag for each option of each method."""
 
 import argparse
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,6 +9,7 @@ from typing import Any
 from common.command import Parser
 from common.errors import RequestError
 from distiller_zoo import METHODS, Weights, canonical_method, method_class, option_texts, options_of
+from distiller_zoo.option_types import AnyWeight, check_option
 from engine.protocol.flags import Flags, add_flag, in_words
 
 
@@ -40,14 +40,13 @@ def weights_of(method: str, arguments: argparse.Namespace) -> list[Weights]:
     Given weights of losses that the method does not have are left out: α without a teacher, β without an own loss.
 
     Raises:
-        RequestError: a weight is negative or not finite.
+        RequestError: a weight is negative or not finite, or all are 0.
     """
     cls = method_class(method)
     given = {key: getattr(arguments, key) for key in ("gamma", "alpha", "beta") if getattr(arguments, key) is not None}
     for key, values in given.items():
         for value in values:
-            if not math.isfinite(value) or value < 0:
-                raise RequestError(f"--{key} is {value}; give a finite weight that is not negative")
+            check_option(key, value, AnyWeight)
     if cls.max_teachers == 0:
         given = {key: values for key, values in given.items() if key == "gamma"}
     if cls.weights.beta == 0:  # published for methods without a loss of their own
@@ -56,7 +55,12 @@ def weights_of(method: str, arguments: argparse.Namespace) -> list[Weights]:
     for values in product(*given.values()):
         # 1.0 in place of a published 1 would be another digest.
         changed = {k: v for k, v in zip(given, values, strict=True) if v != getattr(cls.weights, k)}
-        found.append(replace(cls.weights, **changed))
+        weights = replace(cls.weights, **changed)
+        if not (weights.gamma or weights.alpha or weights.beta):
+            raise RequestError(
+                f"{method}: --gamma, --alpha and --beta are all 0, so nothing is learned; give one of them"
+            )
+        found.append(weights)
     return list(dict.fromkeys(found))
 
 
@@ -103,12 +107,20 @@ def given_method_options(arguments: argparse.Namespace, methods: list[str]) -> d
     """The options that the user gave, by name.
 
     Raises:
-        RequestError: none of the methods has an option that was given.
+        RequestError: none of the methods has an option that was given, or one may not have the value.
     """
     known = {option for method in METHODS for option in options_of(method)}
     given = {key: value for key, value in vars(arguments).items() if key in known}
     for option in given:
-        if not any(option in {name.split(".")[-1] for name in options_of(method)} for method in methods):
+        annotations = [
+            parameter.annotation
+            for method in methods
+            for name, parameter in options_of(method).items()
+            if name.split(".")[-1] == option
+        ]
+        if not annotations:
             owners = ", ".join(method for method in METHODS if option in options_of(method))
             raise RequestError(f"--{option} is an option of {owners}, not of {', '.join(methods)}; leave it out")
+        for annotation in annotations:
+            check_option(option, given[option], annotation)
     return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,29 @@ def label(plan: RunPlan) -> str:
 def console_name(plan: RunPlan) -> str:
     """What the lines of a command call a run: its network, and its method unless it is trained alone for itself."""
     return f"{plan.model} {label(plan)}" if plan.kind == "student" else plan.model
+
+
+def distinct_names(plans: Iterable[RunPlan]) -> dict[str, str]:
+    """What runs of one command are called, by their hash, where they would be alike: "resnet8 kd learning_rate=0.1".
+
+    Only runs of one network and trial are told apart, by the values of their recipes that differ.
+    """
+    alike: dict[tuple[str, str, int], list[RunPlan]] = {}
+    for plan in plans:
+        alike.setdefault((plan.model, plan.label, plan.trial), []).append(plan)
+    found = {}
+    for of_one_label in (group for group in alike.values() if len(group) > 1):
+        values = [_recipe_values(plan) for plan in of_one_label]
+        differing = [key for key in values[0] if any(each[key] != values[0][key] for each in values)]
+        for plan, own in zip(of_one_label, values, strict=True):
+            found[plan.run_id] = " ".join([plan.console_name, *(f"{key}={_words(own[key])}" for key in differing)])
+    return found
+
+
+def _recipe_values(plan: RunPlan) -> dict[str, Any]:
+    values = plan.recipe.as_dict()
+    augmentation = values.pop("augmentation")
+    return {"recipe": values.pop("name")} | {key: values[key] for key in values if key != "summary"} | augmentation
 
 
 def protocol_line(plan: RunPlan) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from distiller_zoo import Epochs, options_of
+from distiller_zoo import options_of
+from distiller_zoo.option_types import counts_epochs
 from engine.protocol.recipes import Recipe
 
 DEFAULT_KD_T = 4.0  # temperature of the KL term, which any method may have
@@ -16,7 +17,7 @@ def default_options(method: str, recipe: Recipe) -> dict[str, Any]:
     A shorter run takes the same share of its own length, at least one epoch; otherwise it would end within the warm-up.
     """
     return {
-        name: _share(parameter.default, recipe.share) if parameter.annotation is Epochs else parameter.default
+        name: _share(parameter.default, recipe.share) if counts_epochs(parameter.annotation) else parameter.default
         for name, parameter in options_of(method).items()
     }
 

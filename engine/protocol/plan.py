@@ -44,10 +44,12 @@ class BackboneFile(WeightsFile):
     Attributes:
         trained_by: how it was trained, as tables call it.
         code: the code that trained it; empty if unknown.
+        training: data set, protocol and teachers of that training; empty if unknown.
     """
 
     trained_by: str
     code: Code = field(default_factory=dict)
+    training: dict[str, str] = field(default_factory=dict)
 
 
 class Trial(NamedTuple):

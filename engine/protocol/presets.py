@@ -9,6 +9,7 @@ from typing import Any
 from common.errors import RequestError
 from common.messages import did_you_mean
 
+OTHER_FORMATS = (".yaml", ".yml", ".json", ".cfg", ".ini")
 FOLDER = Path(__file__).resolve().parents[2] / "presets"
 
 
@@ -47,6 +48,13 @@ def read_preset(name: str) -> Preset:
     Raises:
         RequestError: it does not exist, or is not a preset.
     """
+    if not name.strip():
+        raise RequestError("--preset is empty; name one of --list, or a file that ends in .toml")
+    if Path(name).suffix.lower() in OTHER_FORMATS:
+        raise RequestError(
+            f"--preset {name}: configuration files of other suites are not read; docs/other_suites.md has the flag for "
+            f"each of mdistiller's keys, and a preset of your own is a .toml file like those in presets/"
+        )
     is_file = name.endswith(".toml")
     path = Path(name) if is_file else FOLDER / f"{name}.toml"
     if not path.is_file():
@@ -68,7 +76,7 @@ def read_preset(name: str) -> Preset:
 
 def with_preset(argv: list[str]) -> list[str]:
     """Put the flags of the preset that `argv` names before it, so that its own flags win. Raises RequestError."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", nargs="?")  # without a value: the script's own parser says so
     named, _ = parser.parse_known_args(argv)
     return argv if named.preset is None else [*read_preset(named.preset).words(), *argv]

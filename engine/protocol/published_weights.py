@@ -4,11 +4,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from common.command import say
+from distiller_zoo import method_class
+from distiller_zoo.combination import CombinationSpec
 from distiller_zoo.published_settings import published_for
 from engine.protocol.plan import RunPlan, without_idle_settings
 
 # What every row of distiller_zoo/published.csv was tuned on.
 DATASET = "cifar100"
+
+
+def published_by_default(method: str) -> bool:
+    """True if a method's defaults come from published CIFAR-100 tables, which have them for all pairs without a row."""
+    cls = method_class(method)
+    return not isinstance(cls, CombinationSpec) and bool(cls.paper) and not cls.weights_from
 
 
 def with_paper_weights(plans: Sequence[RunPlan], given: Collection[str]) -> list[RunPlan]:
@@ -41,7 +49,12 @@ def with_paper_weights(plans: Sequence[RunPlan], given: Collection[str]) -> list
             unpublished.setdefault(pair, []).append(plan.method)
         changed.append(plan)
     for pair, methods in unpublished.items():
-        lines.append(f"{', '.join(dict.fromkeys(methods))}, {pair}: nothing is published; the defaults stay")
+        methods = list(dict.fromkeys(methods))
+        own = ", ".join(method for method in methods if published_by_default(method))
+        none = ", ".join(method for method in methods if not published_by_default(method))
+        parts = [f"the defaults of {own} are the published ones"] if own else []
+        parts += [f"nothing is published for {none}, the defaults stay"] if none else []
+        lines.append(f"{pair}: {'; '.join(parts)}")
     for line in dict.fromkeys(lines):
         say(f"--paper_weights: {line}")
     return changed

@@ -1,15 +1,23 @@
 """One flag for each value of a recipe, and the recipes that the given flags make."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from common.command import Parser
 from common.errors import RequestError
 from dataset import Augmentation
-from engine.protocol.flags import add_flag, in_words
-from engine.protocol.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS, RECIPES, Recipe, resolve_recipe, unread_values
+from engine.protocol.flags import MAY_BE_EMPTY, OneOrSeveral, Several, add_flag, in_words
+from engine.protocol.recipes import (
+    AUGMENTATION_FIELDS,
+    RECIPE_FIELDS,
+    RECIPES,
+    Recipe,
+    check_acts,
+    resolve_recipe,
+    unread_values,
+)
 from models import ModelEntry
 
 COMMON = ("epochs", "batch_size", "learning_rate")  # on the first page of help
@@ -44,7 +52,7 @@ def add_recipe_arguments(parser: Parser) -> None:
     """Add --recipe and a flag for each of a recipe's values; only what the user gives is in the parsed namespace."""
     group = parser.group("recipe", page="recipe")
     names = ", ".join(RECIPES)
-    group.add_argument("--recipe", metavar="NAME", help=f"{names} (default: network's)")
+    group.add_argument("--recipe", action=OneOrSeveral, metavar="NAME", help=f"{names} (default: network's)")
     further = parser.further_group("values of a recipe", page="recipe", summary="the other values of a recipe")
     for owner, names_of_fields in ((Recipe, RECIPE_FIELDS), (Augmentation, AUGMENTATION_FIELDS)):
         annotations = get_type_hints(owner)
@@ -52,7 +60,10 @@ def add_recipe_arguments(parser: Parser) -> None:
             if field.name in names_of_fields:
                 flags = group if field.name in COMMON else further
                 text = f"{TEXTS[field.name]} ({_defaults(field.name)})"
-                add_flag(flags, field.name, annotations[field.name], text)
+                annotation = annotations[field.name]
+                if field.default == "":
+                    annotation = Annotated[annotation, MAY_BE_EMPTY]
+                add_flag(flags, field.name, annotation, text)
 
 
 def _defaults(name: str) -> str:
@@ -71,15 +82,31 @@ def recipes_of(arguments: argparse.Namespace, models: Mapping[str, ModelEntry]) 
     Raises:
         RequestError: as `resolve_recipe`; or a given value changes none of the recipes.
     """
-    given = _given_values(arguments)
-    recipes = {name: resolve_recipe(arguments.recipe, model, given) for name, model in models.items()}
-    unread = [unread_values(arguments.recipe, model, given) for model in models.values()]
-    for value in given:
-        if all(value in of_model for of_model in unread):
-            names = ", ".join(dict.fromkeys(recipe.name for recipe in recipes.values()))
-            raise RequestError(f"--{value} changes nothing in the recipe {names} ({unread[0][value]}); leave it out")
+    (recipes,) = recipes_of_variants([arguments], models)
     return recipes
 
 
+def recipes_of_variants(
+    variants: Sequence[argparse.Namespace], models: Mapping[str, ModelEntry]
+) -> list[dict[str, Recipe]]:
+    """As `recipes_of`, for each variant of a command that sweeps; a value that one of them reads is no mistake."""
+    found, unread = [], []
+    for arguments in variants:
+        given = _given_values(arguments)
+        found.append({name: resolve_recipe(arguments.recipe, model, given) for name, model in models.items()})
+        for recipe in found[-1].values():
+            check_acts(recipe, given)
+        unread += [unread_values(arguments.recipe, model, given) for model in models.values()]
+    for value in unread[0]:
+        if all(value in of_model for of_model in unread):
+            names = ", ".join(dict.fromkeys(recipe.name for recipes in found for recipe in recipes.values()))
+            raise RequestError(f"--{value} changes nothing in the recipe {names} ({unread[0][value]}); leave it out")
+    return found
+
+
 def _given_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {key: value for key, value in vars(arguments).items() if key in RECIPE_FIELDS | AUGMENTATION_FIELDS}
+    given = {key: value for key, value in vars(arguments).items() if key in RECIPE_FIELDS | AUGMENTATION_FIELDS}
+    for key, value in (given | {"recipe": arguments.recipe}).items():
+        if isinstance(value, Several):  # of a script that makes no variants
+            raise RequestError(f"--{key} takes one value in this script; give {value[0]} or another")
+    return given

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 from common.errors import RequestError
+from common.messages import cut
 from common.registry import Registry
 from dataset import Augmentation
+from distiller_zoo.option_types import MOST_EPOCHS, Range
 from models import ModelEntry
 
 
@@ -219,18 +221,52 @@ def _changed(preset: Record, given: dict[str, Any], names: set[str]) -> Record:
     return replace(preset, **values)
 
 
+# What a value of a recipe may be. A rate that is too large shows in the loss, and stops the run there.
+RANGES = {
+    "epochs": Range(1, MOST_EPOCHS),
+    "batch_size": Range(1, 1_000_000),
+    "learning_rate": Range(0, open_below=True),
+    "weight_decay": Range(0),
+    "momentum": Range(0, 1, open_above=True),
+    "lr_decay_rate": Range(0, 1),
+    "warmup_epochs": Range(0, MOST_EPOCHS),
+    "warmup_lr": Range(0),
+    "min_lr": Range(0),
+    "label_smoothing": Range(0, 1, open_above=True),
+    "mixup": Range(0, 1000),
+    "cutmix": Range(0, 1000),
+}
+
+
 def _check(recipe: Recipe) -> None:
-    for key, value in recipe.as_dict().items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RequestError(f"--{key} is {value}; give a finite number")
-    for key in ("epochs", "batch_size", "learning_rate"):
-        if getattr(recipe, key) <= 0:
-            raise RequestError(f"--{key} is {getattr(recipe, key)}; give a positive number")
-    for key in ("weight_decay", "lr_decay_rate", "warmup_epochs", "warmup_lr", "min_lr"):
-        if getattr(recipe, key) < 0:
-            raise RequestError(f"--{key} is {getattr(recipe, key)}; give 0 or more")
-    for key in ("momentum", "label_smoothing"):
-        if not 0 <= getattr(recipe, key) < 1:
-            raise RequestError(f"--{key} is {getattr(recipe, key)}; give a number in [0, 1)")
-    if any(epoch < 1 for epoch in recipe.lr_decay_epochs):
-        raise RequestError(f"--lr_decay_epochs holds {min(recipe.lr_decay_epochs)}; epochs count from 1")
+    """Raise RequestError for a value out of its range."""
+    for key, allowed in RANGES.items():
+        value = getattr(recipe if key in RECIPE_FIELDS else recipe.augmentation, key)
+        if value not in allowed:
+            raise RequestError(f"--{key} is {cut(value)}; give {allowed}")
+    if any(not 1 <= epoch <= MOST_EPOCHS for epoch in recipe.lr_decay_epochs):
+        wrong = min(recipe.lr_decay_epochs, key=lambda epoch: 1 <= epoch <= MOST_EPOCHS)
+        raise RequestError(f"--lr_decay_epochs holds {cut(wrong)}; epochs count from 1 to {MOST_EPOCHS}")
+
+
+def check_acts(recipe: Recipe, given: Collection[str]) -> None:
+    """Raise RequestError for a given value of a resolved recipe that could never act, or acts against its purpose.
+
+    Args:
+        given: names of the values that the user gave.
+    """
+    epochs = recipe.epochs
+    if "lr_decay_epochs" in given and recipe.schedule == "step" and min(recipe.lr_decay_epochs, default=0) >= epochs:
+        raise RequestError(
+            f"--lr_decay_epochs {','.join(map(str, recipe.lr_decay_epochs))} never comes in a run of {epochs} epochs; "
+            f"give earlier ones, or leave it out: they then move with --epochs"
+        )
+    if "warmup_epochs" in given and recipe.schedule == "cosine" and recipe.warmup_epochs > epochs:
+        raise RequestError(
+            f"--warmup_epochs {recipe.warmup_epochs:g} is more than the run's {epochs} epochs; give fewer"
+        )
+    if "warmup_lr" in given and recipe.schedule == "cosine" and recipe.warmup_lr > recipe.learning_rate:
+        raise RequestError(
+            f"--warmup_lr {recipe.warmup_lr:g} is above the --learning_rate {recipe.learning_rate:g} that the warm-up "
+            f"leads to; give a smaller one"
+        )

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 
 from common.command import Parser
 from common.errors import RequestError
-from engine.protocol.flags import finite
+from common.messages import cut
+from engine.protocol.flags import OneOrSeveral, finite
 from engine.protocol.recipes import Recipe
 
 
@@ -35,12 +36,14 @@ def add_retrospection_arguments(parser: Parser) -> None:
     group = parser.further_group("learning with retrospection (LWR, AAAI 2021)")
     group.add_argument(
         "--lwr",
+        action=OneOrSeveral,
         type=int,
         metavar="K",
         help=f"learn from the run's own predictions of every K-th epoch too (default: off; the paper's is {default.k})",
     )
     group.add_argument(
         "--lwr_rate",
+        action=OneOrSeveral,
         type=finite,
         default=default.rate,
         metavar="FLOAT",
@@ -48,6 +51,7 @@ def add_retrospection_arguments(parser: Parser) -> None:
     )
     group.add_argument(
         "--lwr_T",
+        action=OneOrSeveral,
         type=finite,
         default=default.temperature,
         metavar="FLOAT",
@@ -59,12 +63,16 @@ def retrospection_of(arguments: argparse.Namespace, recipes: Iterable[Recipe]) -
     """Read the flags of LWR; None where it is off.
 
     Raises:
-        RequestError: a value is out of range, or a recipe mixes images.
+        RequestError: a value is out of range or acts in no epoch, or a recipe mixes images.
     """
     if arguments.lwr is None:
+        default = RetrospectionPlan()
+        for flag, usual in (("lwr_rate", default.rate), ("lwr_T", default.temperature)):
+            if getattr(arguments, flag) != usual:
+                raise RequestError(f"--{flag} is a setting of --lwr; add --lwr {default.k}, or leave --{flag} out")
         return None
     if arguments.lwr < 1:
-        raise RequestError(f"--lwr is {arguments.lwr}; give 1 or more epochs")
+        raise RequestError(f"--lwr is {cut(arguments.lwr)}; give 1 or more epochs")
     if not 0 <= arguments.lwr_rate <= 1:
         raise RequestError(f"--lwr_rate is {arguments.lwr_rate}; give a number in [0, 1]")
     if arguments.lwr_T <= 0:
@@ -74,5 +82,10 @@ def retrospection_of(arguments: argparse.Namespace, recipes: Iterable[Recipe]) -
             raise RequestError(
                 f"--lwr keeps a prediction for each image, and recipe {recipe.name} mixes images; "
                 f"add --mixup 0 --cutmix 0 or choose --recipe light"
+            )
+        if arguments.lwr >= recipe.epochs:
+            raise RequestError(
+                f"--lwr is {cut(arguments.lwr)}: predictions would be kept after the run's {recipe.epochs} epochs and "
+                f"never used; give fewer than the epochs"
             )
     return RetrospectionPlan(arguments.lwr, arguments.lwr_rate, arguments.lwr_T)

@@ -11,7 +11,7 @@ from engine.records.run_folder import RunFolder
 def backbone_file(backbone: Backbone) -> BackboneFile:
     """Describe loaded weights, with what the run that they lie in says of their training."""
     path = backbone.path
-    return BackboneFile(backbone.arch, path, backbone.sha256, trained_by(path), code_behind(path))
+    return BackboneFile(backbone.arch, path, backbone.sha256, trained_by(path), code_behind(path), training_of(path))
 
 
 def trained_by(weights: Path) -> str:
@@ -36,3 +36,18 @@ def code_behind(weights: Path) -> Code:
     if isinstance(backbone := run.recorded("backbone"), dict):
         return backbone.get("code") or {}
     return {f"backbone: {file}": digest for file, digest in (run.code() or {}).items()}
+
+
+def training_of(weights: Path) -> dict[str, str]:
+    """The data set, protocol and teachers of the training behind a weights file; empty if unknown.
+
+    For a probe they are those of its own backbone.
+    """
+    run = RunFolder(weights.parent, "")
+    if isinstance(backbone := run.recorded("backbone"), dict):
+        return backbone.get("training") or {}
+    found = {name: run.recorded(name) for name in ("dataset", "protocol", "protocol_id")}
+    teachers = run.recorded("teachers")
+    if isinstance(teachers, list):
+        found["teachers"] = "+".join(str(teacher.get("model")) for teacher in teachers if isinstance(teacher, dict))
+    return {name: value for name, value in found.items() if isinstance(value, str)}

@@ -101,8 +101,9 @@ def result_of(epochs: Sequence[Record], initial: Sequence[Record]) -> Record:
     """Summarise the epochs for result.json.
 
     Returns:
-        The last epoch and the best on the test set, the one that is best on held-out images if there are any, the
-        wall time in seconds, and the median of images per second.
+        The last epoch and the best on the test set, the wall time in seconds, and the median of images per second. If
+        images are held out, also the epoch that is best on them: its test figures in `by_validation`, and those on the
+        held-out images in `validation`.
     """
     last, best = epochs[-1], best_of(epochs)
     result = {
@@ -115,6 +116,7 @@ def result_of(epochs: Sequence[Record], initial: Sequence[Record]) -> Record:
     if "validation" in last:
         chosen = best_of(epochs, "validation")
         result["by_validation"] = {"epoch": chosen["epoch"], **chosen["test"]}
+        result["validation"] = {"epoch": chosen["epoch"], **chosen["validation"]}
     if "answers" in last:
         result["answers"] = last["answers"]
     return result

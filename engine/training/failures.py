@@ -1,16 +1,21 @@
 """What becomes of an exception that one run of a group raises: a line for people, and one in the run's folder."""
 
+import inspect
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
+import distiller_zoo
 from common.errors import RequestError, RunError, UndeclaredFieldError
 from common.files import write_text
-from common.messages import words_of
+from common.messages import place_raised, words_of
 from engine.device.world import World
 from engine.training.student_run import StudentRun
+
+METHODS_FOLDER = Path(distiller_zoo.__file__).parent
 
 
 @dataclass
@@ -40,7 +45,8 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     if world.is_main:
         with suppress(RunError):  # on a full disk the line alone has to do
             write_text(path, "".join(traceback.format_exception(error)))
-    what = str(error) if mistake else words_of(error)
+    place = place_raised(error, METHODS_FOLDER, own={inspect.getfile(type(part)) for part in run.method.modules()})
+    what = (str(error) if mistake else words_of(error)) + (f" at {place}" if place else "")
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
     epoch, step = run.position

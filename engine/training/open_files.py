@@ -1,11 +1,10 @@
 """Room for the files that many runs keep open at the same time."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from common.errors import RequestError
-from engine.training.student_run import StudentRun
 
 try:
     import resource
@@ -18,23 +17,22 @@ UNKNOWN_IN_USE = 100  # where the system does not list them
 
 
 @contextmanager
-def room_for_files(runs: Sequence[StudentRun], overwrite: object) -> Iterator[None]:
-    """Raise the system's limit on open files within the block, as far as unfinished runs need it.
+def room_for_files(runs: int) -> Iterator[None]:
+    """Raise the system's limit on open files within the block, as far as so many runs need it.
 
     Raises:
         RequestError: several runs need more than the system allows.
     """
-    unfinished = sum(bool(overwrite) or not run.folder.is_finished() for run in runs)
-    if resource is None or unfinished < 2:
+    if resource is None or runs < 2:
         yield
         return
     in_use = files_in_use()
-    needed = in_use + SPARE + PER_RUN * unfinished
+    needed = in_use + SPARE + PER_RUN * runs
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _raise_limit(needed, *before)
     if allowed < needed:
         raise RequestError(
-            f"{unfinished} runs at a time need {needed} open files, and this system allows {allowed}; give at most "
+            f"{runs} runs at a time need {needed} open files, and this system allows {allowed}; give at most "
             f"{max(1, (allowed - in_use - SPARE) // PER_RUN)} runs a command, or allow more (ulimit -n)"
         )
     try:

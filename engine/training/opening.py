@@ -11,6 +11,7 @@ from common.errors import RequestError
 from engine.protocol.plan import Code
 from engine.records.code_version import changed_files
 from engine.records.progress import Progress
+from engine.training.open_files import room_for_files
 from engine.training.session import RunSettings
 from engine.training.student_run import StudentRun
 
@@ -24,13 +25,14 @@ def open_folders(
         The finished runs, and those that have something to do; a run that starts anew has `anew` set.
 
     Raises:
-        RequestError: a folder cannot be written or is in use, no checkpoint of a run is good, or the code of an
-            unfinished run has changed.
+        RequestError: a folder cannot be written or is in use, no checkpoint of a run is good, the code of an unfinished
+            run has changed, or there are more runs than the system allows open files.
     """
     with settings.compute.world.shared_errors():
-        for run in runs:
-            if not run.folder.is_finished() or _is_repeated(run, settings):
-                locks.enter_context(run.folder.opened())
+        opened = [run for run in runs if not run.folder.is_finished() or _is_repeated(run, settings)]
+        locks.enter_context(room_for_files(len(opened)))
+        for run in opened:
+            locks.enter_context(run.folder.opened())
     with settings.compute.world.shared_errors():
         # Checked again under the lock: its holder may have finished the run meanwhile.
         finished = [run for run in runs if run.folder.is_finished() and not _is_repeated(run, settings)]

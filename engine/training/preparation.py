@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from common.errors import RequestError
+from common.memory import gibibytes, memory_bytes, tensor_bytes
+from common.messages import counted
 from dataset import BatchStream, DatasetEntry
 from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
@@ -14,6 +16,7 @@ from engine.training import code_history
 from engine.training.failures import forget_failure
 from engine.training.opening import code_changes
 from engine.training.session import RunSettings, Session
+from engine.training.single_image import why_not_on_one_image
 from engine.training.student_run import StudentRun
 
 
@@ -30,37 +33,76 @@ def build_runs(
     Raises:
         RequestError: a method refuses its pair, the backbone does not fit, or the batches do not suit the data set.
     """
-    runs, world = [], settings.compute.world
+    runs: list[StudentRun] = []
+    world = settings.compute.world
     for plan in plans:
         check_batches(plan.recipe, entry, world.size)
         networks = tuple(teacher.network.network for teacher in teachers) if plan.teachers else ()
         weights = backbone if plan.backbone else None
         try:
-            runs.append(StudentRun(plan, entry, networks, settings.output, weights, writes=world.is_main))
+            run = StudentRun(plan, entry, networks, settings.output, weights, writes=world.is_main)
+            if last_batch(plan.recipe, entry) == 1 and (reason := why_not_on_one_image(run, networks, entry)):
+                raise RequestError(
+                    f"--batch_size {plan.recipe.batch_size} leaves a last batch of one image, on which {reason}; "
+                    f"{other_batches(plan.recipe, entry)}"
+                )
+            runs.append(run)
         except RequestError as refusal:
             if not settings.skip_refused:
                 raise
             progress.line(f"left out: {plan.console_name}: {refusal}")
+        check_memory(runs, len(plans))
+    say_large_batches([run.plan for run in runs], entry, progress)
     return runs
 
 
+def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
+    """Raise RequestError if all planned runs, which are as large as those built so far, do not fit in memory."""
+    if not runs or len(runs) & (len(runs) - 1):  # at 1, 2, 4, 8, ... runs
+        return
+    needed, available = sum(tensor_bytes(run.student, run.method) for run in runs) / len(runs) * planned, memory_bytes()
+    if available is not None and needed > available:
+        raise RequestError(
+            f"the networks of {counted(planned, 'run')} take {gibibytes(needed)} of {gibibytes(available)} memory; "
+            f"give fewer values of --trial or of other flags at a time"
+        )
+
+
+def last_batch(recipe: Recipe, entry: DatasetEntry) -> int:
+    """The number of images in the smallest batch of an epoch."""
+    size = recipe.batch_size
+    return size if recipe.drop_last else entry.train_size % size or min(size, entry.train_size)
+
+
+def other_batches(recipe: Recipe, entry: DatasetEntry) -> str:
+    """Advice for a recipe whose last batch is one image."""
+    size = recipe.batch_size
+    other = next((each for each in range(size + 1, entry.train_size + 1) if entry.train_size % each != 1), 2)
+    return f"give --batch_size {other}" + ("" if size == 1 else " or add --drop_last")
+
+
 def check_batches(recipe: Recipe, entry: DatasetEntry, processes: int) -> None:
-    """Raise RequestError unless every batch of a recipe can be trained on, by each of the processes."""
-    last = recipe.batch_size if recipe.drop_last else entry.train_size % recipe.batch_size or recipe.batch_size
+    """Raise RequestError unless there is a batch, and each of the processes gets a part of every one."""
     if recipe.drop_last and recipe.batch_size > entry.train_size:
         raise RequestError(
-            f"--batch_size {recipe.batch_size} is more than the {entry.train_size} training images of {entry.name}; "
-            f"give a smaller one"
+            f"--batch_size {recipe.batch_size} is more than the {entry.train_size} training images of {entry.name}, "
+            f"and smaller batches are dropped; give --batch_size {entry.train_size} or less, or add --no-drop_last"
         )
-    if last == 1:
-        raise RequestError(
-            f"--batch_size {recipe.batch_size} leaves a last batch of one image, on which batch normalisation cannot "
-            f"train; choose another one or add --drop_last"
-        )
+    last = last_batch(recipe, entry)
     if last < processes:
+        few = recipe.batch_size < processes
+        advice = f"give {processes} or more" if few else "choose another one or add --drop_last"
         raise RequestError(
-            f"--batch_size {recipe.batch_size} leaves a last batch of {last} images for {processes} processes; "
-            f"choose another one or add --drop_last"
+            f"--batch_size {recipe.batch_size} leaves a last batch of {last} images for {processes} processes; {advice}"
+        )
+
+
+def say_large_batches(plans: Sequence[RunPlan], entry: DatasetEntry, progress: Progress) -> None:
+    """Print which batch sizes are more than the training set has images, so that each step takes all of it."""
+    for size in dict.fromkeys(plan.recipe.batch_size for plan in plans if plan.recipe.batch_size > entry.train_size):
+        progress.line(
+            f"--batch_size {size} is more than the {entry.train_size} training images of {entry.name}: "
+            f"each epoch is one step on all of them"
         )
 
 
@@ -72,7 +114,12 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     """
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
-    config = run_config(run.plan, measured, session.environment) | {"data_sha256": session.data_digest}
+    config = run_config(run.plan, measured, session.environment) | {
+        # Without losses of its own a method's teachers act by their mean prediction alone.
+        "teacher_order_matters": bool(len(measured) > 1 and run.plan.weights.beta and run.method.places_teachers()),
+        "data_sha256": session.data_digest,
+        "test_images": len(session.data.test_labels),
+    }
     run.folder.write_config(config | code_history.config_entries(run.code_history, run.code, run.resumed))
 
 
@@ -80,7 +127,7 @@ def announce(run: StudentRun, progress: Progress) -> None:
     """Print where a run is written and where it continues, and warn if its code has changed."""
     epoch, step = run.position
     place = f" (continues at epoch {epoch}, step {step})" if run.resumed else ""
-    progress.line(f"{run.plan.console_name}: {run.folder.path}{place}")
+    progress.line(f"{progress.name(run.plan)}: {run.folder.path}{place}")
     if changes := code_changes(run, code_history.last_code(run.code_history)):
         progress.warning(f"{changes}; it goes on with the new code, and tables tell it apart")
     elif run.resumed and run.code_history is None:

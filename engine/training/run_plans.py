@@ -8,12 +8,14 @@ from dataclasses import replace
 import torch
 
 from common.errors import Interrupted, RequestError, RunError
+from common.messages import counted
 from dataset import DATASETS, Arrays, Batching, BatchStream, digest, hold_out, load_arrays, without_held_out
 from dataset.to_device import DeviceArrays, resident, resident_arrays
 from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
 from engine.device.memory import reset_peak_memory
 from engine.device.processes import process_group
+from engine.protocol.names import distinct_names
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
@@ -21,7 +23,6 @@ from engine.records.time_left import TimeLeft
 from engine.training.failures import Outcome
 from engine.training.group import Group
 from engine.training.loop import train_group
-from engine.training.open_files import room_for_files
 from engine.training.opening import check_data, open_folders
 from engine.training.preparation import announce, begin_run, build_runs
 from engine.training.session import Overwrite, RunSettings, Session
@@ -48,7 +49,7 @@ def run_plans(
         compute, progress = settings.compute.in_world(world), Progress(silent=not world.is_main)
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
-        locks.enter_context(room_for_files(runs, settings.overwrite))
+        progress.names = distinct_names([run.plan for run in runs])
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
@@ -60,6 +61,7 @@ def run_plans(
         unfinished = [run for run in runs if run in unfinished or run.anew]
         if not unfinished:
             return Outcome()
+        report_count(unfinished, len(runs) - len(unfinished), settings.group_size, progress)
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, environment, progress)
@@ -171,6 +173,15 @@ def make_stream(run: StudentRun, session: Session) -> BatchStream:
     """The batches of a run, and of all runs of its group."""
     batching, data = batching_of(run.plan, run.method.views), session.data
     return BatchStream(data.train_images, data.train_labels, session.entry, batching, session.compute.device)
+
+
+def report_count(unfinished: Sequence[StudentRun], finished: int, size: int | None, progress: Progress) -> None:
+    """Print how many runs there are to train, if a command makes more than one."""
+    if len(unfinished) + finished > 1:
+        groups = len(groups_of(unfinished, size))
+        together = "together" if groups == 1 else f"in {groups} groups, one after the other"
+        rest = f", {finished} already finished" if finished else ""
+        progress.line(f"{counted(len(unfinished), 'run')} to train {together}{rest}")
 
 
 def batching_of(plan: RunPlan, views: int = 1) -> Batching:

@@ -90,7 +90,7 @@ class StudentRun:
         if backbone is not None:
             load_backbone(self.student, backbone)
         shapes = tuple(teacher.feature_shapes() for teacher in teachers)
-        self.pair = Pair(self.student.feature_shapes(), shapes, entry.train_size)
+        self.pair = Pair(self.student.feature_shapes(), shapes, entry.train_size, entry.image_size)
         with isolated_seed(derive_seed(plan.seed, "method")):
             self.method: Method = create_method(plan.method, self.pair, plan.options)
         for part in self.method.modules():

@@ -55,10 +55,11 @@ def _measured_now(teacher: Teacher, session: Session) -> Figures:
 
     def watch(batches: Iterable[Item]) -> Iterator[Item]:
         total = batches_of_test(session.data, session.entry)
-        for batch in session.progress.watched(batches, teacher.file.model, total, unit="batch"):
-            if session.stop_requested():
-                raise Interrupted("the teachers were being measured; the same command begins with that again")
-            yield batch
+        with session.progress.bar(batches, teacher.file.model, total, unit="batch") as shown:
+            for batch in shown:
+                if session.stop_requested():
+                    raise Interrupted("the teachers were being measured; the same command begins with that again")
+                yield batch
 
     result = evaluate(teacher.network, session.data, session.entry, session.compute, watch)
     return {key: result[key] for key in FIGURES}

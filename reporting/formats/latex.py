@@ -3,6 +3,7 @@
 import re
 
 from reporting.formats.table_width import head_lines, split_columns, split_rows
+from reporting.tables.numbers import ALIGNED, stand_in
 from reporting.tables.report import Report
 from reporting.tables.text_table import BEST, SECOND, TextTable
 
@@ -63,6 +64,13 @@ def escape(text: str) -> str:
     return re.sub(r"(?<!\S)-(?=\d)", "$-$", "{}".join("".join(map(_escape_letter, word)) for word in words))
 
 
+def _escape_cell(text: str) -> str:
+    """Returns `text` as LaTeX, with room for what is missing where several spaces align figures."""
+    parts = ALIGNED.split(text)
+    texts = [f"\\phantom{{{escape(stand_in(part))}}} " if i % 2 else escape(part) for i, part in enumerate(parts)]
+    return "".join(texts)
+
+
 def _escape_letter(letter: str) -> str:
     if letter in ESCAPES:
         return ESCAPES[letter]
@@ -70,7 +78,7 @@ def _escape_letter(letter: str) -> str:
 
 
 def _tabular(table: TextTable) -> str:
-    cells = table.styled(escape, {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"})
+    cells = table.styled(_escape_cell, {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"})
     cells.columns = [_head(name) for name in table.names]
     body = cells.to_latex(index=False, escape=False, column_format="".join(table.alignment("l", "r")))
     return f"{{\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\noindent\n{FIT}{body}}}}}\\par\\medskip"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reporting.records.run import Run
+from reporting.records.settings import row_of
 
 Code = tuple[Mapping[str, str], ...]  # {file: digest} of each code that trained a run, the last one last
 
@@ -40,18 +41,13 @@ def former_code(runs: Iterable[Run]) -> list[str]:
     of_several: dict[tuple, list[str]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.finished_at):
         if code := code_of(run.config):
-            (of_one if len(code) == 1 else of_several)[_row(run)].append(_version(code))
+            (of_one if len(code) == 1 else of_several)[row_of(run)].append(_version(code))
     found = []
     for run in runs:
-        known = of_one[_row(run)] or of_several[_row(run)]
+        known = of_one[row_of(run)] or of_several[row_of(run)]
         version = _version(code_of(run.config)) or (known[0] if known else "")
         found.append(version if known and version != known[-1] else "")
     return found
-
-
-def _row(run: Run) -> tuple:
-    """Returns what runs of one row of a table have in common."""
-    return run.dataset, run.image_size, run.data_group, run.protocol_id, run.kind, run.teacher, run.model, run.label
 
 
 def _maps_files_to_digests(value: object) -> bool:

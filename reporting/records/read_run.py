@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from statistics import median_high, median_low
 from typing import Any
 
 from common.messages import counted
+from reporting.records.config_fields import value_text
 from reporting.records.run import CONFIG, METRICS, RESULT, Accuracy, Costs, Run, Skipped, Teacher, history_of
 from reporting.records.untrusted_json import (
     LONGEST_TAIL,
@@ -121,8 +123,33 @@ def _trained_by(backbone: dict[str, Any] | None) -> str:
 
 def _teacher(entry: dict[str, Any]) -> Teacher:
     where = f"{CONFIG} teachers"
-    accuracy = Accuracy(percentage(entry, "top1", where), percentage_or_none(entry.get("top5")))
-    return Teacher(text(entry, "model", where), text(entry, "sha256", where), accuracy)
+    return Teacher(
+        model=text(entry, "model", where),
+        sha256=text(entry, "sha256", where),
+        accuracy=Accuracy(percentage(entry, "top1", where), percentage_or_none(entry.get("top5"))),
+        normalisation=_normalisation(entry.get("normalisation")),
+        epoch=_epoch_of_file(entry.get("path")),
+    )
+
+
+def _normalisation(value: object) -> str:
+    """Returns "mean 0.5, std 0.5" for three equal numbers each, and all three where they differ; "" for none."""
+    if not value:
+        return ""
+    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(part, list) and part for part in value)):
+        return printable(f"normalisation {value_text(value):.60}")
+    of_each = (part[:1] if all(number == part[0] for number in part) else part for part in value)
+    mean, std = (printable(" ".join(map(str, part))) for part in of_each)
+    return f"mean {mean}, std {std}"
+
+
+def _epoch_of_file(path: object) -> str:
+    """Returns the epoch that a weights file of this suite is of, by its name; "" for other names."""
+    name = re.split(r"[/\\]", path)[-1] if isinstance(path, str) else ""
+    if found := re.fullmatch(r"ckpt_epoch_(\d{1,9})\.pth", name):
+        return f"epoch {found[1]}"
+    found = re.fullmatch(r".+_(last|best)\.pth", name)
+    return f"{found[1]} epoch" if found else ""
 
 
 def _read_accuracies(result: dict[str, Any], history: Mapping[int, float], epochs: int) -> tuple[Accuracy, Accuracy]:
@@ -229,5 +256,6 @@ def _hardware(environment: object) -> str:
     device, processor = environment.get("device"), environment.get("processor")
     if device == "cpu" and isinstance(processor, str) and processor:
         threads = environment.get("threads")
-        return printable(processor) + (f", {counted(threads, 'thread')}" if isinstance(threads, int) else "")
+        name = printable(processor).replace(";", ",")  # semicolons separate several
+        return name + (f", {counted(threads, 'thread')}" if isinstance(threads, int) else "")
     return printable(device) if isinstance(device, str) else ""

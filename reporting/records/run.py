@@ -20,11 +20,28 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A checkpoint that taught a run, with its own test accuracy."""
+    """A checkpoint that taught a run, with its own test accuracy.
+
+    Attributes:
+        normalisation: mean and standard deviation of the images that it saw, in words; "" for the data set's own.
+        epoch: the epoch that its file is of, by the file's name, such as "last epoch"; "" where that does not say.
+    """
 
     model: str
     sha256: str
     accuracy: Accuracy
+    normalisation: str = ""
+    epoch: str = ""
+
+    @property
+    def name(self) -> str:
+        """The network, with its normalisation where that is not the data set's: one file is then two teachers."""
+        return f"{self.model} ({self.normalisation})" if self.normalisation else self.model
+
+    @property
+    def checkpoint(self) -> str:
+        """The network and the start of its checkpoint's hash."""
+        return f"{self.name} ({self.sha256:.8})"
 
 
 @dataclass(frozen=True)
@@ -58,8 +75,9 @@ class Run:
     Attributes:
         folder: where the records are.
         kind: "student", "teacher" (a network trained alone) or "probe" (a new classifier on a frozen network).
-        label: the method as tables call it; of a probe, how its backbone was trained. Ends in "(code …)" where other
-            code made the run than the last run of that label.
+        label: the method as tables call it; of a probe, how its backbone was trained. It has the order of the teachers
+            where that matters, settings by which runs of one label differ, and "(code …)" where other code made the run
+            than the last run of that label.
         protocol, protocol_id: the protocol for people, and the hash that comparable runs share.
         epochs: length of the recipe.
         backbone: SHA-256 of the weights that a probe froze; "" for other kinds.
@@ -71,6 +89,7 @@ class Run:
         data_group: short name of the data, such as "data 1a2b3c4d", where runs of the same data set saw different
             bytes; "" where all saw the same.
         former_code: version of the code that made it where the label names it; "" otherwise.
+        names_checkpoints: whether `teacher` names checkpoints too, because one trial learned from several of a network.
     """
 
     folder: Path
@@ -98,6 +117,7 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     data_group: str = ""
     former_code: str = ""
+    names_checkpoints: bool = False
 
     @property
     def path(self) -> str:
@@ -106,8 +126,24 @@ class Run:
 
     @property
     def teacher(self) -> str:
-        """Names of the teachers' networks, sorted and joined by "+"; "" without teachers."""
-        return "+".join(sorted(teacher.model for teacher in self.teachers))
+        """Names of the teachers, sorted and joined by "+"; "" without teachers. Their order is part of the label."""
+        names = (teacher.checkpoint if self.names_checkpoints else teacher.name for teacher in self.teachers)
+        return "+".join(sorted(names))
+
+    @property
+    def teacher_networks(self) -> str:
+        """Names of the teachers without their checkpoints, sorted and joined by "+"."""
+        return "+".join(sorted(teacher.name for teacher in self.teachers))
+
+    @property
+    def held_out_images(self) -> int | None:
+        """Number of training images that were held out; None where none were."""
+        return _count(self.config.get("validation"))
+
+    @property
+    def test_images(self) -> int | None:
+        """Number of test images; None where the record does not say."""
+        return _count(self.config.get("test_images"))
 
     @property
     def recipe_changes(self) -> Mapping[str, Any]:
@@ -125,9 +161,9 @@ class Run:
         """The records of metrics.jsonl, one for each epoch. Reads the file; broken lines are left out."""
         return read_tail(self.folder / METRICS)
 
-    def history(self) -> dict[int, float]:
-        """Returns {epoch: test top-1 in per cent}; see `history_of`. Reads the file of `metrics`."""
-        return history_of(self.metrics())
+    def history(self, part: str = "test") -> dict[int, float]:
+        """Returns {epoch: top-1 in per cent} on the "test" set or the "validation" images; see `history_of`."""
+        return history_of(self.metrics(), part)
 
 
 @dataclass(frozen=True)
@@ -142,18 +178,24 @@ class Skipped:
         return f"{self.path}: {self.state}, {self.reason}"
 
 
-def history_of(lines: Iterable[Mapping[str, Any]]) -> dict[int, float]:
-    """Returns {epoch: test top-1 in per cent} of a run's metrics, sorted by epoch.
+def history_of(lines: Iterable[Mapping[str, Any]], part: str = "test") -> dict[int, float]:
+    """Returns {epoch: top-1 in per cent} of a run's metrics, sorted by epoch.
 
-    Lines without an epoch or a test accuracy are left out; of two lines for one epoch the last counts.
+    Lines without an epoch or such an accuracy are left out; of two lines for one epoch the last counts.
 
     Args:
         lines: records of metrics.jsonl, as `Run.metrics` returns them.
+        part: "test" for the test set, "validation" for the held-out images.
     """
     found = {}
     for line in lines:
-        epoch, test = line.get("epoch"), line.get("test")
-        top1 = percentage_or_none(test.get("top1")) if isinstance(test, dict) else None
+        epoch, measured = line.get("epoch"), line.get(part)
+        top1 = percentage_or_none(measured.get("top1")) if isinstance(measured, dict) else None
         if top1 is not None and isinstance(epoch, int) and not isinstance(epoch, bool) and 0 <= epoch < 10**9:
             found[epoch] = top1
     return dict(sorted(found.items()))
+
+
+def _count(value: object) -> int | None:
+    """Returns a number of images from 1 on; None for anything else, 0 included."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53 else None

@@ -9,13 +9,15 @@ from pathlib import Path
 from reporting.records.code_versions import former_code
 from reporting.records.read_run import read_folder
 from reporting.records.run import CONFIG, METRICS, RESULT, Run, Skipped
+from reporting.records.settings import apart_by_settings
+from reporting.records.teacher_order import apart_by_teachers
 from reporting.records.untrusted_json import printable, walk
 
 
 def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[Skipped]]:
     """Returns all runs at any depth below `roots`, and what does not count; a folder that two roots reach counts once.
 
-    Protocols, groups of data and labels of different code are those of all these runs together.
+    Protocols, groups of data, and labels of different settings, teachers and code are those of all these runs together.
     """
     found: dict[str, Path] = {}  # by real path
     unreadable: list[OSError] = []
@@ -33,7 +35,7 @@ def read_folders(folders: Iterable[Path]) -> tuple[list[Run], list[Skipped]]:
     found = [read_folder(folder) for folder in folders]
     skipped = [entry for entry in found if isinstance(entry, Skipped)]
     runs = _apart_by_data(_fullest_protocol([entry for entry in found if isinstance(entry, Run)]))
-    return _apart_by_code(runs), skipped
+    return _apart_by_code(apart_by_settings(apart_by_teachers(runs))), skipped
 
 
 def _fullest_protocol(runs: list[Run]) -> list[Run]:

@@ -18,11 +18,13 @@ class Entry:
     Attributes:
         figure: test accuracy of the epoch that `--select` chooses.
         group: what `--by` puts the run under, such as "recipe.epochs = 240"; "" without it.
+        validation: top-1 (%) of that epoch on the held-out images; None where none is on record.
     """
 
     run: Run
     figure: Accuracy
     group: str = ""
+    validation: float | None = None
 
     @property
     def place(self) -> tuple[str, int, int, str, str]:
@@ -56,14 +58,11 @@ def select_epochs(runs: Iterable[Run], selection: str) -> tuple[list[Entry], lis
     """
     entries, left_out = [], []
     for run in runs:
-        if selection == "validation":
-            figure, reason = _best_by_validation(run)
-        else:
-            figure, reason = (run.best if selection == "best" else run.last), ""
-        if figure is None:
+        entry, reason = _best_by_validation(run) if selection == "validation" else (_entry(run, selection), "")
+        if entry is None:
             left_out.append(Skipped(run.path, LEFT_OUT, reason))
         else:
-            entries.append(Entry(run, figure))
+            entries.append(entry)
     return entries, left_out
 
 
@@ -72,8 +71,18 @@ def entries_of(runs: Iterable[Run]) -> list[Entry]:
     return [Entry(run, run.last) for run in runs]
 
 
-def _best_by_validation(run: Run) -> tuple[Accuracy | None, str]:
-    """Returns the figure; where there is none, None and the reason."""
+def _entry(run: Run, selection: str) -> Entry:
+    """Returns the run with the accuracy of its last epoch, or of the first one that is best on the test set."""
+    figure = run.best if selection == "best" else run.last
+    if not run.held_out_images:
+        return Entry(run, figure)
+    tests = run.history()
+    epoch = max(tests, key=tests.__getitem__, default=run.epochs) if selection == "best" else run.epochs
+    return Entry(run, figure, validation=run.history("validation").get(epoch))
+
+
+def _best_by_validation(run: Run) -> tuple[Entry | None, str]:
+    """Returns the run with the accuracies of the epoch; where there is none, None and the reason."""
     by_epoch = {line["epoch"]: line for line in run.metrics() if isinstance(line.get("epoch"), int)}
     validation = {epoch: found.top1 for epoch, line in by_epoch.items() if (found := _accuracy(line, "validation"))}
     if not validation:
@@ -81,8 +90,11 @@ def _best_by_validation(run: Run) -> tuple[Accuracy | None, str]:
     epochs = range(1, run.epochs + 1) or sorted(by_epoch)
     if any(epoch not in validation for epoch in epochs):
         return None, "some epochs have no validation accuracy on record"
-    test = _accuracy(by_epoch[max(epochs, key=validation.__getitem__)], "test")
-    return test, "" if test else "the epoch chosen has no test accuracy on record"
+    chosen = max(epochs, key=validation.__getitem__)
+    test = _accuracy(by_epoch[chosen], "test")
+    if test is None:
+        return None, "the epoch chosen has no test accuracy on record"
+    return Entry(run, test, validation=validation[chosen]), ""
 
 
 def _accuracy(line: Mapping[str, Any], part: str) -> Accuracy | None:

@@ -8,6 +8,7 @@ import pandas as pd
 from reporting.records.run import RESULT, Run
 from reporting.records.runs import read_folders
 from reporting.records.untrusted_json import percentage_or_none, read_object
+from reporting.tables.numbers import signed
 
 HEADS = ("class", "distillation", "average", "confidence")
 
@@ -35,7 +36,7 @@ def ablation_table(settings: Mapping[str, Sequence[Path]]) -> str:
                 "setting": name,
                 "trials": f"{len(finished)} of {len(folders)}",
                 "top-1": _figure(last),
-                "gain": "" if not rows or pd.isna(gain) else f"{gain:+.2f}",
+                "gain": "" if not rows or pd.isna(gain) else signed(gain),
                 "best epoch": _figure(pd.Series([run.best.top1 for run in finished], dtype=float)),
             }
             | {head: _figure(_of_head(finished, head)) for head in HEADS}

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from reporting.tables.columns import ACROSS, GROUP, REFERENCE
+from reporting.tables.ranking import ranked
 from reporting.tables.statistics import average_ranks, average_relative_improvement
 
 
@@ -11,8 +12,9 @@ def add_averages(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the table with `common_pairs`, `average_rank` and `ari` of the methods of each group of several pairs.
 
     Only pairs that all methods of the group have count: a method measured on easy pairs only would otherwise look
-    good. There are no averages (NaN) for fewer than 2 such pairs or fewer than 2 methods. `ari` is over kd; it is NaN
-    for kd itself, and for all methods where kd gains nothing over the student alone on one of the pairs.
+    good. There are no averages (NaN) for fewer than 2 such pairs or fewer than 2 methods. Ranks are by the figure that
+    orders the tables (`ranking.ranked`). `ari` is over kd; it is NaN for kd itself, and for all methods where kd gains
+    nothing over the student alone on one of the pairs.
     """
     table = table.assign(**dict.fromkeys(ACROSS, np.nan))
     for _, rows in table[table.role.isin(["method", "student"])].groupby(GROUP, sort=False):
@@ -21,7 +23,8 @@ def add_averages(table: pd.DataFrame) -> pd.DataFrame:
         if min(common.shape) < 2:
             continue
         alone = across_pairs(rows[rows.role == "student"]).reindex(columns=common.columns)
-        averages = pd.DataFrame({"average_rank": average_ranks(common.to_numpy())}, index=common.index)
+        by_rank = across_pairs(methods, ranked(methods)).reindex_like(common)
+        averages = pd.DataFrame({"average_rank": average_ranks(by_rank.to_numpy())}, index=common.index)
         averages["ari"] = [_ari(common, alone, method) for method in common.index]
         averages["common_pairs"] = common.shape[1]
         for name in ACROSS:
@@ -29,9 +32,14 @@ def add_averages(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def across_pairs(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns mean figures (%), methods × (teacher, student); NaN where a method was not run on a pair."""
-    return rows.pivot(index="method", columns=["teacher", "student"], values="top1_mean")
+def across_pairs(rows: pd.DataFrame, figures: pd.Series | None = None) -> pd.DataFrame:
+    """Returns figures (%), methods × (teacher, student); NaN where a method was not run on a pair.
+
+    Args:
+        figures: one for each row; None for the means.
+    """
+    figures = rows.top1_mean if figures is None else figures
+    return rows.assign(figure=figures).pivot(index="method", columns=["teacher", "student"], values="figure")
 
 
 def _ari(common: pd.DataFrame, alone: pd.DataFrame, method: str) -> float:

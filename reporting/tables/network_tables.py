@@ -4,8 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from reporting.tables.numbers import number, signed, spread
-from reporting.tables.text_table import TextTable
+from reporting.tables.numbers import number, signed
+from reporting.tables.pair_tables import figure_cells
+from reporting.tables.ranking import ranked
+from reporting.tables.text_table import TextTable, without_empty_columns
 from reporting.tables.wording import figure_words
 
 
@@ -13,32 +15,37 @@ def probe_table(heading: str, frozen: pd.DataFrame) -> TextTable:
     """Returns the accuracies of new classifiers on frozen networks, and how those were trained."""
     words = figure_words(frozen)
     rows: list[Any] = list(frozen.itertuples())
+    figures = figure_cells(frozen, words)
     cells = [
         {
             "model": row.student,
             "trained by": row.method,
-            words.column: spread(row.top1_mean, row.top1_std, row.n),
+            words.column: figure,
+            "test top-1": number(row.top1_mean) if words.figure == "validation" else "",
             words.beside: number(getattr(row, words.beside_column)),
             "gain over none": signed(row.gain),
         }
-        for row in rows
+        for row, figure in zip(rows, figures, strict=True)
     ]
-    return TextTable(heading, "frozen backbones, new classifier", pd.DataFrame(cells))
+    return TextTable(heading, "frozen backbones, new classifier", without_empty_columns(pd.DataFrame(cells)))
 
 
 def network_table(heading: str, networks: pd.DataFrame) -> TextTable:
     """Returns the accuracies and sizes of networks trained alone."""
     words = figure_words(networks)
     ambiguous = networks.protocol.nunique() < networks.protocol_id.nunique()
-    rows: list[Any] = list(networks.sort_values(["student", "top1_mean"], ascending=[True, False]).itertuples())
+    networks = networks.assign(ranked=ranked(networks)).sort_values(["student", "ranked"], ascending=[True, False])
+    rows: list[Any] = list(networks.itertuples())
+    figures = figure_cells(networks, words)
     cells = [
         {
             "model": f"{row.student} {row.method}".strip(),
-            words.column: spread(row.top1_mean, row.top1_std, row.n),
+            words.column: figure,
+            "test top-1": number(row.top1_mean) if words.figure == "validation" else "",
             words.beside: number(getattr(row, words.beside_column)),
             "parameters": f"{row.parameters:,}",
             "protocol": f"{row.protocol} [{row.protocol_id}]" if ambiguous else row.protocol,
         }
-        for row in rows
+        for row, figure in zip(rows, figures, strict=True)
     ]
-    return TextTable(heading, "networks trained alone", pd.DataFrame(cells))
+    return TextTable(heading, "networks trained alone", without_empty_columns(pd.DataFrame(cells)))

@@ -118,5 +118,6 @@ def _unequal_hardware(entries: Iterable[Entry]) -> list[str]:
         if len(by_hardware) > 1:
             run = next(iter(by_hardware.values())).run
             names = "; ".join(sorted(by_hardware))
-            notes.append(f"{run.dataset} ({run.protocol}): costs were measured on different hardware: {names}")
+            what = "costs were measured on different hardware, so they have tables of their own"
+            notes.append(f"{run.dataset} ({run.protocol}): {what}: {names}")
     return sorted(notes)

@@ -1,21 +1,22 @@
-"""Tables of one teacher → student pair: accuracies, differences to kd with their tests, and costs."""
+"""Tables of one teacher → student pair: accuracies, and differences to kd with their tests."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from common.messages import counted
 from reporting.tables.columns import REFERENCE
-from reporting.tables.numbers import ALPHA, interval, number, p_value, signed, spread
+from reporting.tables.numbers import ALPHA, interval, number, p_value, signed, spreads
+from reporting.tables.pair_notes import pair_notes
+from reporting.tables.ranking import ranked
 from reporting.tables.statistics import CONFIDENCE, TESTED, TOO_FEW, as_printed
 from reporting.tables.text_table import BEST, TextTable, rank_marks, without_empty_columns
-from reporting.tables.wording import NAMES, FigureWords, figure_words, pair_title
+from reporting.tables.wording import NAMES, FigureWords, figure_words, pair_title, short_name
 
 SIGNIFICANT = " †"
-LONGEST_NAME = 50  # letters of a method's name in a sentence, which cannot be folded as a cell can
 AGAINST = f"vs {REFERENCE}"
+HELD_OUT = "held-out"
+TOP_CLASSES = 5  # of so many classes or fewer every prediction is among the first five
 
 
 def leading_rows(pair: pd.DataFrame, top: int | None) -> list[int]:
@@ -23,7 +24,7 @@ def leading_rows(pair: pd.DataFrame, top: int | None) -> list[int]:
     if top is None:
         return list(range(len(pair)))
     others = (pair.role == "method") & (pair.method != REFERENCE)
-    figures = pd.Series(as_printed(pair.top1_mean.where(others)), index=pair.index)
+    figures = pd.Series(as_printed(ranked(pair).where(others)), index=pair.index)
     place = figures.rank(method="min", ascending=False)
     return np.flatnonzero(~others | (place <= min(top, len(pair)))).tolist()
 
@@ -36,9 +37,10 @@ def accuracy_table(heading: str, pair: pd.DataFrame, top: int | None) -> TextTab
         top: how many methods to show; None for all.
     """
     words = figure_words(pair)
-    rows = [_accuracy_cells(row, words) for row in pair.itertuples()]
+    cells = pd.DataFrame([_accuracy_cells(row, words) for row in pair.itertuples()])
+    cells.insert(1, words.column, figure_cells(pair, words))
     marks = {}
-    for row, mark in rank_marks(pair.top1_mean.where(pair.role.isin(["student", "method"]))).items():
+    for row, mark in rank_marks(ranked(pair).where(pair.role.isin(["student", "method"]))).items():
         marks[row, 1] = mark
         if mark == BEST:
             marks[row, 0] = mark
@@ -46,10 +48,10 @@ def accuracy_table(heading: str, pair: pd.DataFrame, top: int | None) -> TextTab
     table = TextTable(
         heading,
         pair_title(pair.teacher.iloc[0], pair.student.iloc[0]),
-        without_empty_columns(pd.DataFrame(rows)),
+        without_empty_columns(cells),
         marks,
         optional=("top-5", "gap %", AGAINST, words.beside),
-        note=" ".join([*_initial_stages(pair.iloc[kept]), *_missing_references(pair), *_untested(pair)]),
+        note=" ".join(pair_notes(pair, pair.iloc[kept])),
     )
     return table.shortened(kept, top)
 
@@ -58,34 +60,38 @@ def difference_table(heading: str, pair: pd.DataFrame) -> TextTable:
     """Returns differences to kd with intervals and p-values; methods with too few trials are named in the note."""
     compared = pair[pair.kd_test.notna() & (pair.kd_test != TOO_FEW)]
     rows = [_difference_cells(row) for row in compared.itertuples()]
-    untested = [_short(name) for name in pair.method[pair.kd_test == TOO_FEW]]
+    untested = [short_name(name) for name in pair.method[pair.kd_test == TOO_FEW]]
     note = f"{', '.join(untested)}: {TOO_FEW} for a test (it takes 2 trials of both)." if untested else ""
     title = f"{pair_title(pair.teacher.iloc[0], pair.student.iloc[0])}: difference to {REFERENCE}"
     return TextTable(heading, title, without_empty_columns(pd.DataFrame(rows)), note=note)
 
 
-def cost_table(heading: str, pair: pd.DataFrame) -> TextTable | None:
-    """Returns what the runs of a pair cost; None where nothing was measured."""
-    measured = pair[(pair.role != "teacher") & pair[["seconds_per_epoch", "peak_memory_mib"]].notna().any(axis=1)]
-    if measured.empty:
-        return None
-    rows = [_cost_cells(row) for row in measured.itertuples()]
-    hardware = "; ".join(sorted(set(filter(None, measured.hardware))))
-    title = f"{pair_title(pair.teacher.iloc[0], pair.student.iloc[0])}: cost"
-    note = f"Measured on {hardware}." if hardware else ""
-    return TextTable(heading, title, without_empty_columns(pd.DataFrame(rows)), note=note)
+def figure_cells(rows: pd.DataFrame, words: FigureWords) -> list[str]:
+    """Returns the cells of a table's first figure, with means below one another."""
+    mean, std = (rows[f"{words.figure}_{part}"] for part in ("mean", "std"))
+    return spreads(zip(mean, std, rows.n, strict=True))
 
 
 def _accuracy_cells(row: Any, words: FigureWords) -> dict[str, str]:
+    held_out = row.selection == "validation"
     return {
-        "method": NAMES.get(row.role, row.method),
-        words.column: spread(row.top1_mean, row.top1_std, row.n),
+        "method": _name(row),
+        HELD_OUT: "" if held_out else number(row.validation_mean),
+        "test top-1": number(row.top1_mean) if held_out else "",
         words.beside: number(getattr(row, words.beside_column)) if row.role != "teacher" else "",
-        "top-5": number(row.top5_mean),
+        "top-5": number(row.top5_mean) if row.num_classes > TOP_CLASSES else "",
         "gain": signed(row.gain) + (SIGNIFICANT if row.gain_p_holm < ALPHA else ""),
         AGAINST: signed(row.gain_over_kd) + (SIGNIFICANT if row.kd_p_holm < ALPHA else ""),
         "gap %": number(row.gap_recovered, 1),
     }
+
+
+def _name(row: Any) -> str:
+    """Returns the name of a row; where the figure is not the last epoch's, a teacher's with the epoch of its file."""
+    name = NAMES.get(row.role, row.method)
+    if row.role != "teacher" or row.selection == "last":
+        return name
+    return f"{name} ({row.checkpoint or 'as it taught'})"
 
 
 def _difference_cells(row: Any) -> dict[str, str]:
@@ -97,47 +103,3 @@ def _difference_cells(row: Any) -> dict[str, str]:
         "p (Holm)": p_value(row.kd_p_holm),
         "bootstrap": interval(row.kd_bootstrap_low, row.kd_bootstrap_high),
     }
-
-
-def _cost_cells(row: Any) -> dict[str, str]:
-    return {
-        "method": NAMES.get(row.role, row.method),
-        "s/epoch": number(row.seconds_per_epoch, 1 if row.seconds_per_epoch >= 10 else 2),
-        "initial s": number(row.initial_seconds, 0),
-        "images/s": number(row.images_per_second, 0),
-        "peak MiB": number(row.peak_memory_mib, 0),
-        "extra parameters": "" if pd.isna(row.method_parameters) else f"{row.method_parameters:,}",
-    }
-
-
-def _initial_stages(pair: pd.DataFrame) -> Iterator[str]:
-    """Notes on methods that trained for longer than the heading says."""
-    staged = pair[pair.initial_epochs > 0]
-    for _, methods in staged.groupby("initial_epochs"):
-        epochs = int(methods.initial_epochs.iloc[0])
-        subject = f"{', '.join(sorted(methods.method))} {'train' if len(methods) > 1 else 'trains'}"
-        yield f"{subject} {counted(epochs, 'epoch')} more than the heading says, an initial stage."
-
-
-def _missing_references(pair: pd.DataFrame) -> Iterator[str]:
-    """Notes on what the methods of a pair cannot be compared with, and which runs are missing."""
-    means = pair.set_index("role").top1_mean
-    if "method" not in means:
-        return
-    if "student" not in means:
-        yield "No gain and no gap: no run of the student alone is among these (--distill none)."
-    elif "teacher" in means and not np.subtract(*as_printed(means[["teacher", "student"]])) > 0:
-        yield "No gap: the teacher is not above the student alone."
-    if REFERENCE not in set(pair.method):
-        yield f"Nothing is tested against {REFERENCE}: no run of it is among these (--distill {REFERENCE})."
-
-
-def _untested(pair: pd.DataFrame) -> Iterator[str]:
-    tests = {"the student alone": pair.gain_test, REFERENCE: pair.kd_test}
-    if untested := [name for name, verdicts in tests.items() if set(verdicts.dropna()) == {TOO_FEW}]:
-        others = " and to ".join(untested)
-        yield f"The difference to {others}: {TOO_FEW} for a test (it takes 2 trials of both)."
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

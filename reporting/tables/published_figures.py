@@ -52,13 +52,14 @@ def compare_with_published(table: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd
     by_path = {run.path: run for run in runs}
     rows, notes = [], []
     for names, pair in table[table.role.isin([*NAMES, "method"])].groupby(PAIR, sort=False):
-        dataset, teacher, student = map(str, (names[0], *names[-2:]))
+        dataset, student = map(str, (names[0], names[-1]))
+        paths = [path for of_row in pair.paths for path in of_row]
+        teacher = next(filter(None, (by_path[path].teacher_networks for path in paths)), "")
         known = published_figures(dataset)
         known = known[(known.teacher == teacher) & (known.student == student)]
         if known.empty:
             notes.append(f"nothing published is known here for {pair_title(teacher, student)} on {dataset}")
             continue
-        paths = [path for of_row in pair.paths for path in of_row]
         taught = pair[pair.role == "teacher"].top1_mean.tolist()
         for row in pair.to_dict("records"):
             rows.append(_compared_row(row, by_path[(row["paths"] or paths)[0]], known, taught))

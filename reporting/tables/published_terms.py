@@ -68,7 +68,7 @@ def unequal_settings(run: Run, entry: Mapping[Hashable, Any]) -> list[str]:
     words = entry["distill"].replace("+", " ").split()
     changed = {word.partition("=")[0] for word in run.label.split() if word not in entry["distill"].split()}
     tuned = TUNED.intersection(words)
-    theirs = None if tuned else settings_of_pair(run.method, run.teacher, run.model)
+    theirs = None if tuned else settings_of_pair(run.method, run.teacher_networks, run.model)
     if theirs is not None:
         parts = [run.config.get(name) for name in ("options", "weights")]
         ours = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}

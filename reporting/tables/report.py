@@ -8,10 +8,11 @@ import pandas as pd
 from reporting.records.run import Run, Skipped
 from reporting.records.selection import LEFT_OUT
 from reporting.tables.columns import GROUP, PAIR
+from reporting.tables.cost_tables import cost_tables
 from reporting.tables.literature import LEGEND as LITERATURE_LEGEND
 from reporting.tables.literature import literature_table
 from reporting.tables.network_tables import network_table, probe_table
-from reporting.tables.pair_tables import accuracy_table, cost_table, difference_table, leading_rows
+from reporting.tables.pair_tables import accuracy_table, difference_table, leading_rows
 from reporting.tables.published_tables import LEGEND as PUBLISHED_LEGEND
 from reporting.tables.published_tables import published_tables
 from reporting.tables.statistics import TOO_FEW
@@ -111,5 +112,4 @@ def _protocol_tables(heading: str, rows: pd.DataFrame, top: int | None) -> Itera
     if sum((pair.role == "method").any() for pair in pairs) > 1:
         yield summary_table(heading, rows, top)
     for pair in pairs:
-        if (costs := cost_table(heading, pair)) is not None:
-            yield costs
+        yield from cost_tables(heading, pair)

@@ -92,6 +92,12 @@ def holm(p_values: Sequence[float], comparisons: int = 0) -> np.ndarray:
     return corrected
 
 
+def sampling_error(percentage: float, images: float) -> float:
+    """Returns the standard error (points) of an accuracy measured on so many images: 100·sqrt(p(1 − p)/n)."""
+    p = percentage / 100
+    return float(100 * np.sqrt(p * (1 - p) / images))
+
+
 def as_printed(figures: ArrayLike) -> np.ndarray:
     """Returns the figures to the two decimals that tables show; NumPy's own rounding differs from that of texts."""
     return np.vectorize(lambda figure: round(float(figure), 2), otypes=[float])(figures)

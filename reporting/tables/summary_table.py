@@ -6,6 +6,7 @@ import pandas as pd
 from reporting.tables.averages import across_pairs
 from reporting.tables.columns import REFERENCE
 from reporting.tables.numbers import number, signed
+from reporting.tables.ranking import ranked
 from reporting.tables.text_table import TextTable, rank_marks
 from reporting.tables.wording import NAMES
 
@@ -20,9 +21,11 @@ def summary_table(heading: str, rows: pd.DataFrame, top: int | None) -> TextTabl
         rows: rows of one protocol in the tidy table.
         top: how many methods to show; None for all.
     """
+    rows = rows.assign(figure=ranked(rows))
     figures, averages = _by_rank(rows[rows.role == "method"])
     pairs = [pair for pair in dict.fromkeys(zip(rows.teacher, rows.student, strict=True)) if pair in figures.columns]
-    above = [across_pairs(rows[rows.role == role]).reindex(columns=pairs) for role in NAMES]
+    others = (rows[rows.role == role] for role in NAMES)
+    above = [across_pairs(part, part.figure).reindex(columns=pairs) for part in others]
     above = [part.set_axis([NAMES[role]] * len(part)) for role, part in zip(NAMES, above, strict=True)]
     whole = pd.concat([*above, figures[pairs]])
     skip = len(whole) - len(figures)
@@ -36,8 +39,8 @@ def summary_table(heading: str, rows: pd.DataFrame, top: int | None) -> TextTabl
     if REFERENCE in averages.index:
         texts = ["" if name == REFERENCE else signed(ari) or UNDEFINED for name, ari in averages.ari.items()]
         averaged[ARI] = texts, averages.ari
-    for name, (texts, ranked) in averaged.items():
-        marks |= {(skip + row, len(cells.columns)): mark for row, mark in rank_marks(ranked).items()}
+    for name, (texts, figure) in averaged.items():
+        marks |= {(skip + row, len(cells.columns)): mark for row, mark in rank_marks(figure).items()}
         cells[name] = [""] * skip + texts
     table = TextTable(heading, "all pairs", cells, marks, note=_about_averages(figures, averages))
     return table.shortened(_leading(cells.method, averages.average_rank, top), top)
@@ -45,7 +48,7 @@ def summary_table(heading: str, rows: pd.DataFrame, top: int | None) -> TextTabl
 
 def _by_rank(methods: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns mean figures, methods × pairs, and the methods' averages, both with the best average rank first."""
-    figures = across_pairs(methods)
+    figures = across_pairs(methods, methods.figure)
     averages = methods.groupby("method")[["average_rank", "ari", "common_pairs"]].first()
     keys = averages.assign(pairs=-figures.count(axis=1), mean=-figures.mean(axis=1))
     order = keys.sort_values(["average_rank", "pairs", "mean"]).index

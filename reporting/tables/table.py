@@ -13,8 +13,12 @@ from reporting.records.selection import Entry
 from reporting.tables.averages import add_averages
 from reporting.tables.columns import COLUMNS, COSTS, FIGURES, GROUP, LISTS, PAIR, ROLES, ROW
 from reporting.tables.comparisons import add_comparisons
+from reporting.tables.ranking import ranked
 
-WHOLE_NUMBERS = ("n", "methods", "initial_epochs", "parameters", "method_parameters", "common_pairs")
+WHOLE_NUMBERS = (
+    *("n", "methods", "initial_epochs", "parameters", "method_parameters", "common_pairs"),
+    *("validation_images", "test_images"),
+)
 
 
 def tabulate(
@@ -34,6 +38,9 @@ def tabulate(
     | `gain`, `gain_over_kd`, `gap_recovered` | over the student alone (points), over `kd` (points), of the gap (%) |
     | `gain_*`, `kd_*` | tests of these differences: see `statistics.compare_means`; `*_holm` over the pair's methods |
     | `common_pairs`, `average_rank`, `ari` | over the pairs that all methods have: see `averages` |
+    | `validation_mean`, `validation_std` | accuracy (%) of the same epoch on the images that were held out |
+    | `validation_images`, `test_images` | how many images these are; empty where runs differ or do not say |
+    | `checkpoint` | of a teacher: the epoch that its file is of, where the file's name says so |
     | `methods` | how many methods the pair has, those left out of the table too |
 
     Args:
@@ -44,6 +51,7 @@ def tabulate(
         return pd.DataFrame(columns=COLUMNS)
     rows = pd.DataFrame(_rows(entries, methods or {}))
     table = pd.concat([_aggregate(rows), _teachers(entries)], ignore_index=True)
+    table["checkpoint"] = table.checkpoint.fillna("")
     table["selection"] = selection
     table["methods"] = table.groupby(PAIR).methods.transform("max")
     table = add_averages(add_comparisons(table))
@@ -86,6 +94,9 @@ def _rows(entries: Sequence[Entry], methods: Mapping[tuple, int]) -> Iterator[di
                 "top5": entry.figure.top5,
                 "last": run.last.top1,
                 "best": run.best.top1,
+                "validation": entry.validation,
+                "validation_images": run.held_out_images,
+                "test_images": run.test_images,
                 "path": run.path,
                 "methods": methods.get((*of_all_groups, run.teacher, run.model), 0),
                 **{name: getattr(run.costs, name) for name in COSTS},
@@ -103,7 +114,10 @@ def _role(run: Run) -> str:
 
 
 def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
-    measured = ("top5", "seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib")
+    measured = (
+        *("top5", "seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib"),
+        *("validation", "validation_images", "test_images"),
+    )
     rows = rows.astype({**dict.fromkeys(measured, float), "method_parameters": "Int64"})
     return rows.groupby(ROW, as_index=False).agg(
         n=("top1", "size"),
@@ -127,7 +141,16 @@ def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
         hardware=("hardware", lambda names: "; ".join(sorted(set(filter(None, names))))),
         paths=("path", list),
         methods=("methods", "max"),
+        validation_mean=("validation", lambda figures: figures.mean(skipna=False)),
+        validation_std=("validation", lambda figures: figures.std(skipna=False)),
+        validation_images=("validation_images", _the_one),
+        test_images=("test_images", _the_one),
     )
+
+
+def _the_one(values: pd.Series) -> float:
+    """Returns the value that all runs of a row have; NaN where they differ or one does not say."""
+    return float(values.iloc[0]) if values.nunique(dropna=False) == 1 else np.nan
 
 
 def _teachers(entries: Iterable[Entry]) -> pd.DataFrame:
@@ -148,17 +171,19 @@ def _teachers(entries: Iterable[Entry]) -> pd.DataFrame:
         # Teachers that taught together are no sample of anything.
         mean, std = top1.mean(), np.nan if pair in ensembles else top1.std()
         figures = {"top1_mean": mean, "top1_std": std, "last_mean": mean, "last_std": std, "top5_mean": top5.mean()}
+        epochs = {teacher.epoch for teacher in by_hash.values()}
         row = {**dict(zip(PAIR, pair, strict=True)), "role": "teacher", "method": "teacher", "n": len(top1)}
+        row["checkpoint"] = epochs.pop() if len(epochs) == 1 else ""
         rows.append({**row, **figures, "hardware": "", "trials": [], "seeds": [], "values": top1.tolist(), "paths": []})
-    return pd.DataFrame(rows, columns=[*ROW, "n", *FIGURES[1:6], "hardware", *LISTS])
+    return pd.DataFrame(rows, columns=[*ROW, "n", *FIGURES[1:6], "hardware", *LISTS, "checkpoint"])
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the table in reading order: by pair, role and falling accuracy."""
     keys = ["dataset", "num_classes", "image_size", "group", "protocol", "protocol_id", "teacher", "student", "order"]
     ascending = [True] * len(keys) + [False, True]
-    table = table.assign(order=table.role.map(ROLES.index))
-    return table.sort_values([*keys, "top1_mean", "method"], ascending=ascending, key=_by_number)
+    table = table.assign(order=table.role.map(ROLES.index), ranked=ranked(table))
+    return table.sort_values([*keys, "ranked", "method"], ascending=ascending, key=_by_number)
 
 
 def _by_number(column: pd.Series) -> pd.Series:

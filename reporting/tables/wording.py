@@ -11,6 +11,8 @@ from reporting.tables.statistics import BOOTSTRAP_TRIALS, CONFIDENCE, TESTED
 
 NAMES = {"teacher": "teacher", "student": "student alone"}  # of rows, by role; all others go by their method
 
+LONGEST_NAME = 50  # letters of a method's name in a sentence
+
 
 @dataclass(frozen=True)
 class FigureWords:
@@ -21,6 +23,7 @@ class FigureWords:
         beside, beside_column: name of the column beside it, and where the tidy table has it.
         legend: what the legend calls it.
         heading: what headings of tables add.
+        figure: the columns of the tidy table that have it, `top1` or `validation`.
     """
 
     column: str
@@ -28,6 +31,7 @@ class FigureWords:
     beside_column: str
     legend: str
     heading: str = ""
+    figure: str = "top1"
 
 
 FIGURE_WORDS = {
@@ -40,11 +44,12 @@ FIGURE_WORDS = {
         "; the best epoch, chosen on the test set",
     ),
     "validation": FigureWords(
-        "top-1 (n)",
+        "held-out top-1 (n)",
         "last top-1",
         "last_mean",
-        "the test accuracy (top-1, %) of the epoch that is best on held-out training images",
-        "; the epoch chosen on held-out training images",
+        "the accuracy (top-1, %) on held-out training images, of the epoch that is best on them",
+        "; chosen on held-out training images",
+        "validation",
     ),
 }
 
@@ -65,6 +70,11 @@ def pair_title(teacher: str, student: str) -> str:
     return f"{teacher} → {student}" if teacher else f"{student}, no teacher"
 
 
+def short_name(name: str) -> str:
+    """Returns a method's name for a sentence, where it cannot be folded as a cell can."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
 def legend(table: pd.DataFrame) -> str:
     """Returns the legend of the columns that the tidy table fills; "" for an empty one."""
     if table.empty:
@@ -75,6 +85,13 @@ def legend(table: pd.DataFrame) -> str:
     ]
     if table.selection.iloc[0] == "last":
         parts.append("The best epoch is shown beside it and is chosen on the test set.")
+    if table.selection.iloc[0] == "validation":
+        parts.append(
+            "Rows are ordered, ranked and marked by it. Test top-1 is the test accuracy of that epoch, which chose "
+            "nothing; gains, tests and the gap are of it."
+        )
+    elif table.selection.iloc[0] == "best":
+        parts.append("A teacher's figure is that of the file that taught, of the epoch that its name says.")
     if table.gain.notna().any():
         parts.append("Gain is over the student alone, in points.")
     if table.gap_recovered.notna().any():

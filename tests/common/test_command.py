@@ -1,13 +1,16 @@
 """Scripts: exit codes, errors without a traceback, flags that are nearly right, and output that nobody takes."""
 
+import argparse
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from common.command import Parser, at_least, guard, make_parser
+from common.command import Parser, at_least, guard, integer, make_parser, number
 from common.errors import Interrupted, RequestError, RunError
 from common.flag_names import OTHER_NAMES
 from engine.protocol.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS
@@ -52,6 +55,51 @@ def test_other_errors_are_mistakes_and_keep_their_traceback():
 
 
 # --- parsing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        *((integer, text, value) for text, value in (("7", 7), (" -3", -3), ("+0", 0), ("0" * 99 + "1", 1))),
+        *((number, text, value) for text, value in ((".5", 0.5), ("5.", 5.0), ("-1e-3", -1e-3), ("1e400", math.inf))),
+        *((integer, text, None) for text in ("1_000", "١٢", "２", "1e3", "2.0", "0x10", "", "9" * 400, "1,2", "½")),
+        *((number, text, None) for text in ("1_0.5", "１.5", "0,05", "", "half", "1 2", "infinity", "0x1p3")),
+    ],
+)
+def test_numbers_are_written_in_ascii_digits(kind, text, value):
+    if value is not None:
+        assert kind(text) == value
+        return
+    with pytest.raises(argparse.ArgumentTypeError) as refusal:
+        kind(text)
+    assert len(str(refusal.value)) < 120
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "advice"),
+    [
+        (integer, "1e3", "1000"),
+        (integer, "240.0", "240"),
+        (number, "0,05", "0.05"),
+        (integer, "1,2,3", "spaces: 1 2 3"),
+        (number, "0.1,1", "spaces: 0.1 1"),
+    ],
+)
+def test_advice_for_another_notation(kind, text, advice):
+    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(advice)):
+        kind(text)
+
+
+@pytest.mark.parametrize("kind", [None, str, Path])
+@pytest.mark.parametrize("value", ["", "  ", "a\0b"])
+def test_empty_values_are_refused_by_the_flag(kind, value, capsys):
+    parser = make_parser("Description.")
+    parser.add_argument("--name", type=kind, nargs="+")
+    assert parser.parse_args(["--name", "x", "y z"]).name == [(kind or str)(text) for text in ("x", "y z")]
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(["--name", "x", value])
+    assert stopped.value.code == 2
+    assert "--name" in capsys.readouterr().err
 
 
 @pytest.fixture

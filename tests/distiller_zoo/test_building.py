@@ -1,6 +1,7 @@
 """From names on the command line to methods: aliases, combinations, options, and what is refused."""
 
 import pytest
+import torch
 
 import train_student
 from common.errors import RequestError, RunError
@@ -9,6 +10,7 @@ from distiller_zoo import (
     Method,
     Pair,
     Weights,
+    building,
     canonical_method,
     create_method,
     method_class,
@@ -137,3 +139,16 @@ def test_a_mistake_in_a_constructor_is_reported_with_its_line(method, teacher, t
         assert word in first
     assert "16×8×8, 32×4×4, 64×2×2" in second  # the stages' shapes
     assert folders_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("semckd", {"semckd_group": 65536}), ("crd", {"feat_dim": 65536}), ("crd+kd", {"feat_dim": 65536})],
+)
+def test_counts_that_do_not_fit_in_memory(method, options, monkeypatch):
+    monkeypatch.setattr(building, "memory_bytes", lambda: 2**28)
+    state = torch.get_rng_state()
+    with pytest.raises(RequestError) as refusal:
+        create_method(method, Pair(CNN, (WIDE,), 50_000), options)
+    assert all(f"--{name} {value}" in str(refusal.value) for name, value in options.items())
+    assert torch.equal(torch.get_rng_state(), state)

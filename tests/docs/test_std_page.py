@@ -1,12 +1,13 @@
 """The tables of docs/std.md have the numbers of the code and of the records."""
 
 import re
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from distiller_zoo import Pair, create_method, options_of
+from distiller_zoo.option_types import kind_of
 from engine.protocol.presets import preset_names
 from models import FeatureShapes, create_model
 from reporting.tables.ablation import ablation_table
@@ -43,8 +44,8 @@ def test_options_and_their_defaults():
     assert [row[0] for row in table] == [f"`--{name}`" for name in options]
     for (_, default, values, meaning), parameter in zip(table, options.values(), strict=True):
         assert default == ("off" if parameter.default is False else f"`{parameter.default}`")
-        if choices := get_args(parameter.annotation):
-            assert values == ", ".join(f"`{choice}`" for choice in choices)
+        if get_origin(kind := kind_of(parameter.annotation)) is Literal:
+            assert values == ", ".join(f"`{choice}`" for choice in get_args(kind))
         assert meaning
 
 

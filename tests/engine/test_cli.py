@@ -15,6 +15,7 @@ import train_teacher
 import transfer_student
 from common.errors import RequestError
 from dataset import load_arrays
+from dataset.cifar import CIFAR100
 from distiller_zoo import METHODS
 from engine import cli
 from models import create_model
@@ -282,19 +283,31 @@ def test_no_teacher_for_a_data_set(capsys):
     assert not Path("save").exists()
 
 
-def closing_words(errors):
+def closing_words(errors, lines=2):
     """The error itself, without the lines on what was tried."""
     found = errors[errors.index("error: ") :]
-    assert 1 <= len(found.splitlines()) <= 2
+    assert 1 <= len(found.splitlines()) <= lines
     assert "Traceback" not in errors
     return found
 
 
-def test_no_network_for_the_teacher(capsys):
-    assert train_student.main(["--model_s", "resnet8", "--device", "cpu"]) == 2
-    errors = closing_words(capsys.readouterr().err)
+def test_no_network_for_the_teacher_nor_the_data(capsys):
+    """Where to put what, with its checksum, in one round: two lines for each thing that is missing."""
+    assert train_student.main(["--model_s", "resnet8", "--device", "cpu", "--output", "out", "--data_folder", "d"]) == 2
+    errors = closing_words(capsys.readouterr().err, lines=4)
+    models = Path("out") / "models"
+    places = ("cifar100_resnet56-f2eff4c8.pt", "resnet56_vanilla/ckpt_epoch_240.pth", "cifar_teachers.tar")
+    assert_mentions(errors, *(f" as {models / place}" for place in places), "sha256 f2eff4c8")
     assert_mentions(errors, "--path_t", "python train_teacher.py --model resnet56 --dataset cifar100")
-    assert not Path("data").exists()
+    assert_mentions(errors, "cifar-100-python.tar.gz", CIFAR100.archive_md5, " into d", "--data_folder")
+
+
+def test_several_missing_teachers_are_named_in_one_round(capsys):
+    models = ("resnet110", "resnet32x4")
+    assert train_student.main(["--model_s", "resnet8", "--device", "cpu", "--model_t", *models]) == 2
+    errors = closing_words(capsys.readouterr().err, lines=6)
+    for model in models:
+        assert_mentions(errors, str(Path("save/models") / f"{model}_vanilla" / "ckpt_epoch_240.pth"))
 
 
 def test_no_network_for_the_data(capsys):

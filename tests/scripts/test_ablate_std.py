@@ -43,7 +43,7 @@ def test_it_trains_all_rows_once_and_prints_their_table(tmp_path, capsys):
     table = (tmp_path / "table.md").read_text()
     assert done.out.endswith(table)
     assert table.count("2 of 2") == len(folders_of(tmp_path / "save")) // 2 == 5
-    assert done.out.count("teacher resnet8") == 2  # one pass of the teacher for all rows of a trial
+    assert done.out.count("teacher resnet8 (") == 2  # one pass of the teacher for all rows of a trial
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "save").rglob("metrics.jsonl")}
     assert ablate_std.main(words) == 0
     assert capsys.readouterr().out.endswith(table)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from reporting.tables.numbers import ALIGNED, MINUS, formatted, stand_in
 from reporting.tables.text_table import WORDS, TextTable
 
-LEADING_NUMBER = re.compile(r"(<\s*)?([+-]?\d[\d,]*(?:\.\d+)?)")
+LEADING_NUMBER = re.compile(rf"(<\s*)?([+{MINUS}-]?\d[\d,]*(?:\.\d+)?)")
 JUST_BELOW = 1e-9  # "< 0.001" sorts before "0.001"
 
 
@@ -27,6 +28,12 @@ class Cell:
     key: str = ""
     mark: str = ""
     links: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """The text in parts, each with what stands unseen before it so that figures are aligned."""
+        first, *rest = ALIGNED.split(self.text)
+        return [("", first), *((stand_in(gap), f" {text}") for gap, text in zip(rest[::2], rest[1::2], strict=True))]
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def number_key(text: str) -> str:
     if found is None:
         return ""
     below, digits = found.groups()
-    return repr(float(digits.replace(",", "")) - (JUST_BELOW if below else 0))
+    return repr(float(digits.replace(",", "").replace(MINUS, "-")) - (JUST_BELOW if below else 0))
 
 
 def _cell(value: Any, form: str | None) -> Cell:
@@ -79,4 +86,4 @@ def _cell(value: Any, form: str | None) -> Cell:
         return value
     if pd.isna(value):
         return Cell("")
-    return Cell(str(value)) if form is None else Cell(format(value, form), repr(float(value)))
+    return Cell(str(value)) if form is None else Cell(formatted(value, form), repr(float(value)))

@@ -10,6 +10,7 @@ from common.messages import counted
 from reporting.tables.columns import GROUP, PAIR
 from reporting.tables.comparisons import compare_rows
 from reporting.tables.numbers import ALPHA, number, p_value, signed
+from reporting.tables.ranking import by_held_out, ranked
 from reporting.tables.statistics import CONFIDENCE, TESTED, TOO_FEW, Difference, as_printed
 
 HOW_SURE = (
@@ -43,7 +44,7 @@ def verdicts(table: pd.DataFrame) -> Iterator[Verdict]:
 
 
 def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
-    shown = as_printed(methods.top1_mean)
+    shown, held_out = as_printed(ranked(methods)), by_held_out(methods)
     best, others = methods[shown == shown.max()], methods[shown < shown.max()]
     first = best.iloc[0]
     where = f"{_place(first)}, {f'{first.teacher} → ' if first.teacher else ''}{first.student}"
@@ -51,7 +52,7 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
     over = ", below the student alone" if below else " over the student alone"
     if len(best) > 1:
         gain = signed(first.gain) + over if pd.notna(first.gain) else "the best of all"
-        return Verdict(where, f"{_listed(best.method)} {number(first.top1_mean)}", f"share the best mean: {gain}.")
+        return Verdict(where, f"{_listed(best.method)} {number(shown.max())}", f"share the best mean: {gain}.")
     comparisons = []
     if not alone.empty:
         comparisons.append((signed(first.gain) + over, compare_rows(first, alone.iloc[0]), first.gain_p_holm))
@@ -61,7 +62,11 @@ def _of_pair(alone: pd.DataFrame, methods: pd.DataFrame) -> Verdict:
         difference = compare_rows(first, rival)
         rivals = max(len(methods), methods.methods.max()) - 1  # also those that are not shown
         comparisons.append((f"{lead} over the next, {rival.method}", difference, min(1.0, rivals * difference.p)))
-    winner = f"{first.method} {number(first.top1_mean)} ± {number(first.top1_std) or '–'} ({counted(first.n, 'trial')})"
+    around = f" ± {number(first.top1_std)}" if number(first.top1_std) else ""
+    winner = f"{first.method} {number(first.top1_mean)}{around} ({counted(first.n, 'trial')})"
+    if held_out:
+        of_figure = winner.removeprefix(f"{first.method} ")
+        winner = f"{first.method} {number(first.validation_mean)} on held-out images, {of_figure} on the test set"
     if not comparisons:
         return Verdict(where, winner, "the only figure, with nothing to compare it with.")
     tested = any(difference.verdict == TESTED for _, difference, _ in comparisons)

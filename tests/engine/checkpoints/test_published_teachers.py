@@ -107,6 +107,20 @@ def test_one_download_of_an_archive_brings_all_of_it(site, published, content, t
     assert len(files_below(tmp_path / "models")) == 2  # of the archive itself nothing is left
 
 
+def test_an_archive_that_was_put_there_by_hand_is_taken(site, published, content, tmp_path):
+    """Under the name that the advice gives; the sources are not asked."""
+    with pytest.raises(RequestError) as refusal:
+        fetch(published[0], tmp_path)
+    place = tmp_path / "models" / "all.tar"
+    assert str(place) in str(refusal.value)
+    site.archive(**content)
+    (site.folder / "all.tar").replace(place)
+    site.seen.clear()
+    for teacher in published:
+        assert fetch(teacher, tmp_path).read_bytes() == content[teacher.model]
+    assert site.seen == []
+
+
 def test_what_is_there_is_neither_fetched_nor_changed(site, published, content, tmp_path):
     """Not even one that does not load: whoever put it there may want it, and is told when it is to be used."""
     site.archive(**content)

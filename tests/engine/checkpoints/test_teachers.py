@@ -56,7 +56,8 @@ def test_of_several_networks_none_is_taken_unless_it_is_named(tmp_path, models):
         default_teacher("digits", None, tmp_path)
     for model in weights:
         assert default_teacher("digits", model, tmp_path) == weights[model]
-    assert teacher_files("digits", list(weights), None, tmp_path) == [(path, model) for model, path in weights.items()]
+    found = teacher_files("digits", list(weights), None, tmp_path, tmp_path)
+    assert found == [(path, model) for model, path in weights.items()]
 
 
 def test_of_several_trials_the_first_is_taken(tmp_path, models, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from common.command import make_parser
 from distiller_zoo import Epochs
-from engine.protocol.flags import add_flag, finite, integers, positive
+from engine.protocol.flags import add_flag, finite, integers, temperature
 
 KINDS = {
     "switch": (bool, ["--switch"], True),
@@ -43,11 +43,11 @@ def test_help(parser):
     ("kind", "text", "value"),
     [
         (finite, "2.5", 2.5),
-        (positive, "0.5", 0.5),
+        (temperature, "0.5", 0.5),
         (integers, "150,180,210", (150, 180, 210)),
         (integers, "", ()),
-        *((finite, text, None) for text in ("nan", "inf", "hot")),
-        *((positive, text, None) for text in ("0", "-1", "nan")),
+        *((finite, text, None) for text in ("nan", "inf", "hot", "1e400", "1_0", "１")),
+        *((temperature, text, None) for text in ("0", "-1", "nan", "1e9")),
         *((integers, text, None) for text in ("10,b", "1;2")),
     ],
 )

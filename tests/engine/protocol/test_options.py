@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distiller_zoo import METHODS, Epochs, options_of
+from distiller_zoo import METHODS, options_of
+from distiller_zoo.option_types import counts_epochs
 from engine.protocol.options import default_options, resolve_options
 from engine.protocol.recipes import RECIPES, resolve_recipe
 from models import MODELS
@@ -23,7 +24,7 @@ PHASES = {
     (method, name): parameter.default
     for method in METHODS
     for name, parameter in options_of(method).items()
-    if parameter.annotation is Epochs
+    if counts_epochs(parameter.annotation)
 }
 
 
@@ -51,7 +52,7 @@ def test_a_shorter_run_takes_the_same_share(phase, epochs):
     assert type(found) is int
     assert abs(found - published * epochs / 240) <= (0.5 if found > 1 else 1)
     assert bool(found) == bool(published)
-    others = {name: p.default for name, p in options_of(method).items() if p.annotation is not Epochs}
+    others = {name: p.default for name, p in options_of(method).items() if not counts_epochs(p.annotation)}
     assert default_options(method, recipe_of(epochs)) == others | {option: found}
 
 

@@ -149,3 +149,17 @@ def test_names_and_files_of_teachers_must_go_together(tmp_path, capsys):
     assert train_student.main(["--dataset", "digits", "--model_t", "resnet8", "resnet20", "--path_t", str(path)]) == 2
     message = capsys.readouterr().err
     assert all(flag in message for flag in ("--model_t", "--path_t"))
+
+
+@pytest.mark.parametrize("name", ["kd.yaml", "configs/cifar100/dkd.YML", "x.json", "", " "])
+def test_files_of_other_suites_and_empty_names(name, capsys):
+    assert train_student.main(["--preset", name]) == 2
+    message = capsys.readouterr().err
+    assert "--preset" in message
+    assert ("docs/other_suites.md" in message) == bool(name.strip())
+
+
+def test_a_list_in_a_preset_is_a_sweep(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[flags]\ndkd_beta = [2, 4.5]\n")
+    assert train_student.parse(["--preset", str(path)]).dkd_beta == (2, 4.5)

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from copy import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,6 +136,15 @@ def test_a_reason_that_is_no_text_is_written_all_the_same(tmp_path):
     folder.write_config({})
     folder.write_failure("no file caf\udce9.png")
     assert read_json(folder.failure) == {"reason": "no file caf\\udce9.png"}
+
+
+def test_the_line_has_the_place_in_the_methods_own_file(breaking, teacher, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("engine.training.failures.METHODS_FOLDER", Path(__file__).parent)
+    breaking.error = ValueError("shapes")
+    assert train_few("breaking", output=tmp_path, teacher=teacher) == 1
+    text = Path(__file__).read_text().splitlines()
+    number = max(n for n, line in enumerate(text, 1) if line.strip() == "raise copy(Breaking.error)")
+    assert f"ValueError: shapes at training/test_failures.py:{number};" in capsys.readouterr().err
 
 
 def test_the_traceback_and_the_reason_go_when_the_run_goes_on(breaking, teacher, tmp_path):

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from reporting.tables.literature import literature, literature_table
+from reporting.tables.numbers import MINUS
 from reporting.tables.text_table import BEST
 from tests.reporting.published_runs import stored
 
@@ -57,7 +58,7 @@ def test_means_are_over_a_methods_own_pairs_and_name_how_many():
                 continue
             mean, count = mean_difference(expected, method, reference)
             shown, _, n = cells.loc[method, column].partition(" ")
-            assert float(shown) == pytest.approx(mean, abs=0.006), (method, column)
+            assert float(shown.replace(MINUS, "-")) == pytest.approx(mean, abs=0.006), (method, column)
             assert n == f"({count})"
     empty = [cells.loc[row, column] for row in ("teacher", "student alone") for column in columns]
     assert {*empty, cells.loc["kd", "mean vs kd (n)"]} == {""}

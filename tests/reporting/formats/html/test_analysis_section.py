@@ -24,7 +24,7 @@ def test_an_analysis_brings_its_numbers_and_pictures(tmp_path):
     assert bars == ["lost", "lost", "lost", "gained", "gained", "gained"]
     rows = [text.split() for _, text in page.of("tr")]
     assert rows.index(["0", "1", "40.0", "0.0"]) < rows.index(["2", "1", "30.0", "0.0"])  # confused most often first
-    assert ["0", "10", "70.00", "60.00", "-10.00", "50.00", "+10.00"] in rows
+    assert ["0", "10", "70.00", "60.00", "−10.00", "50.00", "+10.00"] in rows
     assert read_analysis(folder).missing == ("std/correlation.svg", "std/cka.svg", "tsne.svg")
     assert any("std/cka.svg" in text for _, text in page.of("p"))
 

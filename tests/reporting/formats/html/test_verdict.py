@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import compare
 from reporting.formats.html.verdict import verdicts
+from reporting.tables.build_report import build_report
+from reporting.tables.numbers import MINUS
 from reporting.tables.statistics import TOO_FEW, average_relative_improvement, gap_recovered
 from tests.helpers import ROOT
 from tests.reporting.fake_runs import write_run, write_suite
 
 
 def verdicts_of(root):
-    return list(verdicts(compare.build_report([str(root)]).table))
+    return list(verdicts(build_report([str(root)]).table))
 
 
 def figures_of(verdict):
     """All numbers of a sentence, in order."""
-    return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", f"{verdict.winner}: {verdict.text}")]
+    numbers = re.findall(rf"[+{MINUS}]?\d+\.\d+", f"{verdict.winner}: {verdict.text}")
+    return [float(number.replace(MINUS, "-")) for number in numbers]
 
 
 def test_the_measured_runs():
