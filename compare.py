@@ -10,12 +10,12 @@ from pathlib import Path
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser, show, show_file
 from common.errors import RequestError
+from common.output_places import check_output_file, write_output
 from reporting.formats.names import DATA_FORMATS, FORMATS, SHORTENED_FORMATS, SUFFIXES
-from reporting.formats.report_file import check_out, write_report
 from reporting.records.selection import SELECTIONS
 
 FILE_WIDTH = 100  # characters of a terminal's table in a file
@@ -23,7 +23,9 @@ FILE_WIDTH = 100  # characters of a terminal's table in a file
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser("Compare runs: one table for each data set, protocol and teacher → student pair.")
-    parser.add_argument("roots", nargs="*", metavar="ROOT", help="folders that hold runs at any depth (default: save)")
+    parser.add_argument(
+        "roots", type=Path, nargs="*", metavar="ROOT", help="folders that hold runs at any depth (default: save)"
+    )
     parser.add_argument(
         "--format", choices=FORMATS, help="default: by the suffix of --out; terminal on a terminal, else markdown"
     )
@@ -92,14 +94,15 @@ def main(argv: list[str] | None = None) -> int:
             formats = ", ".join(SHORTENED_FORMATS)
             raise RequestError(f"--top shortens tables of runs in {formats} only; leave it out, or --published")
     if arguments.out is not None:
-        check_out(arguments.out, None if arguments.overwrite else "choose another name or add --overwrite")
+        check_output_file("--out", arguments.out, arguments.overwrite)
     # These take seconds to import: the command line is checked first.
     from reporting.formats.html.page import to_html
     from reporting.formats.printers import PRINTERS
     from reporting.formats.terminal import to_terminal
     from reporting.tables.build_report import build_report
 
-    report = build_report(arguments.roots, arguments.where, arguments.by, arguments.select, arguments.published)
+    roots = list(map(str, arguments.roots))
+    report = build_report(roots, arguments.where, arguments.by, arguments.select, arguments.published)
     if report.literature is not None and arguments.top is not None:
         raise RequestError("--top shortens tables of runs, and these are published figures alone; leave it out")
     report = replace(report, top=arguments.top)
@@ -114,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out is None:
         show_file(text)
     else:
-        write_report(arguments.out, text)
+        write_output("--out", arguments.out, text)
         show(f"{arguments.out}\n")
     if name in DATA_FORMATS and report.remarks():
         print(*report.remarks(), sep="\n", file=sys.stderr)
@@ -122,4 +125,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

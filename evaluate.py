@@ -11,10 +11,10 @@ from pathlib import Path
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser
-from dataset import DATASETS, load_arrays
+from dataset import DATASETS, LeftOut, load_arrays
 from engine import cli
 from engine.checkpoints.weights import load_network
 from engine.device.compute import resolve_compute
@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
     loaded = load_network(arguments.path, entry, arch=arguments.model, allow_namespace=arguments.allow_namespace)
     compute.place(loaded.network)
-    data = load_arrays(entry.name, arguments.data_folder)
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
+    for note in entry.notes:
+        print(note, file=sys.stderr)
     total = batches_of_test(data, entry)
     watch = partial(
         Progress().watched, what=f"{loaded.arch} on {len(data.test_labels)} test images", total=total, unit="batch"
@@ -66,4 +68,4 @@ def line(result: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -3,15 +3,14 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import get_args
 
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
-from common.command import DONE, Parser, at_least, guard, make_parser, show
+from common.command import DONE, Parser, at_least, guard, make_parser, one_of_several_paths, show
 from dataset import DATASETS
 from distiller_zoo import method_class
 from distiller_zoo.teacher_mixture import Weighting
@@ -72,7 +71,11 @@ def add_pair_arguments(parser: Parser) -> None:
     )
     group.add_argument("--model_t", nargs="+", metavar="NAME", help="teachers, or those in --path_t (default: by data)")
     group.add_argument(
-        "--path_t", type=Path, nargs="+", metavar="PATH", help="teacher checkpoints (default: those of --model_t)"
+        "--path_t",
+        type=one_of_several_paths,
+        nargs="+",
+        metavar="PATH",
+        help="teacher checkpoints (default: those of --model_t)",
     )
 
 
@@ -150,4 +153,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

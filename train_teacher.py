@@ -2,12 +2,11 @@
 """Train one network alone: a teacher, or anything else worth comparing with."""
 
 import argparse
-import sys
 
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import guard, make_parser
 from dataset import DATASETS
@@ -56,4 +55,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

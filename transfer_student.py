@@ -6,14 +6,13 @@ those are on stl10 and tinyimagenet, both scaled to 32×32 pixels.
 """
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import guard, make_parser
 from dataset import DATASETS
@@ -69,4 +68,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

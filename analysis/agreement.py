@@ -65,6 +65,27 @@ def class_accuracy(counts: np.ndarray) -> np.ndarray:
     return 100 * np.diag(counts) / np.where(images, images, np.nan)
 
 
+def gain_errors(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Standard error (points) of the gain of each class, between two networks tested on the same images.
+
+    Of n images of a class b are classified correctly by one network alone and c by the other alone. The gain is
+    (b − c)/n, and its variance (b + c − (b − c)²/n)/n², as in McNemar's test. NaN for a class without images.
+
+    Args:
+        one, other: N×K logits.
+        labels: N.
+
+    Returns:
+        float64 K.
+    """
+    classes = one.shape[1]
+    right, right_other = (logits.argmax(axis=1) == labels for logits in (one, other))
+    b, c = (np.bincount(labels[only], minlength=classes) for only in (right & ~right_other, right_other & ~right))
+    n = np.bincount(labels, minlength=classes).astype(float)
+    n[n == 0] = np.nan
+    return 100 * np.sqrt(b + c - (b - c) ** 2 / n) / n
+
+
 def row_shares(counts: np.ndarray) -> np.ndarray:
     """Rows in % of their sums, K×K; a row of zeros stays zero."""
     return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pandas as pd
 
-from analysis.named_networks import safe_name, unique_names
+from analysis.named_networks import ALONE, safe_name, unique_names
 from reporting.records.epoch_curves import Band, Curve, curve_of
 from reporting.records.run import Run
 from reporting.records.selection import entries_of
@@ -53,7 +53,7 @@ def _pictures(table: pd.DataFrame, runs: Mapping[str, Run], band: Band) -> Itera
     for _, rows in table[of_pair].groupby(PAIR, sort=False):
         first = rows.iloc[0]
         taught = rows[rows.role == "teacher"].last_mean
-        labels = rows.method.mask(rows.role == "student", "student alone")
+        labels = rows.method.mask(rows.role == "student", ALONE)
         name = f"{first.dataset}_{first.teacher or 'no_teacher'}_{first.student}_{first.protocol_id}"
         title = f"{first.dataset}: {f'{first.teacher} → {first.student}' if first.teacher else first.student}"
         curves = _curves(rows.assign(label=labels)[rows.role != "teacher"], runs, band)

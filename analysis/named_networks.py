@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import RequestError
+from common.json_files import BrokenError, read_object
 from dataset import DatasetEntry
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import load_network
-from reporting.records.untrusted_json import BrokenError, read_object
+from reporting.tables.wording import NAMES
 
+LONGEST_NAME = 180  # characters of a name, so that a file's is below 255 with what comes before and after it
 TEACHER = "teacher"  # reserved: no student gets this name
+ALONE = NAMES["student"]
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,25 @@ def load_students(
 
 
 def name_of(path: Path) -> str:
-    """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it."""
+    """Label in the `config.json` beside a checkpoint ("kd", "crd+kd"), or the file's name without it.
+
+    A run without a teacher is the student alone, and is called what tables call it.
+    """
     try:
-        label = read_object(path.parent / "config.json").get("label")
+        config = read_object(path.parent / "config.json")
     except BrokenError:
-        label = None
-    return safe_name(label if isinstance(label, str) and label else path.stem)
+        config = {}
+    label = config.get("label")
+    if not isinstance(label, str) or not label:
+        return safe_name(path.stem)
+    if config.get("teachers") == []:
+        return " ".join([ALONE, *label.split()[1:]])
+    return safe_name(label)
 
 
 def safe_name(text: str) -> str:
     """Make `text` a valid part of file names: all but letters, digits, "+", "-", "." and "_" become "_"."""
-    return re.sub(r"[^A-Za-z0-9+._-]", "_", text).lstrip(".") or "_"
+    return re.sub(r"[^A-Za-z0-9+._-]", "_", text).lstrip(".")[:LONGEST_NAME] or "_"
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

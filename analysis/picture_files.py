@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from analysis import pictures
-from analysis.agreement import class_accuracy, compare
+from analysis.agreement import Agreement, class_accuracy, compare, confusion, gain_errors
 from analysis.class_correlation import class_correlation, mean_difference
 from analysis.collect import Predictions
 from analysis.embedding import ShownImages, project
 from analysis.learning_curves import Band, CurvePicture
-from analysis.named_networks import NamedNetwork
+from analysis.named_networks import ALONE, NamedNetwork
+from analysis.pictures import ClassGain
 from common.files import make_folder, write_text
+from common.spreadsheet import csv_of
 
 
 def report_student(
@@ -23,17 +25,20 @@ def report_student(
     labels: np.ndarray,
     teacher: tuple[NamedNetwork, Predictions],
     student: tuple[NamedNetwork, Predictions],
-    alone: Predictions | None = None,
+    alone: Predictions | None,
+    highest: float,
 ) -> dict[str, Any]:
     """Write the correlation, CKA, confusion and class pictures of a student; return its scalar figures by name.
 
     Args:
         labels: of the test images, N.
         alone: predictions of the student trained without a teacher; adds the gains over it.
+        highest: end of the scale of the correlation picture, for all students of a command (`highest_difference`).
     """
     make_folder(folder)
     (t, of_teacher), (s, of_student) = teacher, student
-    correlation = _report_correlation(folder, of_teacher.logits, of_student.logits, t.name, s.name)
+    correlations = class_correlation(of_teacher.logits), class_correlation(of_student.logits)
+    correlation = _report_correlation(folder, correlations, (t.name, s.name), highest)
     figure = pictures.cka_picture(of_student.cka, t.name, of_teacher.layers, s.name, of_student.layers)
     pictures.save(figure, folder / "cka")
     pairs = product(of_teacher.layers, of_student.layers)
@@ -43,9 +48,12 @@ def report_student(
     pictures.save(pictures.confusion_picture(agreement, t.name, s.name), folder / "confusion")
     counts = {name: getattr(agreement, name) for name in ("teacher", "student", "student_by_teacher")}
     write_table(folder / "confusion.csv", matrices(counts))
-    by_class = None if alone is None else class_accuracy(compare(of_teacher.logits, alone.logits, labels).student)
-    pictures.save(pictures.class_picture(agreement, t.name, s.name, by_class), folder / "classes")
-    write_table(folder / "classes.csv", _classes(agreement.teacher, agreement.student, by_class))
+    gains = [class_gain(t.name, agreement.teacher, of_teacher.logits, of_student.logits, labels)]
+    if alone is not None:
+        counts_alone = compare(of_teacher.logits, alone.logits, labels).student
+        gains.append(class_gain(ALONE, counts_alone, alone.logits, of_student.logits, labels))
+    pictures.save(pictures.class_picture(agreement, t.name, s.name, gains), folder / "classes")
+    write_table(folder / "classes.csv", _classes(agreement, gains))
     return {
         "top1": 100 * float((of_student.logits.argmax(axis=1) == labels).mean()),
         "agreement": agreement.share,
@@ -55,6 +63,12 @@ def report_student(
         "correlation_difference": correlation,
         "cka_embedding": float(of_student.cka[-1, -1]),
     }
+
+
+def highest_difference(teacher: Predictions, students: Sequence[Predictions]) -> float:
+    """The largest |R_t − R_s| of any student: pictures that are compared have one scale."""
+    of_teacher = class_correlation(teacher.logits)
+    return max(float(np.abs(of_teacher - class_correlation(one.logits)).max()) for one in students)
 
 
 def report_tsne(
@@ -92,24 +106,38 @@ def matrices(parts: dict[str, np.ndarray]) -> pd.DataFrame:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV with all digits. Raises RunError if the file cannot be written."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_text(path, csv_of(table))
+
+
+def class_gain(
+    over: str, counts: np.ndarray, reference: np.ndarray, student: np.ndarray, labels: np.ndarray
+) -> ClassGain:
+    """The gain of each class over a reference network, from both networks' N×K logits.
+
+    Args:
+        counts: K×K confusion counts of the reference.
+    """
+    of_reference = class_accuracy(counts)
+    of_student = class_accuracy(confusion(labels, student.argmax(axis=1), student.shape[1]))
+    return ClassGain(over, of_reference, of_student - of_reference, gain_errors(student, reference, labels))
 
 
 def _report_correlation(
-    folder: Path, of_teacher: np.ndarray, of_student: np.ndarray, teacher: str, student: str
+    folder: Path, correlations: tuple[np.ndarray, np.ndarray], names: tuple[str, str], highest: float
 ) -> float:
-    teachers, students = class_correlation(of_teacher), class_correlation(of_student)
+    teachers, students = correlations
     difference, mean = np.abs(teachers - students), mean_difference(teachers, students)
-    pictures.save(pictures.correlation_picture(difference, mean, teacher, student), folder / "correlation")
+    pictures.save(pictures.correlation_picture(difference, mean, names, highest), folder / "correlation")
     parts = {"teacher": teachers, "student": students, "difference": difference}
     write_table(folder / "correlation.csv", matrices(parts))
     return mean
 
 
-def _classes(teacher: np.ndarray, student: np.ndarray, alone: np.ndarray | None) -> pd.DataFrame:
-    of_teacher, of_student = class_accuracy(teacher), class_accuracy(student)
-    columns = {"class": np.arange(len(of_teacher)), "images": teacher.sum(axis=1)}
-    columns |= {"teacher": of_teacher, "student": of_student, "gain_over_teacher": of_student - of_teacher}
-    if alone is not None:
-        columns |= {"alone": alone, "gain_over_alone": of_student - alone}
-    return pd.DataFrame(columns)
+def _classes(agreement: Agreement, gains: Sequence[ClassGain]) -> pd.DataFrame:
+    of_teacher, of_student = class_accuracy(agreement.teacher), class_accuracy(agreement.student)
+    columns = {"class": np.arange(len(of_teacher)), "images": agreement.teacher.sum(axis=1)}
+    columns |= {"teacher": of_teacher, "student": of_student, "gain_over_teacher": gains[0].gain}
+    if len(gains) > 1:
+        columns |= {"alone": gains[1].reference, "gain_over_alone": gains[1].gain}
+    names = ("gain_over_teacher_se", "gain_over_alone_se")
+    return pd.DataFrame(columns | {name: gain.error for name, gain in zip(names, gains, strict=False)})

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +14,11 @@ from matplotlib.figure import Figure
 from analysis.agreement import Agreement, class_accuracy, row_shares
 from analysis.embedding import ShownImages
 from analysis.learning_curves import Band, CurvePicture
+from analysis.named_networks import ALONE
 from common.files import write_bytes
+from common.messages import counted
+from reporting.records.epoch_curves import fits_beside, leading_labels
+from reporting.tables.columns import REFERENCE
 
 STYLE = {
     "svg.hashsalt": "analysis",  # otherwise the ids of SVG elements are random
@@ -24,11 +29,28 @@ STYLE = {
     "legend.frameon": False,
     "savefig.dpi": 200,
 }
+COLOURS = [matplotlib.colormaps["tab10"](i) for i in range(10)]
+GAINED, LOST = COLOURS[0], COLOURS[1]  # blue and orange, which everyone tells apart
+FEW_IMAGES = 100  # of a class, below which a share of them needs their number
 LARGEST_ANNOTATED = 12  # rows and columns of a heat map with numbers in its cells
 MOST_TICKS = 12
-COLOURS = [matplotlib.colormaps["tab10"](i) for i in range(10)]
-LINES = ("-", "--", "-.", ":")
 BANDS: dict[Band, str] = {"range": "band: least to greatest", "std": "band: ± one standard deviation"}
+
+
+@dataclass(frozen=True)
+class ClassGain:
+    """Gains of a student over another network by class.
+
+    Attributes:
+        over: name of the other network.
+        reference: its accuracy of each class in %, K.
+        gain, error: gain in points and its standard error, K.
+    """
+
+    over: str
+    reference: np.ndarray
+    gain: np.ndarray
+    error: np.ndarray
 
 
 @contextlib.contextmanager
@@ -49,11 +71,17 @@ def save(figure: Figure, path: Path) -> None:
         write_bytes(path.with_name(path.name + suffix), buffer.getvalue())
 
 
-def correlation_picture(difference: np.ndarray, mean: float, teacher: str, student: str) -> Figure:
-    """Picture of the K×K difference of two correlation matrices."""
+def correlation_picture(difference: np.ndarray, mean: float, names: tuple[str, str], highest: float) -> Figure:
+    """Picture of the K×K difference of two correlation matrices.
+
+    Args:
+        names: of the teacher and the student.
+        highest: end of the scale, the same for all students that are compared.
+    """
+    teacher, student = names
     figure = Figure(figsize=(5.6, 5))
     axes = figure.add_subplot()
-    _heat_map(axes, difference, "|difference|", low=0, high=None)
+    _heat_map(axes, difference, "|difference|, one scale for all students", low=0, high=highest or 1)
     axes.set(title=f"Correlations of class logits, {teacher} and {student}\nmean |difference| {mean:.4f}")
     axes.set(xlabel="class", ylabel="class")
     return figure
@@ -74,13 +102,13 @@ def cka_picture(
 
 def confusion_picture(agreement: Agreement, teacher: str, student: str) -> Figure:
     """Confusion matrices of the teacher, of the student, and of the student against the teacher."""
-    figure = Figure(figsize=(13, 4.6))
+    figure = Figure(figsize=(14, 4.6))
     parts = (
         (agreement.teacher, f"{teacher}: top-1 {_top1(agreement.teacher):.2f} %", "true class", "prediction"),
         (agreement.student, f"{student}: top-1 {_top1(agreement.student):.2f} %", "true class", "prediction"),
         (
             agreement.student_by_teacher,
-            f"agreement {100 * agreement.share:.2f} %, KL {agreement.kl:.4f} nats",
+            f"{student} beside {teacher}: agreement {100 * agreement.share:.2f} %, KL {agreement.kl:.4f} nats",
             f"prediction of {teacher}",
             f"prediction of {student}",
         ),
@@ -88,15 +116,15 @@ def confusion_picture(agreement: Agreement, teacher: str, student: str) -> Figur
     for axes, (counts, title, rows, columns) in zip(figure.subplots(1, 3), parts, strict=True):
         _heat_map(axes, row_shares(counts), "% of row", low=0, high=100, decimals=0)
         axes.set(title=title, xlabel=columns, ylabel=rows)
+        images = counts.sum(axis=1)
+        if len(images) <= LARGEST_ANNOTATED and images.min() < FEW_IMAGES:  # 62 % of 8 images are 5 of them
+            axes.set_yticks(range(len(images)), [f"{row} (n {count})" for row, count in enumerate(images)])
     return figure
 
 
-def class_picture(agreement: Agreement, teacher: str, student: str, alone: np.ndarray | None = None) -> Figure:
-    """Accuracy of each class, and gains over the teacher and over the student alone (`alone`: K accuracies in %)."""
+def class_picture(agreement: Agreement, teacher: str, student: str, gains: Sequence[ClassGain]) -> Figure:
+    """Accuracy of each class, and its gains with their standard errors."""
     of_teacher, of_student = class_accuracy(agreement.teacher), class_accuracy(agreement.student)
-    gains = [(of_student - of_teacher, teacher)]
-    if alone is not None:
-        gains.append((of_student - alone, "the student alone"))
     classes = np.arange(len(of_teacher))
     figure = Figure(figsize=(max(6.5, 0.13 * len(classes)), 2.8 + 1.8 * len(gains)))
     first, *others = figure.subplots(1 + len(gains), 1, sharex=True, height_ratios=[1.4] + [1] * len(gains))
@@ -104,10 +132,12 @@ def class_picture(agreement: Agreement, teacher: str, student: str, alone: np.nd
     first.plot(classes, of_student, "x", color=COLOURS[1], markersize=5, label=student)
     first.set(title=f"Accuracy of each class: {student}", ylabel="top-1 (%)")
     figure.legend(loc="outside upper right", ncols=2)
-    for axes, (gain, baseline) in zip(others, gains, strict=True):
-        axes.bar(classes, gain, color=[COLOURS[2] if value >= 0 else COLOURS[3] for value in gain])
+    for axes, part in zip(others, gains, strict=True):
+        colours = [GAINED if value >= 0 else LOST for value in part.gain]
+        whiskers = {"elinewidth": 0.8, "ecolor": "black"}
+        axes.bar(classes, part.gain, color=colours, yerr=part.error, error_kw=whiskers)
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set(title=f"gain over {baseline}", ylabel="points")
+        axes.set(title=f"gain over {_named(part.over)}, ± one standard error", ylabel="points")
     others[-1].set_xlabel("class")
     others[-1].set_xticks(_ticks(len(classes)))
     return figure
@@ -115,7 +145,7 @@ def class_picture(agreement: Agreement, teacher: str, student: str, alone: np.nd
 
 def tsne_picture(points: Sequence[np.ndarray], names: Sequence[str], images: ShownImages) -> Figure:
     """One panel of M×2 points for each network, coloured by the true class; the panels' axes are independent."""
-    columns = min(3, len(points))
+    columns = 2 if len(points) == 4 else min(3, len(points))
     rows = -(-len(points) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.9, 3.4 * rows + 0.5))
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -135,17 +165,20 @@ def tsne_picture(points: Sequence[np.ndarray], names: Sequence[str], images: Sho
 
 def curves_picture(picture: CurvePicture, band: Band) -> Figure:
     """Learning curves of one pair: mean test accuracy over trials after each epoch, with its band."""
+    if all(len(curve.epochs) == 1 for curve in picture.curves):
+        return _dot_plot(picture)
     figure = Figure(figsize=(7.5, 4.6))
     axes = figure.add_subplot()
-    for number, curve in enumerate(picture.curves):
+    labels = [curve.label for curve in picture.curves]
+    shown = leading_labels(labels, [float(curve.mean[-1]) for curve in picture.curves], (ALONE, REFERENCE))
+    for number, curve in enumerate(curve for curve in picture.curves if curve.label in shown):
         colour = COLOURS[number % len(COLOURS)]
-        line = LINES[number // len(COLOURS) % len(LINES)]
         trials = int(curve.n.max())
-        label = f"{curve.label} ({trials} trial{'s' if trials > 1 else ''})"
-        marker = "o" if len(curve.epochs) == 1 else None  # a line of one point cannot be seen
-        axes.plot(curve.epochs, curve.mean, color=colour, linestyle=line, marker=marker, markersize=4, label=label)
+        axes.plot(curve.epochs, curve.mean, color=colour, label=f"{curve.label} ({counted(trials, 'trial')})")
         if trials > 1:
             axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
+    if len(shown) < len(labels):
+        axes.plot([], [], linestyle="none", label=f"{len(labels) - len(shown)} more in the CSV")
     if picture.teacher is not None:
         _teacher_line(axes, picture.teacher)
     axes.set(title=picture.title, xlabel="epoch", ylabel="test top-1 (%)")
@@ -155,16 +188,38 @@ def curves_picture(picture: CurvePicture, band: Band) -> Figure:
     return figure
 
 
+def _dot_plot(picture: CurvePicture) -> Figure:
+    """Figures of runs of one epoch: a row for each label, its mean, and its band."""
+    curves = sorted(picture.curves, key=lambda curve: float(curve.mean[0]))
+    figure = Figure(figsize=(7.5, 1.2 + 0.2 * len(curves)))
+    axes = figure.add_subplot()
+    means, rows = np.array([curve.mean[0] for curve in curves]), range(len(curves))
+    ends = np.array([[curve.mean[0] - curve.low[0], curve.high[0] - curve.mean[0]] for curve in curves])
+    axes.errorbar(means, rows, xerr=ends.T, fmt="o", color=COLOURS[0], markersize=4, elinewidth=1.2)
+    for curve, row in zip(curves, rows, strict=True):
+        axes.plot(curve.last_of_trials, [row] * len(curve.last_of_trials), "o", color="black", markersize=2.5)
+    axes.set_yticks(rows, [f"{curve.label} ({counted(int(curve.n[0]), 'trial')})" for curve in curves])
+    axes.set(title=picture.title, xlabel="test top-1 (%) after one epoch")
+    axes.grid(axis="x", linewidth=0.4)
+    if picture.teacher is not None:
+        axes.set_xlabel(f"test top-1 (%) after one epoch; the teacher has {picture.teacher:.2f}")
+    return figure
+
+
+def _named(name: str) -> str:
+    """Returns the name of a network within a sentence."""
+    return f"the {name}" if name == ALONE else name
+
+
 def _teacher_line(axes: Axes, top1: float) -> None:
-    """Draw the teacher's accuracy; only in the legend if it is so far above the curves that it would squeeze them."""
-    low, high = axes.get_ylim()
-    if top1 <= high + (high - low):
+    """Draw the teacher's accuracy; only in the legend if it is so far from the curves that it would squeeze them."""
+    if fits_beside(top1, *axes.get_ylim()):
         axes.axhline(top1, color="black", linewidth=0.8, linestyle=":", label="teacher")
     else:
-        axes.plot([], [], linestyle="none", label=f"teacher: {top1:.2f}, far above")
+        axes.plot([], [], linestyle="none", label=f"teacher: {top1:.2f}, outside the picture")
 
 
-def _heat_map(axes: Axes, values: np.ndarray, label: str, low: float, high: float | None, decimals: int = 2) -> None:
+def _heat_map(axes: Axes, values: np.ndarray, label: str, low: float, high: float, decimals: int = 2) -> None:
     image = axes.imshow(values, cmap="viridis", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
     axes.figure.colorbar(image, ax=axes, label=label, shrink=0.9)
     axes.set_xticks(_ticks(values.shape[1]))

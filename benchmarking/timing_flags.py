@@ -9,6 +9,7 @@ import torch
 
 from benchmarking.rounds import DEFAULTS, Settings
 from common.errors import RequestError
+from common.output_places import check_output_file
 from distiller_zoo import METHODS, canonical_method
 from engine.device.torchrun import is_distributed
 from models import MODELS
@@ -29,11 +30,8 @@ def check_timing(arguments: Namespace) -> None:
         raise RequestError("a benchmark measures one process, and torchrun started several; start it with python")
     for name in ("steps", "rounds", "warmup", "threads"):
         check_count(name, getattr(arguments, name), least=1)
-    file = arguments.json
-    if file is not None and file.is_dir():
-        raise RequestError(f"--json {file} is a folder; name a file in it")
-    if file is not None and not file.absolute().parent.is_dir():
-        raise RequestError(f"--json {file}: the folder {file.parent} does not exist; make it or name another")
+    if arguments.json is not None:
+        check_output_file("--json", arguments.json, advice="choose another name or remove the file")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
 

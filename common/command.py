@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import errno
 import functools
 import math
 import os
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from common.console import make_consoles_safe, write_as_file
 from common.errors import Interrupted, RequestError, RunError
@@ -20,6 +21,9 @@ from common.help_pages import PagedParser
 from common.messages import cut, with_long_words_cut
 from common.signals import INTERRUPTED, signals_interrupt
 from common.torch_state import restored_torch_state
+from common.user_paths import reachable_path, shown_path
+
+T = TypeVar("T")
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2  # and INTERRUPTED, 130
 SAVED = "the state is saved, the same command continues"
@@ -38,32 +42,50 @@ class Parser(PagedParser):
         super().__init__(description, examples)
         self.register("type", int, integer)
         self.register("type", float, number)
-        for kind in (None, str, Path):  # an empty value is no name, path or text
+        self.register("type", Path, reachable_path)
+        for kind in (None, str):  # an empty value is no name or text
             self.register("type", kind, partial(_not_empty, kind or str))
 
     # The overloads of argparse, for namespaces of other types, are not needed here.
     def parse_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
-        return self._complete(*self.parse_known_args(args))
+        return self._complete(*self.parse_known_args(args), args)
 
     def parse_intermixed_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
-        return self._complete(*self.parse_known_intermixed_args(args))
+        return self._complete(*self.parse_known_intermixed_args(args), args)
 
     def print_pages(self, names: Sequence[str]) -> None:
         show(self.pages(names))
 
-    def _complete(self, parsed: argparse.Namespace, unknown: Sequence[str]) -> argparse.Namespace:
+    def _complete(
+        self, parsed: argparse.Namespace, unknown: Sequence[str], args: Iterable[str] | None
+    ) -> argparse.Namespace:
         if unknown:
-            self.error(self._describe(unknown))
+            self.error(self._describe(unknown, list(sys.argv[1:] if args is None else args)))
         return parsed
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse does; several choices in one word get an advice of their own."""
+        several = re.split(r"[,;]", value) if isinstance(value, str) else []
+        if action.choices is not None and len(several) > 1 and all(part in action.choices for part in several):
+            advice = f"separate several by spaces: {' '.join(several)}" if action.nargs else "give one of them"
+            raise argparse.ArgumentError(action, f"{value!r} is no choice; {advice}")
+        super()._check_value(action, value)
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_REQUEST, f"error: {with_long_words_cut(message)} (see --help)\n")
 
-    def _describe(self, unknown: Sequence[str]) -> str:
-        """The message for words that belong to no flag."""
+    def _takes(self, flag: str) -> str:
+        nargs = self._option_string_actions[flag].nargs
+        return "no value" if nargs == 0 else f"{nargs} values" if isinstance(nargs, int) else "one value"
+
+    def _describe(self, unknown: Sequence[str], args: Sequence[str]) -> str:
+        """The message for words among the arguments that belong to no flag."""
         flag = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
         if flag is None:
-            return f"unexpected {' '.join(unknown)!r}"
+            before = args[: args.index(unknown[0])] if unknown[0] in args else []
+            flags = [text for text in before if text in self._option_string_actions]
+            after = f" after {flags[-1]}, which takes {self._takes(flags[-1])}" if flags else ""
+            return f"unexpected {' '.join(unknown)!r}{after}"
         shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
         known = [text[2:] for action in shown for text in action.option_strings if text.startswith("--")]
         name = flag.lstrip("-").replace("-", "_")
@@ -73,6 +95,14 @@ class Parser(PagedParser):
             near = list(dict.fromkeys([*difflib.get_close_matches(name, known, n=2), *begun[:2]]))
         offered = " or ".join(f"--{text}" for text in near)
         return f"unknown flag {flag}" + (f", did you mean {offered}?" if offered else "")
+
+
+def one_of_several_paths(text: str) -> Path:
+    """A type for argparse: a path of a flag that takes several, which spaces separate."""
+    parts = text.split(",")
+    if len(parts) > 1 and all(map(os.path.isfile, parts)) and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no file; separate several by spaces: {' '.join(parts)}")
+    return _not_empty(Path, text)
 
 
 def integer(text: str) -> int:
@@ -103,7 +133,7 @@ def _separated(text: str, kind: re.Pattern[str]) -> str:
     return ""
 
 
-def _not_empty(kind: Callable[[str], Any], text: str) -> Any:
+def _not_empty(kind: Callable[[str], T], text: str) -> T:
     if not text.strip():
         raise argparse.ArgumentTypeError("the value is empty; give one, or leave the flag out")
     if "\0" in text:
@@ -189,6 +219,10 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
             except BrokenPipeError:
                 _discard_output()
                 return _failed("error: broken pipe: nobody reads the output any more, or a helper process died", FAILED)
+            except OSError as error:
+                if error.filename is None or error.strerror is None:
+                    raise
+                return _failed(f"error: {shown_path(os.fsdecode(error.filename))}: {error.strerror}", FAILED)
 
     return guarded
 
@@ -210,13 +244,18 @@ def _failed(message: str, code: int) -> int:
 
 @contextlib.contextmanager
 def explained_output_errors() -> Iterator[None]:
-    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one."""
+    """Turn an OSError raised while printing on stdout into a RunError of one line. A broken pipe remains one.
+
+    A terminal that is closed is none: what is left of the output goes nowhere, and SIGHUP says whether to go on.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         _discard_output()
+        if error.errno == errno.EIO:
+            return
         raise RunError(f"the output cannot be written: {error.strerror}") from None
 
 

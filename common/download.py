@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from common.errors import RequestError
 from common.files import digest_of, explained_write_errors, make_folder, sync_folder
 from common.lock import only_one_process
+from common.user_paths import file_is_there
 
 TIMEOUT = (15, 60)  # seconds: to connect, and between two pieces
 ATTEMPTS = 5  # at one address, and only while each attempt brings the file further
@@ -53,7 +55,7 @@ def download(
     checks = {algorithm: digest.lower() for algorithm, digest in digests.items() if digest}
     make_folder(destination.parent)
     with only_one_process(destination.with_name(f".{destination.name}.lock")):
-        if destination.is_file():
+        if file_is_there(destination, "move it away"):
             reason = _wrong_checksum(destination, checks)
             if reason is None:
                 return destination
@@ -139,6 +141,8 @@ def _fetch_once(url: str, part: Path) -> None:
         length = response.headers.get("Content-Length")
         start = have if continues else 0
         total = start + int(length) if length is not None else None
+        if length is not None and int(length) > (free := shutil.disk_usage(part.parent).free):
+            raise _Failed(f"its {int(length) >> 20} MiB do not fit into {part.parent}, where {free >> 20} MiB are free")
         with (
             open(part, "ab" if continues else "wb") as file,
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,

@@ -18,3 +18,7 @@ class Interrupted(Exception):
 
 class UndeclaredFieldError(RunError):
     """A method used a field of Features that it did not declare."""
+
+
+class DataError(RunError):
+    """What all runs share cannot go on: an image, or a process that decodes images. Every run's state is saved."""

@@ -12,11 +12,17 @@ from typing import Any, BinaryIO
 
 from common.errors import RunError
 
+LONGEST_PREFIX = 200  # bytes of a file's name in that of its temporary file; file systems take 255 in all
 _ADVICE = {
     errno.ENOSPC: "free some space or choose another place (--output, --data_folder)",
     errno.EDQUOT: "free some of your quota or choose another place (--output, --data_folder)",
     errno.EROFS: "the folder is read-only: choose another one (--output, --data_folder)",
     errno.EACCES: "no permission to write: change that of the folder or choose another one (--output, --data_folder)",
+    errno.ENOENT: "the folder has been removed meanwhile: the same command starts again",
+    errno.EISDIR: "a folder is there: move it away or choose another place (--output, --data_folder)",
+    errno.ENOTDIR: "a file is where a folder should be: choose another place (--output, --data_folder)",
+    errno.EEXIST: "a file is where a folder should be: choose another place (--output, --data_folder)",
+    errno.ENAMETOOLONG: "choose a place with a shorter name (--output, --data_folder)",
     errno.EPERM: "no permission to write: change that of the folder or choose another one (--output, --data_folder)",
 }
 
@@ -73,7 +79,7 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object], keep
     temporary = None
     with explained_write_errors(path):
         try:
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+            descriptor, temporary = tempfile.mkstemp(prefix=_hidden(path.name), suffix=".tmp", dir=path.parent)
             with os.fdopen(descriptor, "wb") as file:
                 write(file)
                 file.flush()
@@ -90,6 +96,11 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object], keep
                     os.unlink(temporary)
 
 
+def _hidden(name: str) -> str:
+    """The beginning of a temporary file's name, so short that the whole is no longer than a name may be."""
+    return f".{os.fsdecode(os.fsencode(name)[:LONGEST_PREFIX])}."
+
+
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
@@ -102,8 +113,8 @@ def write_bytes(path: Path | str, content: bytes, keep: Path | None = None) -> N
 
 
 def write_text(path: Path | str, content: str) -> None:
-    """Replace `path` by a UTF-8 text file, atomically; line ends stay as given."""
-    write_bytes(path, content.encode())
+    """Replace `path` by a UTF-8 text file, atomically; line ends stay as given, undecodable bytes are escaped."""
+    write_bytes(path, content.encode(errors="backslashreplace"))  # in JSON this is the escape that reads as they were
 
 
 def write_json(path: Path | str, obj: Any) -> None:

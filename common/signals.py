@@ -1,6 +1,6 @@
 """Signals that end a command, and what each of its stages does with them.
 
-While a script imports, Ctrl-C ends the process. From then on a signal raises KeyboardInterrupt, unless training has
+While a script imports, they end the process. From then on a signal raises KeyboardInterrupt, unless training has
 handlers of its own, which let it save first. Outside the main thread Python has no handlers, and these do nothing.
 """
 
@@ -45,8 +45,8 @@ class Handler:
         self._on_stop = self._late.append  # nothing may be raised amid this
         for signum, handler in former.items():
             signal.signal(signum, handler)
-        for signum in self._late[:1]:
-            signal.raise_signal(signum)
+        for late in self._late[:1]:
+            signal.raise_signal(late)
 
 
 class Patience:
@@ -107,12 +107,15 @@ def signals_interrupt() -> Iterator[None]:
         yield
 
 
-def exit_on_interrupt() -> None:
-    """Let Ctrl-C end this process at once, with exit code 130 and without a traceback."""
-    signal.signal(signal.SIGINT, Handler(lambda signum: os._exit(INTERRUPTED)))
+def exit_on_stop_signals() -> None:
+    """Let `STOP_SIGNALS` end this process at once, with exit code 130 and without a traceback."""
+    handler = Handler(lambda signum: os._exit(INTERRUPTED))
+    for signum in STOP_SIGNALS:
+        if signum in ALWAYS or signal.getsignal(signum) == signal.SIG_DFL:
+            signal.signal(signum, handler)
 
 
-def leave_signals_to_parent() -> None:
-    """Ignore `STOP_SIGNALS` in a worker process, which the main one ends: they reach all processes of a terminal."""
+def ignore_stop_signals() -> None:
+    """Ignore `STOP_SIGNALS` from now on: in a process that is ending, or in a worker that the main one will end."""
     for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)

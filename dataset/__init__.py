@@ -2,6 +2,8 @@
 
 from dataset.augment import Augmentation
 from dataset.held_out import hold_out, without_held_out
+from dataset.image_check import check_images
+from dataset.left_out import LeftOut
 from dataset.registry import DATASETS, Arrays, DatasetEntry, digest, load_arrays
 from dataset.stream import Batch, Batching, BatchStream, evaluation_batches
 
@@ -15,6 +17,8 @@ __all__ = [
     "BatchStream",
     "Batching",
     "DatasetEntry",
+    "LeftOut",
+    "check_images",
     "digest",
     "evaluation_batches",
     "hold_out",

@@ -1,5 +1,6 @@
 """Data sets that are converted once from an official archive, which lies in the data folder or is fetched."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from common.download import download
 from common.errors import RequestError
 from common.files import digest_of
 from common.lock import only_one_process
+from common.output_places import check_output_folder
+from common.user_paths import file_is_there, why_no_file
 from dataset.arrays import all_there, read_arrays, write_arrays
 from dataset.registry import Arrays
 
@@ -45,6 +48,7 @@ def load_converted(data_folder: Path | str, source: ArchiveSource, convert: Call
     data_folder = Path(data_folder)
     folder = data_folder / source.name
     if not all_there(folder):
+        check_output_folder("--data_folder", folder)
         with only_one_process(data_folder / f".{source.name}.lock"):
             if not all_there(folder):  # another process may have made them while this one waited
                 write_arrays(folder, convert(data_folder))
@@ -53,7 +57,10 @@ def load_converted(data_folder: Path | str, source: ArchiveSource, convert: Call
 
 def at_hand(data_folder: Path | str, source: ArchiveSource) -> bool:
     """True if `load_converted` finds the arrays in `data_folder`."""
-    return all_there(Path(data_folder) / source.name)
+    try:
+        return all_there(Path(data_folder) / source.name)
+    except RequestError:
+        return False
 
 
 def archive_or_folder(data_folder: Path, source: ArchiveSource, usable: Callable[[Path], bool]) -> Path:
@@ -63,9 +70,9 @@ def archive_or_folder(data_folder: Path, source: ArchiveSource, usable: Callable
         RequestError: both are missing, and no address serves the archive.
     """
     archive, extracted = data_folder / source.archive, data_folder / source.inner_folder
-    if archive.is_file() and digest_of(archive, "md5") == source.archive_md5:
+    if file_is_there(archive, "move it away") and digest_of(archive, "md5") == source.archive_md5:
         return archive
-    if extracted.is_dir() and usable(extracted):
+    if os.path.isdir(extracted) and usable(extracted):
         return extracted
     advice = (
         f"put {source.archive} (md5 {source.archive_md5}) into {data_folder}, "
@@ -82,8 +89,8 @@ def files_are_official(folder: Path, md5s: dict[str, str]) -> bool:
     """
     for name, md5 in md5s.items():
         path = folder / name
-        if not path.is_file():
-            print(f"{path} is missing; skipping {folder}", file=sys.stderr)
+        if (problem := why_no_file(path)) is not None:
+            print(f"{path} {problem}; skipping {folder}", file=sys.stderr)
             return False
         if digest_of(path, "md5") != md5:
             print(f"{path} is not the official file (its md5 differs); skipping {folder}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Photographs in files of any size, decoded by worker processes ahead of training.
+"""Photographs in files of any size, and the squares of them that networks see.
 
 For training a random part of each is scaled to the square (the random resized crop of Szegedy et al., CVPR 2015); for
 testing the shorter side is scaled to size/0.875 and the square in the middle taken. Both give what torchvision's
@@ -7,22 +7,22 @@ transforms give, whose import takes longer than many a command, with bicubic int
 
 import math
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
-from common.errors import RequestError, RunError
+from common.errors import DataError, RequestError
+from dataset.image_reading import UnreadableImage, read_rgb
+from dataset.left_out import LeftOut, printable
 
 CROP_AREA = (0.08, 1.0)  # of the image
 CROP_ASPECT = (3 / 4, 4 / 3)  # width to height
 CROP_ATTEMPTS = 10  # to draw a box that fits
-MOST_WORKERS = 16  # each holds two batches ahead: 1,024 images of 224 px are 154 MB
+MOST_ASPECT = 100  # of an image that is scaled as a whole: thinner ones would fill the memory
+MOST_IN_PLACE = 100  # images that are tried in the place of one; where all fail, it is the folder that is lost
 TEST_SHARE = 0.875  # the middle square's side, of the shorter side
 
 Box = tuple[int, int, int, int]
@@ -33,21 +33,39 @@ class ImageFiles:
 
     Args:
         names: file names relative to `folder`, as `os.fsencode` gives them, in an array of bytes: no Python objects,
-            so that worker processes share its memory.
+            so that worker processes share its memory. The first part of each is its class; classes come one by one.
+        left_out: gets the files that cannot be decoded, or forbids them.
+        marks: of rows whose pixels are read other than as they lie in the file, for `listing`.
     """
 
-    def __init__(self, folder: Path, names: np.ndarray, size: int):
+    def __init__(
+        self,
+        folder: Path,
+        names: np.ndarray,
+        size: int,
+        left_out: LeftOut | None = None,
+        marks: Mapping[int, str] | None = None,
+    ):
         self.folder, self.names, self.size = folder, names, size
+        self.left_out, self.marks = left_out or LeftOut(), marks or {}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, rows: np.ndarray) -> "ImageFiles":
-        return ImageFiles(self.folder, self.names[rows], self.size)
+        return ImageFiles(self.folder, self.names[rows], self.size, self.left_out)
+
+    def marked(self, marks: Mapping[int, str]) -> "ImageFiles":
+        """These files with other marks."""
+        return ImageFiles(self.folder, self.names, self.size, self.left_out, marks)
 
     def path(self, row: int) -> Path:
         """The file of one image."""
         return self.folder / os.fsdecode(self.names[row])
+
+    def label(self, row: int) -> str:
+        """The file of one image below the data set's folder, for messages and records."""
+        return printable(f"{self.folder.name}/{os.fsdecode(self.names[row])}")
 
     def listing(self) -> bytes:
         """Names and sizes in bytes of all files, which identify the set: reading all files would take hours.
@@ -55,33 +73,77 @@ class ImageFiles:
         Raises:
             RequestError: a file is missing or cannot be read.
         """
-        lines = (b"%s %d\n" % (name, self.path(row).stat().st_size) for row, name in enumerate(self.names))
         try:
-            return b"".join(lines)
+            return b"".join(self._line(row, name) for row, name in enumerate(self.names))
         except OSError as error:
-            raise RequestError(f"{error.filename} cannot be read ({error.strerror}); repair or remove it") from error
+            path = printable(str(error.filename))
+            raise RequestError(f"{path} cannot be read ({error.strerror}); repair or remove it") from error
+
+    def _line(self, row: int, name: bytes) -> bytes:
+        mark = f" {self.marks[row]}" if row in self.marks else ""
+        return b"%s %d%s\n" % (name, self.path(row).stat().st_size, mark.encode())
 
     def decode(self, row: int) -> Image.Image:
-        """One image in RGB of 8 bits; grey ones of 16 bits keep the upper 8.
+        """One image in RGB of 8 bits (see `read_rgb`).
 
         Raises:
-            RunError: it cannot be read, or the range of its values is unknown.
+            DataError: it cannot be read, or the range of its values is unknown.
         """
         try:
-            with Image.open(self.path(row)) as image:
-                # Pillow's own conversion of these modes cuts off at 255, which leaves a white image.
-                if image.mode.startswith("I;16"):
-                    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-                if image.mode in ("I", "F"):
-                    raise ValueError(f"Pillow's mode {image.mode} has no known range: convert it to 8 bits")
-                return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise RunError(f"{self.path(row)} cannot be decoded ({str(error)[:100]}); repair or remove it") from error
+            return read_rgb(self.path(row))
+        except UnreadableImage as error:
+            advice = (
+                "with it put back the same command continues; without it runs start anew (--overwrite)"
+                if error.missing
+                else "--skip_damaged trains without such files, unfinished runs too;\n"
+                "if you replace or remove it, runs start anew (--overwrite)"
+            )
+            path = printable(str(self.path(row)))
+            raise DataError(f"{path} cannot be decoded ({error.reason}); {advice}") from error
+
+    def decode_in_place(self, row: int, failed: dict[str, str]) -> Image.Image:
+        """One image, or the next one of its class if it cannot be decoded and may be left out.
+
+        Args:
+            failed: gets the reason for each file that cannot be decoded.
+
+        Raises:
+            DataError: it cannot be read, nor can others that might take its place.
+        """
+        if not self.left_out.allowed:
+            return self.decode(row)
+        for other in islice(self.rows_of_class(row), MOST_IN_PLACE):
+            try:
+                return read_rgb(self.path(other))
+            except UnreadableImage as error:
+                failed[self.label(other)] = error.reason
+        reason = failed[self.label(row)]
+        raise DataError(
+            f"{self.label(row)} cannot be decoded ({reason}), nor can any image of its class that might take its place"
+        )
+
+    def rows_of_class(self, row: int) -> Iterator[int]:
+        """The row, those after it in its class, and those before it."""
+        for rows in (range(row, len(self)), range(row - 1, -1, -1)):
+            for other in rows:
+                if _class_of(self.names[other]) != _class_of(self.names[row]):
+                    break
+                yield other
+
+
+def _class_of(name: bytes) -> bytes:
+    return name.partition(os.fsencode(os.sep))[0]
 
 
 def middle(image: Image.Image, size: int) -> Image.Image:
     """The square in the middle of an image, `size` pixels wide, for testing."""
-    (width, height), scaled = image.size, round(size / TEST_SHARE)
+    scaled = round(size / TEST_SHARE)
+    if max(image.size) > MOST_ASPECT * min(image.size):
+        longest = MOST_ASPECT * min(image.size)
+        width, height = (min(side, longest) for side in image.size)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    width, height = image.size
     shorter = min(width, height)
     scaled_size = (int(scaled * width / shorter), int(scaled * height / shorter))
     image = image.resize(scaled_size, Image.Resampling.BICUBIC)
@@ -112,73 +174,3 @@ def random_box(width: int, height: int, draws: Sequence[Sequence[float]]) -> Box
     wide, tall = min(width, round(height * widest)), min(height, round(width / narrowest))
     left, top = (width - wide) // 2, (height - tall) // 2
     return left, top, left + wide, top + tall
-
-
-def decoded(
-    files: ImageFiles, batches: Sequence[torch.Tensor], seeds: Sequence[Sequence[int]] | None, device: torch.device
-) -> Iterator[torch.Tensor]:
-    """Decode batches of pixels ahead of time, in one process for each core, up to MOST_WORKERS.
-
-    Args:
-        batches: rows of each batch, int64 B.
-        seeds: of the random parts, for each batch one a view; None for the squares in the middle, in one view.
-
-    Yields:
-        uint8 views×B×size×size×3 on `device`.
-
-    Raises:
-        RunError: a file cannot be decoded.
-    """
-    loader = DataLoader(
-        _Batches(files, batches, seeds),
-        batch_size=None,
-        num_workers=min(_own_cores(), MOST_WORKERS, len(batches)),
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_signals,
-    )
-    for pixels in loader:
-        if isinstance(pixels, str):
-            raise RunError(pixels)
-        yield pixels.to(device, non_blocking=True)
-
-
-def _own_cores() -> int:
-    """Number of cores for this process, a share of them where torchrun started several."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # not on macOS
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-def _leave_signals(worker: int) -> None:
-    """Ignore Ctrl-C, which reaches every process of the terminal; the main one ends the workers after it has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@dataclass
-class _Batches(Dataset):
-    """A worker's work: one item is a whole batch, or the message of an error."""
-
-    files: ImageFiles
-    batches: Sequence[torch.Tensor]
-    seeds: Sequence[Sequence[int]] | None
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> torch.Tensor | str:
-        rows, size = self.batches[number].tolist(), self.files.size
-        views = None if self.seeds is None else [_draws(seed, len(rows)) for seed in self.seeds[number]]
-        pixels = np.empty((len(views) if views else 1, len(rows), size, size, 3), dtype=np.uint8)
-        try:
-            for place, row in enumerate(rows):
-                image = self.files.decode(row)
-                seen = [middle(image, size)] if views is None else [part(image, size, v[place]) for v in views]
-                pixels[:, place] = np.stack([np.asarray(square) for square in seen])
-        except RunError as error:
-            return str(error)
-        return torch.from_numpy(pixels)
-
-
-def _draws(seed: int, images: int) -> list[list[list[float]]]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand((images, CROP_ATTEMPTS, 4), generator=generator, dtype=torch.float64).tolist()

@@ -11,6 +11,7 @@ import numpy as np
 from common.errors import RequestError
 from common.registry import Registry
 from dataset.image_files import ImageFiles
+from dataset.left_out import LeftOut
 
 Colour = tuple[float, float, float]
 
@@ -40,6 +41,7 @@ class DatasetEntry:
         summary: one line for `--list`.
         load: takes the data folder and returns the arrays; fetches and converts them if they are missing.
         at_hand: takes the data folder and tells whether `load` would find the arrays there.
+        notes: what a user should know of the files, a line each.
     """
 
     name: str
@@ -54,6 +56,7 @@ class DatasetEntry:
     summary: str
     load: Callable[[Path], Arrays]
     at_hand: Callable[[Path], bool] = lambda folder: True
+    notes: tuple[str, ...] = ()
 
 
 class DatasetRegistry(Registry[DatasetEntry]):
@@ -102,8 +105,11 @@ def register_dataset(entry: DatasetEntry, aliases: Iterable[str] = ()) -> Datase
     return entry
 
 
-def load_arrays(name: str, data_folder: Path | str) -> Arrays:
+def load_arrays(name: str, data_folder: Path | str, left_out: LeftOut | None = None) -> Arrays:
     """The arrays of the data set `name`, fetched and converted once into `data_folder`.
+
+    Args:
+        left_out: gets the photographs that cannot be decoded; without it each of them is an error.
 
     Raises:
         RequestError: unknown name, damaged files, missing files that cannot be fetched, or arrays that differ from the
@@ -116,6 +122,10 @@ def load_arrays(name: str, data_folder: Path | str) -> Arrays:
         field, reason = flaw
         kind = field.removeprefix("train_").removeprefix("test_")
         raise RequestError(f"data set {name}: {field} {reason};\n{_ADVICE[kind]}")
+    if left_out is not None:
+        for images in (arrays.train_images, arrays.test_images):
+            if isinstance(images, ImageFiles):
+                images.left_out = left_out
     return arrays
 
 
@@ -161,7 +171,7 @@ def find_flaw(arrays: Arrays, sizes: Sizes) -> tuple[str, str] | None:
 
 
 def digest(arrays: Arrays) -> str:
-    """SHA-256 of all bytes of a data set, 64 hexadecimal digits; files count by their names and sizes."""
+    """SHA-256 of all bytes of a data set, 64 hexadecimal digits; files count by their names, sizes and marks."""
     total = hashlib.sha256()
     for array in arrays:
         total.update(array.listing() if isinstance(array, ImageFiles) else np.ascontiguousarray(array).data)

@@ -11,7 +11,8 @@ from torch import Tensor
 from common.errors import RequestError
 from common.seeds import derive_seed, make_generator
 from dataset.augment import Augmentation, augment, normalise
-from dataset.image_files import ImageFiles, decoded
+from dataset.image_files import ImageFiles
+from dataset.image_workers import decoded
 from dataset.registry import DatasetEntry
 from dataset.to_device import resident, to_device
 

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from common.user_paths import read_regular
 from dataset.archives import ArchiveSource, archive_or_folder, at_hand, load_converted, unreadable
 from dataset.registry import Arrays, DatasetEntry, register_dataset
 
@@ -96,7 +97,7 @@ def _sizes(source: ArchiveSource) -> tuple[int, int]:
 def _opened(place: Path, source: ArchiveSource) -> Iterator[Tree]:
     if place.is_dir():
         names = [path.relative_to(place).as_posix() for path in place.rglob("*")]
-        yield Tree(names, lambda name: (place / name).read_bytes())
+        yield Tree(names, lambda name: read_regular(place / name))
         return
     with zipfile.ZipFile(place) as archive:
         prefix = f"{source.inner_folder}/"
@@ -148,7 +149,7 @@ def _images(tree: Tree, samples: list[Sample], size: int, bar: tqdm) -> np.ndarr
         try:
             with Image.open(io.BytesIO(tree.read(sample.name)), formats=["JPEG"]) as jpeg:
                 pixels = jpeg.convert("RGB")
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             raise ValueError(f"{sample.name}: {error}") from error
         if pixels.size != (ARCHIVE_SIZE, ARCHIVE_SIZE):
             raise ValueError(f"{sample.name} does not have {ARCHIVE_SIZE}×{ARCHIVE_SIZE} pixels")

@@ -13,7 +13,7 @@ from common.messages import place_raised, words_of
 from common.seeds import isolated_seed
 from distiller_zoo.combination import CombinationSpec, Part, combine
 from distiller_zoo.method import Method, Pair
-from distiller_zoo.option_types import check_options
+from distiller_zoo.option_types import OnlyWith, check_options, marks_of
 from distiller_zoo.registry import METHODS, constructor_arguments, declared_options
 from models import FeatureShapes
 
@@ -67,7 +67,10 @@ def options_of(name: str) -> Mapping[str, Parameter]:
     for part, own in of_parts.items():
         for option, parameter in own.items():
             defaults = {repr(other[option].default) for other in of_parts.values() if option in other}
-            options[option if len(defaults) == 1 else f"{part}.{option}"] = parameter
+            key = option if len(defaults) == 1 else f"{part}.{option}"
+            # One that acts in one part whatever the others' options are acts in the combination.
+            if key not in options or not marks_of(parameter.annotation, OnlyWith):
+                options[key] = parameter
     return options
 
 

@@ -61,6 +61,17 @@ class OnlyWith:
 
 
 @dataclass(frozen=True)
+class OnlyWithTeachers:
+    """Marks an option that acts only where there are so many teachers, or more."""
+
+    fewest: int
+
+    def needed(self) -> str:
+        """The flag that makes the marked option act."""
+        return f"{self.fewest} teachers in --path_t"
+
+
+@dataclass(frozen=True)
 class LossWeight:
     """Marks a weight of a part of the method's own loss: where all of them are 0, the method teaches nothing."""
 
@@ -131,12 +142,15 @@ def check_options(options: Mapping[str, object], known: Mapping[str, Parameter])
         raise RequestError(f"{flags}: every part of the method's own loss has weight 0; give one of them more")
 
 
-def idle_options(values: Mapping[str, object], known: Mapping[str, Parameter]) -> dict[str, str]:
+def idle_options(
+    values: Mapping[str, object], known: Mapping[str, Parameter], teachers: int | None = None
+) -> dict[str, str]:
     """The options that cannot act beside the others' values, each with the flag that would make it act.
 
     Args:
         values: of all options of the method.
         known: its options.
+        teachers: their number, if that counts.
     """
     idle: dict[str, str] = {}
     for name, parameter in known.items():
@@ -145,6 +159,9 @@ def idle_options(values: Mapping[str, object], known: Mapping[str, Parameter]) -
             other = f"{owner}.{beside.option}" if owner and f"{owner}.{beside.option}" in values else beside.option
             if values[other] not in beside.values:
                 idle[name] = beside.needed()
+        for needs in marks_of(parameter.annotation, OnlyWithTeachers):
+            if teachers is not None and teachers < needs.fewest:
+                idle[name] = needs.needed()
     return idle
 
 

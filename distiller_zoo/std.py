@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from common.errors import RequestError
 from distiller_zoo.method import Batch, Method, Pair, Trainee, Weights
-from distiller_zoo.option_types import Modules, OnlyWith, Temperature
+from distiller_zoo.option_types import Modules, OnlyWith, OnlyWithTeachers, Temperature
 from distiller_zoo.predictions import kl_of_each
 from distiller_zoo.registry import register_method
 from distiller_zoo.std_layout import Heads, ModulePlace, Teaching, module_places
@@ -71,7 +71,7 @@ class ModuleOptions:
     """Options of std: the places of the modules, and what each holds (explained at `STD`)."""
 
     std_modules: str = "last"
-    std_teachers: Teaching = "each"
+    std_teachers: Annotated[Teaching, OnlyWithTeachers(2)] = "each"
     std_heads: Heads = "each"
     std_propagate: bool = False
     std_tokens: Kinds = "both"
@@ -84,7 +84,7 @@ class HeadOptions:
 
     std_labels: Literal["hard", "soft"] = "hard"
     std_T: Annotated[Temperature, OnlyWith("std_labels", ("soft",))] = 1.0
-    std_reweighting: Reweighting = "negative_entropy"
+    std_reweighting: Annotated[Reweighting, OnlyWithTeachers(2)] = "negative_entropy"
     std_predict: Prediction = "average"
 
 

@@ -89,6 +89,12 @@ def add_data_arguments(parser: Parser, default: str | None = DEFAULT_DATASET) ->
         metavar="FOLDER",
         help="where data sets lie or are put (default data)",
     )
+    further = parser.further_group("damaged images")
+    further.add_argument(
+        "--skip_damaged",
+        action="store_true",
+        help="folder:NAME: leave out images that cannot be decoded; another one of the class takes the place of each",
+    )
 
 
 def add_compute_arguments(parser: Parser, precision: str = "auto") -> None:
@@ -218,6 +224,7 @@ def settings_of(
         skip_refused=skip_refused,
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,
+        skip_damaged=arguments.skip_damaged,
     )
 
 

@@ -45,13 +45,14 @@ class Features:
     tokens: tuple[Tensor, ...] = ()
 
     def only(self, names: Collection[str], copy: bool = False) -> "Features":
-        """Logits and the named fields in float32; everything else is None and can be freed.
+        """Logits and the named fields in float32 (float64 stays); everything else is None and can be freed.
 
         Args:
             copy: make new tensors even of what is float32 already.
         """
-        to_float32 = partial(Tensor.to, dtype=torch.float32, copy=copy)
-        kept = {name: _map(to_float32, getattr(self, name)) for name in {"logits", *names}}
+        dtype = torch.float64 if self.logits.dtype == torch.float64 else torch.float32
+        convert = partial(Tensor.to, dtype=dtype, copy=copy)
+        kept = {name: _map(convert, getattr(self, name)) for name in {"logits", *names}}
         return Features(**NOTHING | kept)
 
     def guarded(self, names: Collection[str]) -> "Features":

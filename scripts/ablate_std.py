@@ -12,10 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, at_least, guard, make_parser
 from common.errors import RequestError
+from common.output_places import check_output_file, write_output
 from dataset import DATASETS
 from engine import cli
 from engine.checkpoints.teachers import load_teachers, teacher_files
@@ -23,7 +24,6 @@ from engine.device.torchrun import is_distributed
 from engine.protocol.plan import RunPlan, SharedSettings, Trial, make_plan
 from engine.training.run_plans import run_plans
 from models import MODELS
-from reporting.formats.report_file import check_out, write_report
 from reporting.tables.ablation import ablation_table
 
 BOTH = {"std_modules": "last+intermediate"}
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.out is not None:
         # --overwrite trains all runs again, which no one wants for the sake of a table.
-        check_out(arguments.out, "choose another name or remove the file")
+        check_output_file("--out", arguments.out, advice="choose another name or remove the file")
     if is_distributed():
         raise RequestError("this script trains in one process; start it with python, not torchrun")
     entry, model = DATASETS.find(arguments.dataset, arguments.data_folder), MODELS.canonical(arguments.model_s)
@@ -149,9 +149,9 @@ def main(argv: list[str] | None = None) -> int:
     text = ablation_table({name: [arguments.output / plan.folder for plan in plans] for name, plans in made.items()})
     print(text)
     if arguments.out is not None:
-        write_report(arguments.out, text + "\n")
+        write_output("--out", arguments.out, text + "\n")
     return cli.FAILED if failed else DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

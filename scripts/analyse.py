@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Compare students with their teacher in pictures, and draw learning curves of runs; see docs/analysis.md."""
 
+import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -10,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 import numpy as np
 import pandas as pd
@@ -21,15 +23,17 @@ from analysis.collect import collect
 from analysis.embedding import FEWEST_IMAGES, MOST_CLASSES, ShownImages, choose_images
 from analysis.learning_curves import BAND_NAMES, CurvePicture, curve_pictures
 from analysis.named_networks import TEACHER, NamedNetwork, load_named_network, load_students
-from analysis.picture_files import report_curves, report_student, report_tsne
+from analysis.picture_files import highest_difference, report_curves, report_student, report_tsne
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import make_folder, write_json
-from dataset import DATASETS, DatasetEntry, load_arrays
+from common.output_places import OVERWRITE_ADVICE, check_output_folder
+from dataset import DATASETS, DatasetEntry, LeftOut, load_arrays
 from engine import cli
 from engine.device.compute import Compute, resolve_compute
 from reporting.records.runs import read_runs
 
+TABLES = ("cka", "confusion", "classes", "correlation")  # of each student
 SHOWN = {"top1": "top-1", "agreement": "agreement", "kl_nats": "KL (nats)"}
 SHOWN |= {"correlation_difference": "correlation difference", "cka_embedding": "CKA of embeddings"}
 
@@ -55,6 +59,7 @@ def parse(argv: list[str] | None) -> Namespace:
     )
     parser.add_argument("--batch_size", type=int, default=250, metavar="N", help="test images per batch (default: 250)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the pictures")
+    parser.add_argument("--overwrite", action="store_true", help="replace pictures and numbers that are in FOLDER")
     cli.add_data_arguments(parser)
     cli.add_compute_arguments(parser, precision="fp32")
     return parser.parse_args(argv)
@@ -72,8 +77,7 @@ def check(arguments: Namespace) -> None:
         raise RequestError(f"--images is {arguments.images}; it must be {FEWEST_IMAGES} or more")
     if arguments.batch_size < SMALLEST_BATCH:
         raise RequestError(f"--batch_size is {arguments.batch_size}; unbiased CKA needs {SMALLEST_BATCH} or more")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise RequestError(f"--out {arguments.out} is a file; name a folder")
+    check_output_folder("--out", arguments.out)
 
 
 def chosen_classes(given: list[int] | None, entry: DatasetEntry) -> list[int]:
@@ -90,7 +94,7 @@ def chosen_classes(given: list[int] | None, entry: DatasetEntry) -> list[int]:
 def find_curves(roots: list[Path], band: str) -> list[CurvePicture]:
     """Learning curves of the runs below `roots`; skipped runs are listed on stderr. Raises RequestError for none."""
     for root in roots:
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise RequestError(f"--runs {root} is not a folder; give one that contains runs, such as save")
     runs, skipped = read_runs(roots)
     found, notes = curve_pictures(runs, band)
@@ -101,12 +105,23 @@ def find_curves(roots: list[Path], band: str) -> list[CurvePicture]:
     return found
 
 
+def check_new(arguments: Namespace, curves: Sequence[str], students: Sequence[str]) -> None:
+    """Check that no earlier analysis would be lost. Raises RequestError."""
+    names = [f"curves_{name}.csv" for name in curves]
+    if students:
+        names += ["analysis.json", "tsne.csv", *(f"{name}/{kind}.csv" for name in students for kind in TABLES)]
+    if not arguments.overwrite:
+        for name in names:
+            if os.path.lexists(arguments.out / name):
+                raise RequestError(f"--out {arguments.out} holds {name} already; {OVERWRITE_ADVICE}")
+
+
 def analyse(
     arguments: Namespace, entry: DatasetEntry, compute: Compute, teacher: NamedNetwork, students: list[NamedNetwork]
 ) -> None:
     """Write all pictures of the networks and `analysis.json`, and print the scalar figures."""
     classes = chosen_classes(arguments.classes, entry)
-    data = load_arrays(entry.name, arguments.data_folder)
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
     labels = np.asarray(data.test_labels)
     chosen = choose_images(labels, classes, arguments.images)
     networks = [teacher, *students]
@@ -115,11 +130,12 @@ def analyse(
     predictions = collect(networks, data, entry, compute, chosen, arguments.batch_size)
     report_tsne(arguments.out, networks, predictions, ShownImages(chosen, labels[chosen], classes, entry.num_classes))
     alone = predictions[1] if arguments.alone else None
+    highest = highest_difference(predictions[0], predictions[1:])
     records = []
     for student, own in zip(students, predictions[1:], strict=True):
         baseline = None if own is alone else alone
         folder, taught_by = arguments.out / student.name, (teacher, predictions[0])
-        figures = report_student(folder, labels, taught_by, (student, own), baseline)
+        figures = report_student(folder, labels, taught_by, (student, own), baseline, highest)
         records.append(described(student) | figures)
     settings = {"dataset": entry.name, "test_images": len(labels), "precision": compute.precision}
     settings |= {"batch_size": arguments.batch_size, "tsne_images": len(chosen), "tsne_classes": classes}
@@ -149,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         paths = [*([arguments.alone] if arguments.alone else []), *arguments.student]
         students = load_students(paths, entry, arguments.model_s, arguments.allow_namespace)
     curves = find_curves(arguments.runs, arguments.band) if arguments.runs else []
+    check_new(arguments, [picture.name for picture in curves], [student.name for student in students])
     make_folder(arguments.out)
     with pictures.style():
         for picture in curves:
@@ -160,4 +177,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Draw docs/figures/std.svg, the diagram of docs/std.md: STD's modules in a student, and one module in detail."""
 
-import argparse
 import re
 import sys
 from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common.command import DONE, guard, make_parser
+from common.output_places import check_output_file, write_output
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "figures" / "std.svg"
 WIDTH, HEIGHT = 960, 712
@@ -206,12 +210,17 @@ def drawing() -> str:
     return "\n".join(lines) + "\n"
 
 
+@guard
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=PATH, metavar="FILE", help="default docs/figures/std.svg")
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--out", type=Path, default=PATH, metavar="FILE", help="default docs/figures/std.svg, which is drawn anew"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace another FILE if it exists")
     arguments = parser.parse_args(argv)
-    arguments.out.write_text(drawing(), encoding="utf-8", newline="\n")
-    return 0
+    check_output_file("--out", arguments.out, arguments.overwrite or arguments.out == PATH)
+    write_output("--out", arguments.out, drawing())
+    return DONE
 
 
 if __name__ == "__main__":

@@ -186,7 +186,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--calls", action="store_true", help="also list the calls of a step")
     parser.add_argument("--files", action="store_true", help="also list the files of each command")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if not (arguments.repository / f"{TRAINING}.py").is_file():
+        parser.error(f"--repository {arguments.repository} holds no {TRAINING}.py")
+    if arguments.teacher is not None and not arguments.teacher.is_file():
+        parser.error(f"--teacher {arguments.teacher} is no file")
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> None:

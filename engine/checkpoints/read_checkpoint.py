@@ -1,6 +1,7 @@
 """Reads checkpoints of any origin without running code, and finds out which network they belong to."""
 
 import argparse
+import os
 import pickle
 import re
 import warnings
@@ -13,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.archives import zip_bomb
 from common.errors import RequestError
+from common.user_paths import check_file
 from models import MODELS
 
 
@@ -31,11 +34,11 @@ def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]
         RequestError: the file is missing, truncated or damaged, is no checkpoint, or holds objects beside weights; or
             the package safetensors is missing.
     """
-    if not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else "missing"
-        raise RequestError(f"checkpoint {path} is {what}; check the path, or train one with train_teacher.py")
+    check_file(path, "check the path, or train one with train_teacher.py", "checkpoint")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if (bomb := _bomb(path)) is not None:
+        raise RequestError(f"{path} {bomb}, which no checkpoint does; it was not loaded: fetch it from another place")
     if (damaged := _damaged_record(path)) is not None:
         raise RequestError(f"{path} is damaged: {damaged} does not match its checksum; fetch or save it again")
     allowed = torch.serialization.safe_globals([argparse.Namespace] if allow_namespace else [])
@@ -65,6 +68,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise RequestError(f"checkpoint {path} cannot be read: permission denied; change its permissions") from None
     except Exception:
         raise RequestError(f"{path} is truncated or no safetensors file; fetch or save it again") from None
+
+
+def _bomb(path: Path) -> str | None:
+    """What is wrong with the sizes that a zip archive declares; None if nothing is or the file is none."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            return zip_bomb(archive.infolist(), os.path.getsize(path))
+    except Exception:  # a damaged table of contents, which the reading of its records reports
+        return None
 
 
 def _damaged_record(path: Path) -> str | None:

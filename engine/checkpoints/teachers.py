@@ -11,11 +11,13 @@ from pathlib import Path
 from common import script
 
 if __name__ == "__main__":
-    script.begin()  # the imports below take seconds
+    script.begin(__file__)  # the imports below take seconds
 
 from common.command import guard, make_parser, say
 from common.errors import RequestError, RunError
 from common.messages import did_you_mean
+from common.output_places import check_output_folder
+from common.user_paths import file_is_there
 from dataset import DATASETS, DatasetEntry, load_arrays
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.published_teachers import by_hand, fetch
@@ -124,7 +126,7 @@ def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
     trained = teacher_runs(dataset, model, models)
     for checkpoint in published:
         path = models / checkpoint.file
-        if path.is_file():
+        if file_is_there(path, "move it away, or name a teacher with --path_t", "teacher"):
             if trained:
                 say(f"teacher {model}: the published file; --path_t takes one trained here: {_listed(trained)}")
             return path
@@ -175,6 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in arguments.names:
         if name not in known:
             raise RequestError(f"no published teacher {name}; {did_you_mean(name, known)}")
+    check_output_folder("--output", arguments.output / "models")
     missing = []
     for checkpoint in PUBLISHED:
         if arguments.names and checkpoint.model not in arguments.names:
@@ -191,4 +194,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main, __file__)

@@ -1,10 +1,13 @@
 """Finished runs of train_teacher.py, found by their records."""
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.errors import RequestError
+from common.json_files import object_or_none
 from common.messages import counted
+from common.user_paths import shown_path, why_unreachable
 from models.registry import file_name_of
 
 
@@ -27,7 +30,7 @@ class TeacherRun:
 
     def __str__(self) -> str:
         accuracy = "accuracy unknown" if self.top1 is None else f"Acc@1 {self.top1:.2f}"
-        return f"{self.model}, {counted(self.epochs, 'epoch')}, {accuracy} ({self.weights})"
+        return f"{shown_path(self.model)}, {counted(self.epochs, 'epoch')}, {accuracy} ({shown_path(self.weights)})"
 
 
 def teacher_runs(dataset: str, model: str | None, models: Path) -> list[TeacherRun]:
@@ -36,24 +39,30 @@ def teacher_runs(dataset: str, model: str | None, models: Path) -> list[TeacherR
     Args:
         model: network, None for any.
         models: folder of the runs.
+
+    Raises:
+        RequestError: the folder cannot be entered.
     """
+    if (problem := why_unreachable(models)) is not None:
+        raise RequestError(f"--output: {shown_path(models)} {problem}; change its permissions or choose another folder")
     found = []
     for config_file in sorted(models.glob("*/config.json")):
         folder = config_file.parent
         try:
-            config = json.loads(config_file.read_text())
+            config = object_or_none(config_file) or {}
             weights = folder / f"{file_name_of(config['model'])}_last.pth"
-            if config["dataset"] != dataset or model not in (None, config["model"]) or not weights.is_file():
+            wanted = config["dataset"] == dataset and model in (None, config["model"])
+            if not wanted or weights.parent != folder or not os.path.isfile(weights):
                 continue
-            run = (config["protocol_id"], int(config["trial"]), int(config["recipe"]["epochs"]))
+            run = (str(config["protocol_id"]), int(config["trial"]), int(config["recipe"]["epochs"]))
             found.append(TeacherRun(weights, config["model"], *run, _top1(folder)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
     return sorted(found, key=lambda run: (run.trial, run.weights))
 
 
 def _top1(folder: Path) -> float | None:
     try:
-        return float(json.loads((folder / "result.json").read_text())["last"]["top1"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float((object_or_none(folder / "result.json") or {})["last"]["top1"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from common.errors import RequestError, RunError
+from common.errors import DataError, RequestError, RunError
 from models import Features
 
 # Gradients travel together in buckets of this size: few messages, little memory for the copies.
@@ -123,7 +123,7 @@ class World:
         """A block that fails on all ranks if it fails on one.
 
         Raises:
-            RequestError, RunError: this rank's own error; RunError if another rank failed.
+            RequestError, RunError: this rank's own error; RunError if another failed, or DataError if it had one.
         """
         error: RequestError | RunError | None = None
         try:
@@ -131,7 +131,8 @@ class World:
         except (RequestError, RunError) as raised:
             error = raised
         if self.any(error is not None):
-            raise error or RunError("another process of this run failed; its own message says why")
+            kind = DataError if self.any(isinstance(error, DataError)) else RunError
+            raise error or kind("another process of this run failed; its own message says why")
 
 
 SINGLE_PROCESS = World()

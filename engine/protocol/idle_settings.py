@@ -90,7 +90,10 @@ def _has(option: str, plan: RunPlan) -> bool:
 
 def _needed(option: str, plan: RunPlan) -> str | None:
     """The flag that an option of a run needs beside it; None if it acts, or has its default anyway."""
-    default, idle = default_options(plan.method, plan.recipe), idle_options(plan.options, options_of(plan.method))
+    default, idle = (
+        default_options(plan.method, plan.recipe),
+        idle_options(plan.options, options_of(plan.method), len(plan.teachers)),
+    )
     names = [name for name in plan.options if name.split(".")[-1] == option]
     if any(name not in idle or plan.options[name] == default[name] for name in names):
         return None

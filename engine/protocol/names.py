@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 # Where runs of each kind lie below the output root.
 FOLDERS = {"teacher": "models", "student": "student_model", "probe": "transfer"}
-NAME_LENGTH = 180  # characters of a folder's name before its trial and hash; file systems take 255 in all
+NAME_LENGTH = 180  # characters of a folder's name before its trial and hash
+LONGEST_NAME = 255  # bytes that file systems take in all; a letter of another script has up to four
 
 
 def folder(plan: RunPlan) -> Path:
@@ -40,7 +42,15 @@ def folder_name(plan: RunPlan) -> str:
         w = plan.weights
         text = f"S_{model}_T_{teachers}_{dataset}_{plan.method.replace('*', 'x')}"
         text += f"_r_{w.gamma:g}_a_{w.alpha:g}_b_{w.beta:g}"
-    return f"{text[:NAME_LENGTH]}_trial_{plan.trial}_{plan.run_id}"
+    end = f"_trial_{plan.trial}_{plan.run_id}"
+    return _first_bytes(text[:NAME_LENGTH], LONGEST_NAME - len(end)) + end
+
+
+def _first_bytes(text: str, most: int) -> str:
+    """The beginning of a text in whole letters, at most so many bytes of a file's name."""
+    while len(os.fsencode(text)) > most:
+        text = text[:-1]
+    return text
 
 
 def label(plan: RunPlan) -> str:

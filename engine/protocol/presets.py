@@ -1,6 +1,7 @@
 """Command lines by name: `--preset std-52` stands for the flags in presets/std-52.toml; flags beside it come on top."""
 
 import argparse
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 
 from common.errors import RequestError
 from common.messages import did_you_mean
+from common.user_paths import read_small_file, shown_path
 
+LARGEST = 64 << 10  # bytes of a preset; those of the suite have one or two thousand
+LARGEST_NUMBER = 2**63
 OTHER_FORMATS = (".yaml", ".yml", ".json", ".cfg", ".ini")
 FOLDER = Path(__file__).resolve().parents[2] / "presets"
 
@@ -57,21 +61,39 @@ def read_preset(name: str) -> Preset:
         )
     is_file = name.endswith(".toml")
     path = Path(name) if is_file else FOLDER / f"{name}.toml"
-    if not path.is_file():
-        if is_file:
-            raise RequestError(f"--preset {path}: file not found; check the path, or choose one of --list")
+    if not is_file and name not in preset_names():
         near = did_you_mean(name, preset_names())
-        raise RequestError(f"unknown preset {name!r}; {near} (a file of your own ends in .toml)")
+        raise RequestError(f"unknown preset {shown_path(name)!r}; {near} (a file of your own ends in .toml)")
+    text = read_small_file(path, LARGEST, "check the path, or choose one of --list", "--preset")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is not a TOML file: {error}") from None
+        content = tomllib.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # also of integers of thousands of digits
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise RequestError(f"{path} is not a TOML file: {shown_path(reason)}") from None
     flags = content.get("flags")
     if not isinstance(flags, dict) or set(content) - {"flags", "summary"}:
         raise RequestError(f'{path} is not a preset; it needs a table [flags], and may have summary = "..."')
     if "preset" in flags:
         raise RequestError(f"{path} names another preset; write its flags out")
+    for flag, value in flags.items():
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", flag):
+            raise RequestError(f"{path}: {shown_path(flag)!r} is no flag; write its name without hyphens before it")
+        if not _is_value(value) and not (value and isinstance(value, list) and all(map(_is_word, value))):
+            raise RequestError(
+                f"{path}: the value of {flag} is no text, number, true or false, nor a list of texts and numbers"
+            )
     return Preset(path.stem, str(content.get("summary", "")), flags)
+
+
+def _is_value(value: object) -> bool:
+    return isinstance(value, bool) or _is_word(value)
+
+
+def _is_word(value: object) -> bool:
+    """True for a text or a number that a flag can take; larger integers Python does not even print."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, (str, float)) or (isinstance(value, int) and abs(value) < LARGEST_NUMBER)
 
 
 def with_preset(argv: list[str]) -> list[str]:

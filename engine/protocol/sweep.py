@@ -108,7 +108,11 @@ def without_repetitions(plans: Iterable[RunPlan], swept: Iterable[str] = ()) -> 
 
 def _without_idle(plan: RunPlan, swept: set[str]) -> RunPlan:
     """The plan with the defaults of those swept options that cannot act beside its others."""
-    idle = [name for name in idle_options(plan.options, options_of(plan.method)) if name.split(".")[-1] in swept]
+    idle = [
+        name
+        for name in idle_options(plan.options, options_of(plan.method), len(plan.teachers))
+        if name.split(".")[-1] in swept
+    ]
     if not idle:
         return plan
     default = default_options(plan.method, plan.recipe)

@@ -1,8 +1,8 @@
 """What a probe records of the frozen network below its classifier: its file, how it was trained and by what code."""
 
-import json
 from pathlib import Path
 
+from common.json_files import object_or_none
 from engine.checkpoints.frozen_backbone import Backbone
 from engine.protocol.plan import BackboneFile, Code
 from engine.records.run_folder import RunFolder
@@ -20,9 +20,9 @@ def trained_by(weights: Path) -> str:
     For a probe it is the training of its own backbone: a classifier has not trained the network.
     """
     try:
-        config = json.loads((weights.parent / "config.json").read_text())
+        config = object_or_none(weights.parent / "config.json") or {}
         label = config["backbone"]["trained_by"] if config.get("backbone") else config["label"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return weights.name
     return label if isinstance(label, str) else weights.name
 

@@ -1,12 +1,13 @@
 """The epochs of a run so far: as records, as metrics files, as curves in TensorBoard, and as a result.
 
 The record of an epoch has `epoch`, `learning_rate`, `train` (means by name), `test` (top1, top5, loss), `seconds` and
-`images_per_second`; some runs add `validation` (like `test`), `readings` (extra metrics) and `answers` (test results
-by prediction head). The record of an initial epoch has `epoch`, `epochs`, `train` and `seconds`.
+`images_per_second`; some runs add `validation` (like `test`), `readings` (extra metrics), `answers` (test results by
+prediction head) and `left_out` (images that could not be decoded, if no earlier record names them). The record of an
+initial epoch has `epoch`, `epochs`, `train` and `seconds`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from statistics import median_high
 from typing import Any
@@ -43,6 +44,7 @@ class History:
     def restore(self, epochs: Sequence[Record], initial: Sequence[Record]) -> None:
         """Continue from these records. All curves are written again: an interrupted run may lack its last points."""
         self.epochs, self.initial = list(epochs), list(initial)
+        self._folder.check_hold()
         self._board.clear()
         for record in self.initial:
             self._board.log(record["epoch"], initial_scalars_of(record))
@@ -66,9 +68,18 @@ class History:
         if self.epochs:
             self._folder.write_metrics(self.epochs)
 
+    def not_recorded(self, left_out: Iterable[str]) -> list[str]:
+        """Those of the images left out that no record names yet, sorted."""
+        return sorted(set(left_out) - set(left_out_of(self.epochs)))
+
     def result(self) -> Record:
         """The part of result.json that follows from the records (see `result_of`)."""
         return result_of(self.epochs, self.initial)
+
+
+def left_out_of(epochs: Sequence[Record]) -> list[str]:
+    """The images that some epoch had to leave out, sorted."""
+    return sorted({file for record in epochs for file in record.get("left_out", ())})
 
 
 def best_of(epochs: Sequence[Record], on: str = "test") -> Record:
@@ -103,7 +114,8 @@ def result_of(epochs: Sequence[Record], initial: Sequence[Record]) -> Record:
     Returns:
         The last epoch and the best on the test set, the wall time in seconds, and the median of images per second. If
         images are held out, also the epoch that is best on them: its test figures in `by_validation`, and those on the
-        held-out images in `validation`.
+        held-out images in `validation`. The images
+        left out, if there are any.
     """
     last, best = epochs[-1], best_of(epochs)
     result = {
@@ -119,4 +131,6 @@ def result_of(epochs: Sequence[Record], initial: Sequence[Record]) -> Record:
         result["validation"] = {"epoch": chosen["epoch"], **chosen["validation"]}
     if "answers" in last:
         result["answers"] = last["answers"]
+    if left_out := left_out_of(epochs):
+        result["left_out"] = {"images": len(left_out), "files": left_out}
     return result

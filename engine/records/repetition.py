@@ -21,7 +21,7 @@ RESULT = "result.json"
 
 def is_pending(home: Path) -> bool:
     """True if the run in the folder `home` is to be repeated, or its repetition is not yet in its place."""
-    return any((home / name).is_dir() for name in (REPETITION, REPLACING, REPLACED))
+    return any(os.path.isdir(home / name) for name in (REPETITION, REPLACING, REPLACED))
 
 
 def put_in_place(home: Path) -> None:

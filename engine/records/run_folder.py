@@ -6,15 +6,18 @@ so the two agree wherever a run is interrupted.
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import RequestError
+from common.errors import RequestError, RunError
 from common.files import make_folder, write_json, write_text
-from common.lock import LOCK, sole_user_of
+from common.json_files import object_or_none
+from common.lock import LOCK, Hold, sole_user_of
+from common.user_paths import file_is_there, shown_path
 from engine.checkpoints.read_checkpoint import read_checkpoint
 from engine.checkpoints.weights import WeightsHeader, save_weights, write_torch
 from engine.protocol.plan import Code
@@ -23,6 +26,8 @@ from models import Network
 from models.registry import file_name_of
 
 PROBE = ".writable"
+PROBE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link is followed, no pipe waited for
+ADVICE = "move it away, or start anew with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class RunFolder:
 
     def __init__(self, path: Path, arch: str, writes: bool = True):
         self.path, self.writes, self._arch = path, writes, arch
+        self._hold: Hold | None = None  # while it is open
         self._use(path)
 
     def _use(self, place: Path) -> None:
@@ -78,15 +84,17 @@ class RunFolder:
     # --- reading ------------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """True once the result has been written, unless the run is to be repeated."""
-        return (self.path / repetition.RESULT).is_file() and not repetition.is_pending(self.path)
+        """True once the result has been written, unless the run is to be repeated.
+
+        A result without its config.json is the rest of a folder that was removed, and one that is no JSON that of a copy
+        that was cut.
+        """
+        written = object_or_none(self.path / repetition.RESULT) is not None
+        return written and os.path.isfile(self.path / self.config.name) and not repetition.is_pending(self.path)
 
     def recorded(self, name: str) -> Any:
         """A field of config.json; None if the file or the field is missing."""
-        try:
-            return json.loads(self.config.read_text()).get(name)
-        except (OSError, ValueError, AttributeError):
-            return None
+        return (object_or_none(self.config) or {}).get(name)
 
     def data_digest(self) -> str | None:
         """The digest of the data that the run was started on; None if it is unknown."""
@@ -102,13 +110,19 @@ class RunFolder:
         """Read the newest checkpoint; if it is damaged, the one before it.
 
         Raises:
-            RequestError: there are checkpoints and none is good, or the newest good one is of another run.
+            RequestError: there are checkpoints and none is good, or the newest good one is of another run, or there is
+                a result although the run is not finished.
         """
+        if self.place == self.path and os.path.lexists(self.result) and not self.is_finished():
+            raise RequestError(
+                f"{shown_path(self.result)} is not that of a whole run: files beside it were removed or not copied;\n"
+                f"bring them back, move it away, or start the run anew with --overwrite"
+            )
         damaged, problems = [], []
         for path in self.checkpoints():
-            if not path.is_file():
-                continue
             try:
+                if not file_is_there(path, ADVICE):
+                    continue
                 content = read_checkpoint(path)
             except RequestError as error:
                 damaged.append(path)
@@ -127,6 +141,11 @@ class RunFolder:
 
     # --- opening and removing -----------------------------------------------------------------------
 
+    def check_hold(self) -> None:
+        """Raise RunError if the folder was removed, renamed or replaced, or its lock, since it was opened."""
+        if self._hold is not None:
+            self._hold.check()
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Create the folder, check at once that it can be written, and keep other processes out of it.
@@ -137,30 +156,42 @@ class RunFolder:
         if not self.writes:
             yield
             return
+        own = True
+        try:
+            with contextlib.ExitStack() as lock:
+                hold = self._hold = self._taken(lock)
+                try:
+                    for place in (self.path, self.path / repetition.REPETITION):
+                        for half_written in place.glob(".*.tmp"):  # by a run that was killed while it saved
+                            if os.path.isfile(half_written):
+                                half_written.unlink()
+                    repetition.put_in_place(self.path)
+                    if self.is_finished():  # killed between its result and the end
+                        self.remove_checkpoints()
+                    yield
+                finally:
+                    self._hold, own = None, hold.stands
+        finally:
+            if own:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()  # if the run ended before its first file, nothing is left behind
+
+    def _taken(self, lock: contextlib.ExitStack) -> Hold:
+        """Make the folder, write to it and lock it; `lock` releases it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / PROBE
-            probe.touch()
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | PROBE_FLAGS, 0o600))
             probe.unlink(missing_ok=True)
+            return lock.enter_context(sole_user_of(self.path))
         except OSError as error:
             raise RequestError(
-                f"cannot write to {self.path}: {error.strerror}; choose another place with --output"
+                f"cannot write to {shown_path(self.path)}: {error.strerror}; choose another place with --output"
             ) from None
-        try:
-            with sole_user_of(self.path):
-                for place in (self.path, self.path / repetition.REPETITION):
-                    for half_written in place.glob(".*.tmp"):  # by a run that was killed while it saved
-                        half_written.unlink()
-                repetition.put_in_place(self.path)
-                if self.is_finished():  # killed between its result and the end
-                    self.remove_checkpoints()
-                yield
-        finally:
-            with contextlib.suppress(OSError):
-                self.path.rmdir()  # if the run ended before its first file, nothing is left behind
 
     def begin_anew(self) -> None:
         """Start the run with nothing, for `--overwrite`; a finished one stays until its repetition has a result."""
+        self.check_hold()
         if (self.path / repetition.RESULT).is_file():
             self._use(self.path / repetition.REPETITION)
             if self.writes:
@@ -178,6 +209,7 @@ class RunFolder:
         """Put a finished repetition in the place of the run that it repeats. Raises RunError if that is impossible."""
         if self.place != self.path:
             if self.writes:
+                self.check_hold()
                 repetition.put_in_place(self.path)
             self._use(self.path)
 
@@ -188,15 +220,16 @@ class RunFolder:
 
     def discard_leftovers(self) -> None:
         """Remove what is left in the folder of a finished run by a command that was killed, unless another writes."""
-        if any(path.exists() for path in (*self.checkpoints(), self.path / LOCK, self.path / PROBE)):
-            with contextlib.suppress(RequestError), self.opened():
+        if any(os.path.lexists(path) for path in (*self.checkpoints(), self.path / LOCK, self.path / PROBE)):
+            with contextlib.suppress(RequestError, RunError), self.opened():
                 pass
 
     def discard(self, path: Path) -> None:
         """Remove a file or folder, if it exists."""
         if not self.writes:
             return
-        if path.is_dir():
+        self.check_hold()
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -221,9 +254,13 @@ class RunFolder:
 
     def write_failure(self, reason: str) -> None:
         """Write failure.json for tables, which leave the run out; nothing is written for a run that has not begun."""
-        if self.config.is_file():
+        if os.path.isfile(self.config):
             # Messages may contain undecodable path bytes.
             self._write(write_json, self.failure, {"reason": reason.encode(errors="backslashreplace").decode()})
+
+    def write_traceback(self, text: str) -> None:
+        """Write the traceback of a mistake in a method's code."""
+        self._write(write_text, self.traceback, text)
 
     def write_weights(self, path: Path, network: Network, header: WeightsHeader) -> None:
         """Write a network's weights to one of the paths here (see `save_weights`)."""
@@ -234,8 +271,15 @@ class RunFolder:
         self._write(write_torch, self.checkpoint, state, keep=self.former_checkpoint)
 
     def _write(self, write: Callable[..., None], path: Path, *content: Any, **options: Any) -> None:
-        if self.writes:
-            write(path, *content, **options)
+        """Write one file, where the folder is still the one that was opened. Raises RunError otherwise."""
+        if not self.writes:
+            return
+        self.check_hold()
+        write(path, *content, **options)
+        if self._hold is not None and not self._hold.stands:
+            # Removed amid the writing, which has made the folder anew: a lonely result would pass for a finished run.
+            self.result.unlink(missing_ok=True)
+            self.check_hold()
 
 
 def _lines(history: list[dict[str, Any]]) -> str:

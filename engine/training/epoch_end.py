@@ -76,6 +76,8 @@ def _measured(run: StudentRun, means: dict[str, float], session: Session) -> Rec
         record["validation"] = _accuracy_and_loss(validation)
     if metrics := run.method.extra_metrics():
         record["readings"] = {name: value.item() for name, value in metrics.items()}
+    if left_out := run.history.not_recorded(session.left_out.reasons):
+        record["left_out"] = left_out
     if by_head:
         record["answers"] = {name: _accuracy_and_loss(result) for name, result in by_head.items()}
     return record

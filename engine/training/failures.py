@@ -10,7 +10,6 @@ import torch
 
 import distiller_zoo
 from common.errors import RequestError, RunError, UndeclaredFieldError
-from common.files import write_text
 from common.messages import place_raised, words_of
 from engine.device.world import World
 from engine.training.student_run import StudentRun
@@ -44,7 +43,7 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     path = run.folder.traceback
     if world.is_main:
         with suppress(RunError):  # on a full disk the line alone has to do
-            write_text(path, "".join(traceback.format_exception(error)))
+            run.folder.write_traceback("".join(traceback.format_exception(error)))
     place = place_raised(error, METHODS_FOLDER, own={inspect.getfile(type(part)) for part in run.method.modules()})
     what = (str(error) if mistake else words_of(error)) + (f" at {place}" if place else "")
     if isinstance(error, torch.OutOfMemoryError):

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from common.errors import Interrupted, RunError
+from common.errors import DataError, Interrupted, RunError
 from engine.device.world import World
 from engine.records.progress import Progress
 from engine.training.epoch_end import finish_run
@@ -43,11 +43,14 @@ class Group:
         block is left.
 
         Raises:
+            DataError: of the images that all runs share; the run stays, whole as it is.
             Exception: one of `fatal`, or one after which the others cannot go on either (`reason_of`).
         """
         try:
             with self.world.shared_errors():
                 yield
+        except DataError:
+            raise
         except Exception as error:
             self.active.remove(run)  # its state may be that of half a step, which must not be saved
             reason = None if isinstance(error, fatal) else reason_of(run, error, self.world)

@@ -11,7 +11,7 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
-PER_RUN = 2  # its lock and its TensorBoard events
+PER_RUN = 3  # its folder, its lock and its TensorBoard events
 SPARE = 50  # what is open for a moment only, and pipes to worker processes
 UNKNOWN_IN_USE = 100  # where the system does not list them
 

@@ -57,7 +57,7 @@ def check_data(
     settings: RunSettings,
     locks: ExitStack,
 ) -> list[StudentRun]:
-    """Compare the data with that of runs which exist already.
+    """Compare the data with that of runs which exist already; to be called in a block of `World.shared_errors`.
 
     Returns:
         The finished runs that were made on other data: with --overwrite changed they start anew, and are locked.
@@ -71,10 +71,9 @@ def check_data(
             run.start_anew()
         run.check_data(digest)
     if settings.overwrite == "changed":
-        with settings.compute.world.shared_errors():
-            for run in others:
-                locks.enter_context(run.folder.opened())
-                run.start_anew()
+        for run in others:
+            locks.enter_context(run.folder.opened())
+            run.start_anew()
     return others
 
 

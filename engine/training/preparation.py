@@ -120,6 +120,8 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
         "data_sha256": session.data_digest,
         "test_images": len(session.data.test_labels),
     }
+    if session.left_out.reasons:
+        config["left_out"] = dict(session.left_out.reasons)
     run.folder.write_config(config | code_history.config_entries(run.code_history, run.code, run.resumed))
 
 

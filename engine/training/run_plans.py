@@ -9,7 +9,18 @@ import torch
 
 from common.errors import Interrupted, RequestError, RunError
 from common.messages import counted
-from dataset import DATASETS, Arrays, Batching, BatchStream, digest, hold_out, load_arrays, without_held_out
+from dataset import (
+    DATASETS,
+    Arrays,
+    Batching,
+    BatchStream,
+    LeftOut,
+    check_images,
+    digest,
+    hold_out,
+    load_arrays,
+    without_held_out,
+)
 from dataset.to_device import DeviceArrays, resident, resident_arrays
 from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
@@ -53,18 +64,23 @@ def run_plans(
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
+        left_out = LeftOut(settings.skip_damaged)
         with world.shared_errors():
-            arrays = load_arrays(entry.name, settings.data_folder)
-        data_digest = digest(arrays)
-        on_other_data = check_data(finished, unfinished, data_digest, settings, locks)
-        report_changed_data(on_other_data, progress)
-        unfinished = [run for run in runs if run in unfinished or run.anew]
-        if not unfinished:
-            return Outcome()
+            arrays, found = check_images(load_arrays(entry.name, settings.data_folder, left_out))
+            data_digest = digest(arrays)
+            on_other_data = check_data(finished, unfinished, data_digest, settings, locks)
+            report_changed_data(on_other_data, progress)
+            unfinished = [run for run in runs if run in unfinished or run.anew]
+            if not unfinished:
+                return Outcome()
+            found.raise_damage(left_out.allowed)
         report_count(unfinished, len(runs) - len(unfinished), settings.group_size, progress)
+        for note in (*entry.notes, *found.hints):
+            progress.line(note)
+        left_out.add_checked(found.damaged, found.images)
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
-        session = Session(settings, entry, data, held_out, data_digest, environment, progress)
+        session = Session(settings, entry, data, held_out, data_digest, left_out, environment, progress)
         return train_groups(unfinished, teachers_of(unfinished, teachers), session, len(runs) - len(unfinished))
 
 

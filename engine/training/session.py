@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dataset import DatasetEntry
+from dataset import DatasetEntry, LeftOut
 from dataset.to_device import DeviceArrays
 from engine.device.compute import Compute
 from engine.records.progress import Progress
@@ -28,6 +28,7 @@ class RunSettings:
         skip_refused: leave out methods that refuse the pair, with a message, instead of raising.
         group_size: the most runs that train at a time; None for all that can share batches.
         checkpoint_seconds: time between two checkpoints within an epoch.
+        skip_damaged: leave out photographs that cannot be decoded, instead of ending.
     """
 
     output: Path
@@ -38,6 +39,7 @@ class RunSettings:
     skip_refused: bool = False
     group_size: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    skip_damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Session:
         data: training and test set, on the device where they fit in memory.
         held_out: the same training set with the held-out images as its test set; None where nothing is held out.
         data_digest: SHA-256 of the whole data set (`dataset.digest`).
+        left_out: the photographs that cannot be decoded.
         environment: versions, hardware and commit, for config.json.
     """
 
@@ -57,6 +60,7 @@ class Session:
     data: DeviceArrays
     held_out: DeviceArrays | None
     data_digest: str
+    left_out: LeftOut
     environment: dict[str, Any]
     progress: Progress
     stop: StopRequest = field(default_factory=StopRequest)

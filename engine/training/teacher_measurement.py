@@ -14,6 +14,7 @@ import torch
 
 from common.errors import Interrupted, RunError
 from common.files import write_json
+from common.json_files import object_or_none
 from engine.checkpoints.teachers import Teacher
 from engine.records.code_version import code_of
 from engine.training.evaluation import batches_of_test, evaluate
@@ -73,6 +74,7 @@ def _conditions(teacher: Teacher, session: Session) -> dict[str, Any]:
         "model": teacher.file.model,
         "code": code_of(None if method is None else method.name, [teacher.file.model]),
         "data_sha256": session.data_digest,
+        "left_out": sorted(session.left_out.reasons),
         "image_size": entry.image_size,
         "normalisation": [teacher.file.normalisation_override, [entry.mean, entry.std]],
         "precision": session.compute.precision,
@@ -107,8 +109,8 @@ def _keep(path: Path, conditions: dict[str, Any], figures: Figures) -> None:
 def _entries(path: Path) -> list[dict[str, Any]]:
     """The entries of the file; none if it cannot be read, or is of another format."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = object_or_none(path) or {}
         entries = content["teachers"] if content["format"] == 1 else []
         return [entry for entry in entries if isinstance(entry, dict)]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         return []

@@ -2,16 +2,20 @@
 
 import json
 
+from common.spreadsheet import csv_of
 from reporting.tables.columns import LISTS
 from reporting.tables.report import Report
 
 
 def to_csv(report: Report) -> str:
-    """Returns the tidy table as CSV; several trials, values or paths are in one field, separated by semicolons."""
+    """Returns the tidy table as CSV; several trials, values or paths are in one field, separated by semicolons.
+
+    Names come from strangers' folders, so no text is a formula to a spreadsheet.
+    """
     table = report.data.copy()
     for name in set(LISTS) & set(table.columns):
         table[name] = [";".join(map(str, values)) for values in table[name]]
-    return table.to_csv(index=False, lineterminator="\n")
+    return csv_of(table)
 
 
 def to_json(report: Report) -> str:

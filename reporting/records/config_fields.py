@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from common.errors import RequestError
+from common.json_files import printable
 from reporting.records.run import Run
-from reporting.records.untrusted_json import printable
 
 # Names of fields by the flags of train_student.py.
 ALIASES = {

@@ -6,12 +6,16 @@ from typing import Literal
 
 import numpy as np
 
+LEADING = 5  # curves that a chart of many shows, beside what they are compared with
 Band = Literal["range", "std"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean over `n` trials for each epoch on record, and the band from `low` to `high`; top-1 in per cent."""
+    """Mean over `n` trials for each epoch on record, and the band from `low` to `high`; top-1 in per cent.
+
+    `last_of_trials` has the figure of each trial after its last epoch on record.
+    """
 
     label: str
     epochs: np.ndarray
@@ -19,6 +23,7 @@ class Curve:
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    last_of_trials: tuple[float, ...] = ()
 
 
 def curve_of(label: str, histories: Sequence[Mapping[int, float]], band: Band) -> Curve:
@@ -37,4 +42,23 @@ def curve_of(label: str, histories: Sequence[Mapping[int, float]], band: Band) -
     else:
         std = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
         low, high = mean - std, mean + std
-    return Curve(label, np.array(epochs), np.array([len(v) for v in values]), mean, low, high)
+    last = tuple(history[max(history)] for history in histories)
+    return Curve(label, np.array(epochs), np.array([len(v) for v in values]), mean, low, high, last)
+
+
+def fits_beside(level: float, low: float, high: float) -> bool:
+    """Returns whether a line at `level` leaves the figures from `low` to `high` at least half of an axis."""
+    room = max(high - low, 1.0)
+    return low - room <= level <= high + room
+
+
+def leading_labels(labels: Sequence[str], figures: Sequence[float], always: Sequence[str]) -> set[str]:
+    """Returns the labels of the curves that a chart shows first: all of a few, else the best and those of `always`.
+
+    Args:
+        figures: what each label is ranked by, the highest being the best.
+    """
+    if len(labels) <= LEADING + len(always):
+        return set(labels)
+    others = [(-figure, label) for label, figure in zip(labels, figures, strict=True) if label not in always]
+    return {label for _, label in sorted(others)[:LEADING]} | (set(always) & set(labels))

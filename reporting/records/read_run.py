@@ -10,13 +10,12 @@ from pathlib import Path
 from statistics import median_high, median_low
 from typing import Any
 
+from common.json_files import BrokenError, NotAnObjectError, printable, read_object, regular_file_size
 from common.messages import counted
 from reporting.records.config_fields import value_text
 from reporting.records.run import CONFIG, METRICS, RESULT, Accuracy, Costs, Run, Skipped, Teacher, history_of
 from reporting.records.untrusted_json import (
     LONGEST_TAIL,
-    BrokenError,
-    NotAnObjectError,
     cost_or_none,
     integer,
     mapping,
@@ -24,10 +23,7 @@ from reporting.records.untrusted_json import (
     objects,
     percentage,
     percentage_or_none,
-    printable,
-    read_object,
     read_tail,
-    regular_file_size,
     text,
 )
 

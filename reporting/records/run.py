@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reporting.records.untrusted_json import percentage_or_none, printable, read_tail
+from common.json_files import printable
+from reporting.records.untrusted_json import percentage_or_none, read_tail
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from common.json_files import printable
 from reporting.records.code_versions import former_code
 from reporting.records.read_run import read_folder
 from reporting.records.run import CONFIG, METRICS, RESULT, Run, Skipped
 from reporting.records.settings import apart_by_settings
 from reporting.records.teacher_order import apart_by_teachers
-from reporting.records.untrusted_json import printable, walk
+from reporting.records.untrusted_json import walk
 
 
 def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[Skipped]]:

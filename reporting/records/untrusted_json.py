@@ -1,57 +1,16 @@
-"""Reads JSON files that may be anything: huge, binary, half written, unreadable, or not files at all."""
+"""Fields of JSON files that may be anything: checked for type and range, and texts made printable."""
 
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LARGEST_RECORD = 4 << 20  # bytes; a config or a result is a few KiB
+from common.json_files import BrokenError, is_too_deep, printable, regular_file_size
+
 SMALLEST_COST, LARGEST_COST = 1e-9, 1e15  # s, images/s or MiB; beyond them a value is no measurement
 LONGEST_TAIL = 1 << 20  # bytes of metrics that are read, several thousand epochs
-
-
-class BrokenError(Exception):
-    """A record cannot be used; the message is the reason that users read."""
-
-
-class NotAnObjectError(BrokenError):
-    """A file holds valid JSON that is not an object."""
-
-
-def printable(text: str) -> str:
-    """Returns `text` on one line, with control characters and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def regular_file_size(path: Path) -> int:
-    """Returns the size in bytes. Raises BrokenError for what cannot be opened safely: a pipe would block for ever."""
-    try:
-        info = path.stat()
-    except FileNotFoundError as error:
-        raise BrokenError(f"{path.name} is missing") from error
-    except OSError as error:
-        raise BrokenError(f"{path.name}: {error.strerror}") from error
-    if not stat.S_ISREG(info.st_mode):
-        raise BrokenError(f"{path.name} is not a regular file")
-    return info.st_size
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Returns the JSON object in a small file. Raises BrokenError where there is none."""
-    if regular_file_size(path) > LARGEST_RECORD:
-        raise BrokenError(f"{path.name} is larger than {LARGEST_RECORD >> 20} MiB")
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BrokenError(f"{path.name}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BrokenError(f"{path.name} is not valid JSON") from error
-    if not isinstance(value, dict):
-        raise NotAnObjectError(f"{path.name} is not a JSON object")
-    return value
 
 
 def read_tail(path: Path) -> list[dict[str, Any]]:
@@ -72,7 +31,7 @@ def read_tail(path: Path) -> list[dict[str, Any]]:
             value = json.loads(line)
         except (ValueError, RecursionError):  # the line that a crash or the cut at `start` left in half
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not is_too_deep(value):
             objects.append(value)
     return objects
 

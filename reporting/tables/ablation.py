@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from common.json_files import read_object
 from reporting.records.run import RESULT, Run
 from reporting.records.runs import read_folders
-from reporting.records.untrusted_json import percentage_or_none, read_object
+from reporting.records.untrusted_json import percentage_or_none
 from reporting.tables.numbers import signed
 
 HEADS = ("class", "distillation", "average", "confidence")

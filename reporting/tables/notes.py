@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from common.json_files import printable
 from reporting.records.code_versions import changed_files, code_of
 from reporting.records.selection import Entry
-from reporting.records.untrusted_json import printable
 from reporting.tables.repetitions import paths_of
 
 

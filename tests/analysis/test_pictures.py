@@ -42,7 +42,7 @@ def test_a_teacher_far_above_the_curves_is_named_and_does_not_press_them_togethe
     assert near.axes[0].get_ylim()[1] > 30
     assert far.axes[0].get_ylim()[1] < 25
     (legend,) = far.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["kd (1 trial)", "teacher: 70.00, far above"]
+    assert [text.get_text() for text in legend.get_texts()] == ["kd (1 trial)", "teacher: 70.00, outside the picture"]
 
 
 def test_tsne_says_how_many_classes_of_how_many():
@@ -57,7 +57,7 @@ def test_the_users_settings_change_nothing(tmp_path):
     made = []
     for size in (9, 30):
         with pictures.matplotlib.rc_context({"font.size": size, "svg.fonttype": "path"}), pictures.style():
-            figure = pictures.correlation_picture(np.eye(3), 0.5, "teacher", "kd")
+            figure = pictures.correlation_picture(np.eye(3), 0.5, ("teacher", "kd"), 1.5)
             buffer = io.BytesIO()
             figure.savefig(buffer, format="svg", metadata={"Date": None})
             made.append(buffer.getvalue())

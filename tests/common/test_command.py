@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.command import Parser, at_least, guard, integer, make_parser, number
+from common.command import Parser, at_least, guard, integer, make_parser, number, one_of_several_paths
 from common.errors import Interrupted, RequestError, RunError
 from common.flag_names import OTHER_NAMES
 from engine.protocol.recipes import AUGMENTATION_FIELDS, RECIPE_FIELDS
@@ -100,6 +100,32 @@ def test_empty_values_are_refused_by_the_flag(kind, value, capsys):
         parser.parse_args(["--name", "x", value])
     assert stopped.value.code == 2
     assert "--name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--kind", "a,b"], ["--kind", "spaces: a b"]),
+        (["--one", "a,b"], ["--one", "one of them"]),
+        (["--one", "a", "b"], ["'b'", "--one", "one value"]),
+        (["--on", "b"], ["'b'", "--on", "no value"]),
+        (["--path", "x,y"], ["--path", "spaces: x y"]),
+    ],
+)
+def test_several_values_in_a_word_or_after_a_flag_with_one(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x", "y", "p,q"):
+        Path(name).touch()
+    parser = make_parser("Description.")
+    parser.add_argument("--kind", nargs="+", choices=("a", "b"))
+    parser.add_argument("--one", choices=("a", "b"))
+    parser.add_argument("--on", action="store_true")
+    parser.add_argument("--path", nargs="+", type=one_of_several_paths)
+    assert parser.parse_args(["--kind", "a", "b", "--path", "p,q", "x"]).path == [Path("p,q"), Path("x")]
+    with pytest.raises(SystemExit):
+        parser.parse_args(argv)
+    message = capsys.readouterr().err
+    assert all(word in message for word in words), message
 
 
 @pytest.fixture

@@ -3,11 +3,14 @@
 import hashlib
 import http.server
 import re
+import signal
 import socket
 import threading
 
 import pytest
+import requests
 
+from common.command import guard
 from common.download import download
 from common.errors import RequestError, RunError
 
@@ -99,6 +102,35 @@ def test_goes_on_with_an_earlier_run_s_part(server, tmp_path):
     download([server.url + "/file"], tmp_path / "a", sha256=hashlib.sha256(CONTENT).hexdigest())
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.seen == [("/file", "bytes=1000-")]
+
+
+def test_an_interrupted_one_goes_on_later(server, tmp_path, monkeypatch):
+    """Ctrl-C, or the end of a job, amid the bytes; whatever was read stays, and no lock."""
+    pieces = []
+
+    @guard
+    def main(argv):
+        download([f"{server.url}/file"], tmp_path / "a.tar.gz", md5=MD5)
+        return 0
+
+    def interrupted(self, size):
+        for piece in original(self, size):
+            pieces.append(piece)
+            yield piece
+            if len(pieces) == 3:
+                signal.raise_signal(signal.SIGTERM)
+
+    original = requests.Response.iter_content
+    monkeypatch.setattr(requests.Response, "iter_content", interrupted)
+    assert main([]) == 130
+    monkeypatch.undo()
+    assert names(tmp_path) == ["a.tar.gz.part"]
+    size = (tmp_path / "a.tar.gz.part").stat().st_size
+    assert 0 < size < len(CONTENT)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert main([]) == 0
+    assert server.seen[-1] == ("/file", f"bytes={size}-")
+    assert (tmp_path / "a.tar.gz").read_bytes() == CONTENT
 
 
 def test_part_that_is_whole(server, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from common import signals
 from common.command import guard
-from common.signals import STOP_SIGNALS, leave_signals_to_parent, on_stop_signals
+from common.signals import STOP_SIGNALS, ignore_stop_signals, on_stop_signals
 from engine.training.stop_request import StopRequest
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
@@ -144,7 +144,7 @@ def test_a_signal_amid_the_restoring_goes_to_the_former_handlers(monkeypatch):
 
 def _forked(pipe, worker):
     if worker:
-        leave_signals_to_parent()
+        ignore_stop_signals()
     pipe.send(None)
     pipe.recv()
 

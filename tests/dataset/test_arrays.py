@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common.errors import RequestError, RunError
+from common.errors import RequestError
 from dataset import DATASETS, load_arrays
 from dataset.arrays import read_arrays, write_arrays
 from dataset.cifar import CIFAR10, CIFAR100, CifarSource, load_cifar, raw_digest
@@ -198,13 +198,83 @@ def other_type(path):
     np.save(path, np.load(path).astype(np.float32))
 
 
+class Trap:
+    """Pickles as a call that makes a file."""
+
+    def __reduce__(self):
+        return open, ("created", "w")
+
+
+def objects(path):
+    np.save(path, np.array([Trap()], dtype=object), allow_pickle=True)
+
+
+def several(path):
+    with open(path, "wb") as file:
+        np.savez(file, a=np.zeros(3))
+
+
+def with_header(text):
+    """A file whose header is this text."""
+
+    def write(path):
+        path.write_bytes(b"\x93NUMPY\x02\x00" + len(text).to_bytes(4, "little") + text.encode() + bytes(64))
+
+    return write
+
+
+SHAPED = "{{'descr': '|u1', 'fortran_order': False, 'shape': {}}}"
+HEADERS = [
+    SHAPED.format("(10**30,)"),
+    SHAPED.format("(1000000000000000000000,)"),
+    SHAPED.format("(-1, 32)"),
+    SHAPED.format("(12, 32, 32, 3)"),  # more than the file holds
+    "(" * 9000,
+    "{'descr': '|u1'}" + " " * 10**6,
+    "{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (1,)}",
+    "{'descr': '|O', 'fortran_order': True, 'shape': ()}",
+    "{'descr': '|u1', 'a': \"\"\"",
+    "open('created', 'w')",
+]
+
+
 @pytest.mark.parametrize("field", Arrays._fields)
-@pytest.mark.parametrize("damage", [cut, empty, garble, not_numpy, other_type])
+@pytest.mark.parametrize(
+    "damage", [cut, empty, garble, not_numpy, other_type, objects, several, *map(with_header, HEADERS)]
+)
 def test_damaged_file_is_named(tmp_path, field, damage):
     write_arrays(tmp_path, Fake().arrays)
     damage(tmp_path / f"{field}.npy")
-    with pytest.raises(RequestError, match=rf"{field}\.npy"):
+    with pytest.raises(RequestError, match=rf"{field}\.npy") as refusal:
         read_arrays(tmp_path, SIZES)
+    assert len(str(refusal.value).splitlines()) == 2
+    assert "allow_pickle" not in str(refusal.value)  # which would run what a stranger wrote
+    assert not os.path.exists("created")
+
+
+def test_arrays_column_by_column_are_read_as_any_others(tmp_path):
+    arrays = Fake().arrays
+    write_arrays(tmp_path, arrays)
+    np.save(tmp_path / "train_images.npy", np.asfortranarray(arrays.train_images))
+    assert_same(read_arrays(tmp_path, SIZES), arrays)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("missing"), lambda path: path.symlink_to("/dev/zero")],
+    ids=["pipe", "folder", "dangling", "device"],
+)
+def test_what_lies_in_the_place_of_an_array_is_not_replaced(make, tmp_path):
+    fake = Fake()
+    (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
+    load_cifar(tmp_path, fake.source)
+    path = tmp_path / "fake" / "test_labels.npy"
+    path.unlink()
+    make(path)
+    before = os.lstat(path)
+    with pytest.raises(RequestError, match=r"test_labels\.npy"):
+        load_cifar(tmp_path, fake.source)
+    assert os.lstat(path).st_ino == before.st_ino
 
 
 def test_labels_out_of_range(tmp_path):
@@ -340,7 +410,7 @@ def test_disk_errors_leave_no_half_set(tmp_path):
     fake = Fake()
     (tmp_path / "fake.tar.gz").write_bytes(fake.archive)
     (tmp_path / "fake").write_bytes(b"a file where the folder should be")
-    with pytest.raises(RunError, match="--data_folder"):
+    with pytest.raises(RequestError, match="fake"):
         load_cifar(tmp_path, fake.source)
     (tmp_path / "fake").unlink()
     assert_same(load_cifar(tmp_path, fake.source), fake.arrays)

@@ -25,40 +25,8 @@ from common.errors import RequestError, RunError
 from dataset import DATASETS, Augmentation, Batching, BatchStream, digest, evaluation_batches
 from dataset.augment import normalise
 from dataset.image_files import CROP_AREA, CROP_ASPECT, CROP_ATTEMPTS, ImageFiles, middle, part, random_box
+from tests.dataset.photographs import CLASSES, NAME, train
 from tests.helpers import ROOT, assert_same, environment, folder_of, outcome_of, read_json, stop_at_step
-
-NAME = "folder:pets@16"
-CLASSES = ("cats", "dogs", "eels")
-
-
-def photograph(path, seed, size, colour):
-    """A noisy picture of one colour."""
-    noise = np.random.default_rng(seed).integers(0, 60, (size[1], size[0], 3))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((noise + np.array(colour)).astype(np.uint8)).save(path)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """24 + 9 pictures of three classes, of many shapes, in three formats, and files that are none."""
-    root = tmp_path_factory.mktemp("pictures")
-    colours = {"cats": (190, 0, 0), "dogs": (0, 190, 0), "eels": (0, 0, 190)}
-    rng = np.random.default_rng(0)
-    for part_name, count in (("train", 8), ("val", 3)):
-        for label, name in enumerate(CLASSES):
-            for number in range(count):
-                ending = ("png", "JPEG", "jpg")[number % 3]
-                place = root / "pets" / part_name / name / f"{number}.{ending}"
-                photograph(place, 100 * label + number, rng.integers(20, 60, 2), colours[name])
-    (root / "pets/train/cats/notes.txt").write_text("no picture")
-    (root / "pets/readme.md").write_text("no folder")
-    return root
-
-
-@pytest.fixture
-def pictures(original, tmp_path):
-    shutil.copytree(original, tmp_path / "data")
-    return tmp_path / "data"
 
 
 def stream(folder, batch_size=5, seed=1, augmentation=None, views=1):
@@ -141,6 +109,60 @@ def test_hidden_names_and_what_is_no_file_are_passed_over(pictures):
     for folder in (cats, cats.parent, pictures / "pets/val"):
         shutil.copytree(pictures / "pets/val/dogs", folder / ".ipynb_checkpoints")
     assert digest(DATASETS.find(NAME, pictures).load(pictures)) == before
+
+
+def test_what_is_passed_over_is_counted_by_ending(pictures):
+    cats = pictures / "pets/train/cats"
+    for name in ("a.heic", "b.HEIC", "c.avif", "no_ending", ".DS_Store", "Thumbs.db", "d.jpg.part"):
+        (cats / name).write_bytes(b"")
+    shutil.copytree(cats, pictures / "pets/train/__MACOSX")
+    os.mkfifo(cats / "pipe.png")
+    shutil.copy(cats / "0.png", pictures / "pets/train/loose.png")
+    shutil.rmtree(pictures / "pets/val/dogs")
+    entry = DATASETS.find(NAME, pictures)
+    assert entry.train_size == 24
+    passed, loose, untested = entry.notes
+    for word in ("2 .heic", "1 .avif", "2 hidden", "2 kinds more"):
+        assert word in passed, passed
+    assert "1 image" in loose
+    assert "dogs" in untested
+
+
+@pytest.mark.parametrize("name", ["x.JPG", "x.jfif", "x.Jpe", "x.apng", "x.PBM", "x.TIFF", "ä b.webp", "x.y.png"])
+def test_endings_of_listed_formats_are_taken(pictures, name):
+    shutil.copy(pictures / "pets/train/cats/0.png", pictures / "pets/train/cats" / name)
+    assert DATASETS.find(NAME, pictures).train_size == 25
+
+
+LOOK_ALIKE = [("cats", "Cats"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "stra\u00dfe")]
+
+
+@pytest.mark.parametrize(("name", "other"), LOOK_ALIKE)
+def test_classes_whose_names_look_alike(pictures, name, other):
+    """Two classes where both are in the training set; refused where one of them is the test set's."""
+    train_part, test_part = pictures / "pets/train", pictures / "pets/val"
+    for place, new in ((train_part, name), (train_part, other)):
+        if not (place / new).exists():
+            shutil.copytree(place / "dogs", place / new)
+    assert any(ascii(name) in note and ascii(other) in note for note in DATASETS.find(NAME, pictures).notes)
+    shutil.rmtree(train_part / other)
+    shutil.copytree(test_part / "dogs", test_part / other)
+    with pytest.raises(RequestError) as refusal:
+        DATASETS.find(NAME, pictures)
+    assert ascii(name) in str(refusal.value)
+    assert ascii(other) in str(refusal.value)
+
+
+@pytest.mark.slow
+def test_folders_in_folders_without_end(pictures):
+    folders = [pictures / "pets/train/cats/d"]
+    for _ in range(1100):  # more than Python calls itself
+        folders.append(folders[-1] / "d")
+    for folder in folders:
+        folder.mkdir()
+    assert DATASETS.find(NAME, pictures).train_size == 24
+    for folder in reversed(folders):  # which pytest could not
+        folder.rmdir()
 
 
 def test_sub_folders_are_walked_as_torchvision_does(pictures):
@@ -296,6 +318,15 @@ def test_a_part_is_cut_out_before_it_is_scaled():
     assert np.asarray(middle(Image.fromarray(picture), 16)).shape == (16, 16, 3)
 
 
+def test_a_thin_image_fills_no_memory():
+    """Scaled whole, its shorter side to 256, it would have 2.6 million lines; what is seen is the middle."""
+    values = np.zeros((10_000, 1, 3), dtype=np.uint8)
+    values[4_900:5_100] = 200
+    seen = np.asarray(middle(Image.fromarray(values), 224))
+    assert seen.shape == (224, 224, 3)
+    assert (seen == 200).all()
+
+
 def test_grey_and_transparent_pictures_become_rgb(pictures):
     grey = Image.fromarray(np.full((30, 30), 90, dtype=np.uint8))
     grey.save(pictures / "pets/val/cats/0.png")
@@ -314,7 +345,12 @@ RAMP = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
 
 @pytest.mark.parametrize(
     ("name", "mode", "values"),
-    [("x.png", "I;16", RAMP), ("x.tif", "I;16", RAMP), ("x.tif", "I;16B", RAMP.byteswap())],
+    [
+        ("x.png", "I;16", RAMP),
+        ("x.tif", "I;16", RAMP),
+        ("x.tif", "I;16B", RAMP.byteswap()),
+        ("x.pgm", "I", RAMP.astype(np.int32)),
+    ],
 )
 def test_of_16_bits_the_upper_8_are_seen(tmp_path, name, mode, values):
     path = tmp_path / name
@@ -325,7 +361,7 @@ def test_of_16_bits_the_upper_8_are_seen(tmp_path, name, mode, values):
 
 @pytest.mark.parametrize(
     ("name", "mode", "values"),
-    [("x.tif", "I", RAMP.astype(np.int32)), ("x.pgm", "I", RAMP), ("x.tiff", "F", RAMP.astype(np.float32))],
+    [("x.tif", "I", RAMP.astype(np.int32)), ("x.tiff", "F", RAMP.astype(np.float32))],
 )
 def test_values_of_unknown_range_are_refused(tmp_path, name, mode, values):
     path = tmp_path / name
@@ -410,12 +446,6 @@ def test_a_file_that_is_no_picture_is_named(pictures, content):
 
 
 # --- runs ----------------------------------------------------------------------------------------
-
-
-def train(pictures, output, *extra):
-    words = ["--distill", "none", "--model_s", "resnet8", "--dataset", NAME, "--data_folder", str(pictures)]
-    words += ["--recipe", "repdistiller", "--epochs", "2", "--batch_size", "6", "--precision", "fp32"]
-    return train_student.main([*words, "--device", "cpu", "--output", str(output), *extra])
 
 
 @pytest.mark.runs

@@ -130,12 +130,21 @@ def test_an_own_loss_whose_parts_all_weigh_nothing_is_refused(method):
         ("correlation", {"cc_form": "paper"}, {"feat_dim"}),
         ("sdd", {"sdd_scales": "1"}, {"sdd_complementary"}),
         ("deit+rrd", {}, {"deit_T", "nce_m"}),
+        ("crd+rrd", {}, set()),  # nce_m acts in crd
+        ("crd+rrd", {"memory_type": "momentum"}, set()),
     ],
 )
 def test_options_that_cannot_act(method, values, idle):
     known = options_of(method)
     found = idle_options({name: parameter.default for name, parameter in known.items()} | values, known)
     assert found.keys() - {"std_mine_student_lr"} == idle
+
+
+@pytest.mark.parametrize(("teachers", "idle"), [(None, set()), (1, {"std_teachers", "std_reweighting"}), (2, set())])
+def test_options_for_several_teachers(teachers, idle):
+    known = options_of("std")
+    values = {name: parameter.default for name, parameter in known.items()} | {"std_mine": True, "std_labels": "soft"}
+    assert idle_options(values, known, teachers).keys() == idle
 
 
 def test_it_says_what_would_make_them_act():

@@ -18,6 +18,7 @@ from dataset import load_arrays
 from dataset.cifar import CIFAR100
 from distiller_zoo import METHODS
 from engine import cli
+from engine.records.progress import Progress
 from models import create_model
 from scripts import ablate_std
 from tests.helpers import (
@@ -263,6 +264,15 @@ def test_damaged_state_of_an_interrupted_run(capsys, monkeypatch, damage):
 
 
 # --- places and network ----------------------------------------------------------------------------
+
+
+def test_a_bar_while_a_checkpoint_is_measured(capsys, monkeypatch):
+    bars = []
+    monkeypatch.setattr(Progress, "watched", lambda self, steps, what, total, unit: bars.append((what, total)) or steps)
+    save_network(Path("teacher.pth"))
+    assert evaluate_script.main([*DIGITS, "--path", "teacher.pth"]) == 0
+    assert bars == [("resnet8 on 500 test images", 1)]
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_output_that_cannot_be_written(capsys, tmp_path):

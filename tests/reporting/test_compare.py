@@ -83,9 +83,7 @@ def test_a_file_that_exists_is_replaced_only_if_asked_for(tmp_path, capsys):
     assert compare.main([str(tmp_path / "runs"), "--out", str(out)]) == 2
 
 
-@pytest.mark.parametrize(
-    ("out", "named"), [("missing/t.md", "missing"), ("runs", ".md"), ("t.xyz", ".md"), ("", "--out")]
-)
+@pytest.mark.parametrize(("out", "named"), [("missing/t.md", "missing"), ("runs", ".md"), ("t.xyz", ".md")])
 def test_an_out_that_cannot_be_written_exits_with_2_before_any_work(tmp_path, capsys, monkeypatch, out, named):
     monkeypatch.chdir(tmp_path)
     assert compare.main(["no runs", "--out", out]) == 2

@@ -55,7 +55,7 @@ def test_a_user_gets_every_picture_with_its_numbers(written, runs):
     done, out, _ = written
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    wanted = {f"{name}/{part}" for name in ("none", "kd") for part in OF_A_STUDENT} | {"tsne"}
+    wanted = {f"{name}/{part}" for name in ("student alone", "kd") for part in OF_A_STUDENT} | {"tsne"}
     found = {str(path.relative_to(out).with_suffix("")) for path in out.rglob("*.svg")}
     curves = {name for name in found if name.startswith("curves_")}
     assert found == wanted | curves
@@ -68,10 +68,10 @@ def test_a_user_gets_every_picture_with_its_numbers(written, runs):
         assert "dc:date" not in svg
     assert "t-SNE of embeddings: 40 test images, 10 classes" in (out / "tsne.svg").read_text()
     record = read_json(out / "analysis.json")
-    assert [student["name"] for student in record["students"]] == ["none", "kd"]
+    assert [student["name"] for student in record["students"]] == ["student alone", "kd"]
     for student in record["students"]:
         assert f"| {student['name']} " in done.stdout
-        assert student["path"] == str(weights(runs, f"*_{student['name']}_*_trial_1_*"))
+        assert student["path"] == str(weights(runs, f"*_{'kd' if student['name'] == 'kd' else 'none'}_*_trial_1_*"))
     assert (record["test_images"], record["tsne_images"]) == (500, 40)
 
 
@@ -110,7 +110,7 @@ def test_the_files_agree_with_each_other_and_with_the_runs(written, runs):
         layers = pd.read_csv(folder / "cka.csv")
         assert layers.cka.iloc[-1] == student["cka_embedding"]
         assert list(layers.teacher.unique()) == ["stage 1", "stage 2", "stage 3", "embedding"]
-    alone, taught = (pd.read_csv(out / name / "classes.csv") for name in ("none", "kd"))
+    alone, taught = (pd.read_csv(out / name / "classes.csv") for name in ("student alone", "kd"))
     assert "gain_over_alone" not in alone
     assert np.allclose(taught.gain_over_alone, taught.student - alone.student)
     (path,) = out.glob("curves_digits_resnet8_resnet14_*.csv")

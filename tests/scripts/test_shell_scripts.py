@@ -221,7 +221,8 @@ def test_one_command_from_runs_to_table(tmp_path):
 
 def test_keeps_the_records_of_finished_runs_and_no_weights(tmp_path):
     finished, cut_off = (tmp_path / "save" / "student_model" / name for name in ("finished", "cut_off"))
-    for folder, files in ((finished, ("metrics.jsonl", "result.json", "resnet8_last.pth")), (cut_off, ())):
+    repeated = finished / "repetition", ("failure.json",)
+    for folder, files in ((finished, ("metrics.jsonl", "result.json", "resnet8_last.pth")), (cut_off, ()), repeated):
         folder.mkdir(parents=True)
         for name in ("config.json", *files):
             (folder / name).write_text("{}")

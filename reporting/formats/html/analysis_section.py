@@ -9,17 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from common.errors import RequestError
+from common.json_files import BrokenError, printable, read_object, regular_file_size
 from reporting.formats.html.chart import Bar, Chart, horizontal, vertical
 from reporting.formats.html.grid import Grid, grid_of_values
-from reporting.records.untrusted_json import (
-    BrokenError,
-    number_or_none,
-    objects,
-    printable,
-    read_object,
-    regular_file_size,
-    text,
-)
+from reporting.records.untrusted_json import number_or_none, objects, text
 from reporting.tables.numbers import signed
 
 RECORD = "analysis.json"
@@ -40,6 +33,7 @@ PICTURES = {
 WIDE = ("confusion", "tsne")
 LARGEST_PICTURE = 4 << 20  # bytes
 LARGEST_TABLE = 64 << 20
+WHISKERS = "Whiskers are ± one standard error, from the images of the class on which the two differ."
 CONFUSED = 10  # pairs of classes that are listed
 
 
@@ -152,15 +146,19 @@ def _gain_charts(name: str, position: int, classes: pd.DataFrame) -> Iterator[Ch
         if column not in classes or classes[column].isna().all():
             continue
         known = classes[classes[column].notna()]
+        error = known.get(f"{column}_se", pd.Series(0.0, known.index)).fillna(0.0)
         x = horizontal([known["class"].min() - 0.5, known["class"].max() + 0.5], whole=True, margin=0.0)
-        y = vertical([0.0, *known[column]])
+        y = vertical([0.0, *(known[column] - error), *(known[column] + error)])
         zero, wide = y(0.0), max(0.8, 0.8 * (x(1.0) - x(0.0)))
         bars = []
-        for number, gain in zip(known["class"].astype(int), known[column], strict=True):
+        for number, gain, of_gain in zip(known["class"].astype(int), known[column], error, strict=True):
             top, bottom = min(y(gain), zero), max(y(gain), zero)
-            tooltip = f"class {number}: {signed(gain)} points"
+            tooltip = f"class {number}: {signed(gain)}{f' ± {of_gain:.2f}' if of_gain else ''} points"
+            span = (y(gain - of_gain), y(gain + of_gain)) if of_gain else None
             kind = "gained" if gain >= 0 else "lost"
-            bars.append(Bar(round(x(number) - wide / 2, 1), top, round(wide, 1), round(bottom - top, 1), kind, tooltip))
+            bars.append(
+                Bar(round(x(number) - wide / 2, 1), top, round(wide, 1), round(bottom - top, 1), kind, tooltip, span)
+            )
         gained = int((known[column] > 0).sum())
         description = (
             f"Gain of {name} over {whom} by class, in points: from {signed(known[column].min())} to "
@@ -170,7 +168,7 @@ def _gain_charts(name: str, position: int, classes: pd.DataFrame) -> Iterator[Ch
         place = f"above zero for {gained} of {len(known)} classes"
         yield Chart(
             f"classes-{position}-{column}", title, place, description, "class", "points", x.ticks(), y.ticks(),
-            bars=tuple(bars), level=zero,
+            bars=tuple(bars), level=zero, note=WHISKERS if error.any() else "",
         )  # fmt: skip
 
 

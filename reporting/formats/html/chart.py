@@ -9,6 +9,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 46
 LETTER = 8.4  # width of a letter of a label on average, where they are largest: on a phone
 COLOURS, DASHES = 8, 4
 MOST_TICKS = 6
+NAMES_WIDTH, ROW_HEIGHT = 170, 20  # of a dot plot
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Line:
         colour, dash: numbers of the style sheet's.
         points, band: of a polyline and a polygon; "" without a band.
         dots: (x, y) of a line of one point.
+        shown: whether it is drawn before the reader switches it on.
     """
 
     label: str
@@ -36,11 +38,15 @@ class Line:
     band: str
     dots: tuple[tuple[float, float], ...]
     tooltip: str
+    shown: bool = True
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A point with its name at `anchor`; `x_label` is None where the name would cover another one."""
+    """A point with its name at `anchor`; `x_label` is None where the name would cover another one.
+
+    `span` are the heights of the ends of its error bar; None without one.
+    """
 
     label: str
     colour: int
@@ -50,11 +56,12 @@ class Dot:
     y_label: float
     anchor: str
     tooltip: str
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle; `kind` is a class of the style sheet."""
+    """A rectangle; `kind` is a class of the style sheet. `span` are the heights of the ends of its error bar."""
 
     x: float
     y: float
@@ -62,6 +69,7 @@ class Bar:
     height: float
     kind: str
     tooltip: str
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,42 @@ class Chart:
     width, height, left, right, top, bottom = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM  # of all
 
 
+@dataclass(frozen=True)
+class DotRow:
+    """A row of a dot plot: a name, a point for each trial, and a tick at their mean."""
+
+    label: str
+    colour: int
+    y: float
+    points: tuple[float, ...]
+    mean: float
+    tooltip: str
+
+
+@dataclass(frozen=True)
+class DotPlot:
+    """All that is drawn of a chart with a row for each method; fields as in `Chart`, but `level` is on the x-axis."""
+
+    identity: str
+    title: str
+    place: str
+    description: str
+    x_name: str
+    x_ticks: tuple[Tick, ...]
+    rows: tuple[DotRow, ...]
+    height: float
+    level: float | None = None
+    level_name: str = ""
+    note: str = ""
+
+    width, left, right, top, row = WIDTH, NAMES_WIDTH, WIDTH - RIGHT, TOP, ROW_HEIGHT  # of all
+
+    @property
+    def bottom(self) -> float:
+        """The height of the x-axis."""
+        return self.height - BOTTOM
+
+
 class Scale:
     """A linear map from values to coordinates, with round ticks within."""
 
@@ -121,9 +165,9 @@ def _step(span: float, whole: bool) -> float:
     return max(1.0, step) if whole else step
 
 
-def horizontal(values: Iterable[float], whole: bool = False, margin: float = 0.06) -> Scale:
-    """Returns the scale of the x-axis, with whole ticks only if asked."""
-    return Scale(values, LEFT, WIDTH - RIGHT, whole, margin)
+def horizontal(values: Iterable[float], whole: bool = False, margin: float = 0.06, left: float = LEFT) -> Scale:
+    """Returns the scale of the x-axis from `left` on, with whole ticks only if asked."""
+    return Scale(values, left, WIDTH - RIGHT, whole, margin)
 
 
 def vertical(values: Iterable[float]) -> Scale:

@@ -2,20 +2,64 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
 import pandas as pd
 
-from reporting.formats.html.chart import COLOURS, DASHES, Chart, Dot, Line, horizontal, path, place_names, vertical
-from reporting.records.epoch_curves import Curve, curve_of
+from common.messages import counted
+from reporting.formats.html.chart import (
+    BOTTOM,
+    COLOURS,
+    DASHES,
+    LETTER,
+    NAMES_WIDTH,
+    ROW_HEIGHT,
+    TOP,
+    Chart,
+    Dot,
+    DotPlot,
+    DotRow,
+    Line,
+    horizontal,
+    path,
+    place_names,
+    vertical,
+)
+from reporting.records.epoch_curves import LEADING, curve_of, fits_beside, leading_labels
 from reporting.tables.columns import GROUP, PAIR, REFERENCE
+from reporting.tables.cost_tables import MIXED_HARDWARE, costs_by_hardware
 from reporting.tables.numbers import number
+from reporting.tables.ranking import by_held_out, ranked
 from reporting.tables.report import Report
 from reporting.tables.wording import NAMES
 
-COSTS = {"seconds_per_epoch": "seconds per epoch", "images_per_second": "images per second"}
+COST = "seconds per epoch"
+AXES = {"test": "test top-1 (%)", "validation": "held-out top-1 (%)"}
+REFERENCES = (NAMES["student"], REFERENCE)  # shown beside the best
+SHOWN_FIRST = f"Shown at first: the best {LEADING}, {REFERENCE} and the student alone. The others are switched on here."
 HIDDEN_NAMES = "Names that would cover others are left out: point at a dot, or see the table of costs."
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a chart of learning curves shows.
+
+    Attributes:
+        where: title and protocol.
+        trials: {epoch: top-1 in per cent} of each trial, by label.
+        figures: what each label is ranked by.
+        teacher: top-1 of the teacher in per cent; None without one.
+        y_name: name of the axis of accuracies.
+    """
+
+    identity: str
+    where: tuple[str, str]
+    trials: dict[str, list[dict[int, float]]]
+    figures: dict[str, float]
+    teacher: float | None
+    y_name: str
 
 
 def style_numbers(table: pd.DataFrame) -> dict[str, int]:
@@ -31,37 +75,44 @@ def style_numbers(table: pd.DataFrame) -> dict[str, int]:
     return dict(zip(own, range(len(own)), strict=True)) | dict(zip(others, cycle(shared), strict=False))
 
 
-def curve_charts(report: Report) -> Iterator[Chart]:
+def curve_charts(report: Report) -> Iterator[Chart | DotPlot]:
     """Yields a chart for each pair and protocol, for networks trained alone and for frozen backbones.
 
-    A line is the mean over the trials that the table counts, its band from the least to the greatest. There is no chart
-    where no epochs are on record.
+    A line is the mean over the trials that the table counts, its band from the least to the greatest. Runs of one epoch
+    have a dot plot instead. There is no chart where no epochs are on record.
     """
     table, runs, styles = report.table, {run.path: run for run in report.runs}, style_numbers(report.table)
+    part = "validation" if by_held_out(table) else "test"
     number_of = 0
     for where, rows in _groups(table):
-        curves = {}
-        for label, paths in zip(_labels(rows), rows.paths, strict=True):
-            found = [history for one in paths if one in runs and (history := runs[one].history())]
+        labels, trials = list(_labels(rows)), {}
+        for label, paths in zip(labels, rows.paths, strict=True):
+            found = [history for one in paths if one in runs and (history := runs[one].history(part))]
             if found:
-                curves[label] = curve_of(label, found, "range")
-        if curves:
+                trials[label] = found
+        if trials:
             number_of += 1
             taught = rows[rows.role == "teacher"].top1_mean
-            teacher = float(taught.iloc[0]) if len(taught) else None
-            yield _curves(f"curves-{number_of}", where, curves, teacher, styles)
+            teacher = float(taught.iloc[0]) if len(taught) and part == "test" else None
+            figures = dict(zip(labels, ranked(rows).tolist(), strict=True))
+            chart = Trials(f"curves-{number_of}", where, trials, figures, teacher, AXES[part])
+            one = all(len(history) == 1 for found in trials.values() for history in found)
+            yield dot_plot(chart, styles) if one else _curves(chart, styles)
 
 
 def cost_charts(table: pd.DataFrame) -> Iterator[Chart]:
-    """Yields accuracy against seconds per epoch and against images per second, for the methods of each pair."""
+    """Yields accuracy against seconds per epoch for the methods of each pair, a chart for each kind of hardware."""
     styles, number_of = style_numbers(table), 0
     for where, rows in _groups(table[table.role.isin(["student", "method", "teacher"])]):
-        rows = rows[rows.role != "teacher"]
-        for column, name in COSTS.items():
-            measured = rows[pd.to_numeric(rows[column]).notna()]
+        parts, mixed = costs_by_hardware(rows)
+        note = f"{MIXED_HARDWARE}: {', '.join(mixed)}." if mixed else ""
+        for hardware, measured in parts:
+            measured = measured[pd.to_numeric(measured.seconds_per_epoch).notna()]
             if not measured.empty:
                 number_of += 1
-                yield _scatter(f"cost-{number_of}", where, measured, column, name, styles)
+                title, place = where
+                place = f"{place}, measured on {hardware}" if hardware else place
+                yield _scatter(f"cost-{number_of}", (f"{title}: {COST}", place), measured, styles, note)
 
 
 def _groups(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
@@ -86,51 +137,91 @@ def _labels(rows: pd.DataFrame) -> np.ndarray:
     return np.array(names, dtype=object)
 
 
-def _curves(
-    identity: str,
-    where: tuple[str, str],
-    curves: dict[str, Curve],
-    teacher: float | None,
-    styles: dict,
-) -> Chart:
+def _curves(chart: Trials, styles: dict[str, int]) -> Chart:
+    curves = {label: curve_of(label, found, "range") for label, found in chart.trials.items()}
     epochs = [epoch for curve in curves.values() for epoch in curve.epochs.tolist()]
     figures = [value for curve in curves.values() for value in (*curve.low.tolist(), *curve.high.tolist())]
+    level, level_name, note = _teacher(chart.teacher, figures)
     x = horizontal(epochs, whole=True, margin=0.0)
-    y = vertical([*figures, *([] if teacher is None else [teacher])])
+    y = vertical([*figures, *([] if level is None else [level])])
+    shown = leading_labels(list(curves), [chart.figures[label] for label in curves], REFERENCES)
     lines = []
     for label, curve in curves.items():
         at, mean, low, high = (part.tolist() for part in (curve.epochs, curve.mean, curve.low, curve.high))
         xs, ys, trials = [x(e) for e in at], [y(m) for m in mean], int(curve.n.max())
         around = path([*xs, *xs[::-1]], [*map(y, high), *map(y, low[::-1])]) if trials > 1 and len(at) > 1 else ""
         dots = ((xs[0], ys[0]),) if len(at) == 1 else ()
-        tooltip = f"{label} ({trials} trial{'s' if trials > 1 else ''}): {number(mean[-1])} after epoch {at[-1]}"
-        lines.append(
-            Line(label, styles[label] % COLOURS, styles[label] // COLOURS % DASHES, path(xs, ys), around, dots, tooltip)
-        )
+        tooltip = f"{label} ({counted(trials, 'trial')}): {number(mean[-1])} after epoch {at[-1]}"
+        colour, dash = styles[label] % COLOURS, styles[label] // COLOURS % DASHES
+        lines.append(Line(label, colour, dash, path(xs, ys), around, dots, tooltip, label in shown))
     ending = "; ".join(line.tooltip for line in lines)
-    level = None if teacher is None else y(teacher)
-    level_name = "" if teacher is None else f"teacher {number(teacher)}"
-    many = any(curve.n.max() > 1 for curve in curves.values())
-    note = "Lines are means over trials, bands from the least to the greatest." if many else ""
+    notes = ["Lines are means over trials, bands from the least to the greatest."]
+    notes = notes if any(curve.n.max() > 1 for curve in curves.values()) else []
+    notes += [note] if note else []
+    notes += [SHOWN_FIRST] if len(shown) < len(lines) else []
     return Chart(
-        identity, *where, f"Test accuracy after each epoch. {ending}.", "epoch", "test top-1 (%)", x.ticks(), y.ticks(),
-        tuple(lines), level=level, level_name=level_name, note=note,
+        chart.identity, *chart.where, f"{chart.y_name.capitalize()} after each epoch. {ending}.", "epoch", chart.y_name,
+        x.ticks(), y.ticks(), tuple(lines), level=None if level is None else y(level), level_name=level_name,
+        note=" ".join(notes),
     )  # fmt: skip
 
 
-def _scatter(identity: str, where: tuple[str, str], rows: pd.DataFrame, column: str, name: str, styles: dict) -> Chart:
-    costs, figures, labels = rows[column].astype(float).tolist(), rows.top1_mean.tolist(), list(_labels(rows))
-    x, y = horizontal(costs, margin=0.12), vertical(figures)
+def dot_plot(chart: Trials, styles: dict[str, int]) -> DotPlot:
+    """Returns the figures of runs of one epoch, a point for each trial, the best mean first."""
+    values = {label: [next(iter(history.values())) for history in found] for label, found in chart.trials.items()}
+    figures = [value for found in values.values() for value in found]
+    level, level_name, note = _teacher(chart.teacher, figures)
+    x = horizontal([*figures, *([] if level is None else [level])], left=NAMES_WIDTH)
+    rows: list[DotRow] = []
+    for label, found in sorted(values.items(), key=lambda item: -float(np.mean(item[1]))):
+        mean = float(np.mean(found))
+        tooltip = f"{label} ({counted(len(found), 'trial')}): {number(mean)}"
+        y = TOP + (len(rows) + 0.5) * ROW_HEIGHT
+        points = tuple(map(x, found))
+        rows.append(DotRow(_fitted(label), styles[label] % COLOURS, y, points, x(mean), tooltip))
+    ending = "; ".join(row.tooltip for row in rows)
+    many = any(len(found) > 1 for found in values.values())
+    notes = ["A point is a trial, a tick the mean over several."] * many + [note] * bool(note)
+    return DotPlot(
+        chart.identity, *chart.where, f"{chart.y_name.capitalize()} after one epoch. {ending}.", chart.y_name,
+        x.ticks(), tuple(rows), TOP + len(rows) * ROW_HEIGHT + BOTTOM, level=None if level is None else x(level),
+        level_name=level_name, note=" ".join(notes),
+    )  # fmt: skip
+
+
+def _fitted(label: str) -> str:
+    """Returns a label that fits beside a dot plot."""
+    most = int((NAMES_WIDTH - 10) / (0.85 * LETTER))
+    return label if len(label) <= most else f"{label[: most - 1]}…"
+
+
+def _teacher(top1: float | None, figures: list[float]) -> tuple[float | None, str, str]:
+    """Returns where the teacher's line is and its name, or a note in its place if it would squeeze the figures."""
+    if top1 is None:
+        return None, "", ""
+    if fits_beside(top1, min(figures), max(figures)):
+        return top1, f"teacher {number(top1)}", ""
+    return None, "", f"The teacher, at {number(top1)}, is outside the chart."
+
+
+def _scatter(identity: str, where: tuple[str, str], rows: pd.DataFrame, styles: dict[str, int], note: str) -> Chart:
+    costs, figures, labels = rows.seconds_per_epoch.astype(float).tolist(), rows.top1_mean.tolist(), list(_labels(rows))
+    deviations = rows.top1_std.fillna(0.0).tolist()
+    ends = [figure + side * std for figure, std in zip(figures, deviations, strict=True) for side in (-1, 1)]
+    x, y = horizontal(costs, margin=0.12), vertical(ends)
     points = [(x(cost), y(figure), label) for cost, figure, label in zip(costs, figures, labels, strict=True)]
+    places = place_names(points)
     dots = []
-    for (at_x, at_y, label), of_name, cost, figure in zip(points, place_names(points), costs, figures, strict=True):
-        tooltip = f"{label}: {number(figure)} % at {number(cost, 2 if cost < 10 else 0)} {name}"
+    for (at_x, at_y, label), of_name, cost, figure, std in zip(points, places, costs, figures, deviations, strict=True):
+        around = f" ± {number(std)}" if std else ""
+        tooltip = f"{label}: {number(figure)}{around} % at {number(cost, 2 if cost < 10 else 0)} {COST}"
         x_label, y_label, anchor = of_name or (None, 0.0, "start")
-        dots.append(Dot(label, styles[label] % COLOURS, at_x, at_y, x_label, y_label, anchor, tooltip))
-    description = f"Test accuracy against {name}. {'; '.join(dot.tooltip for dot in dots)}."
-    note = HIDDEN_NAMES if any(dot.x_label is None for dot in dots) else ""
-    title, place = where
+        span = (y(figure - std), y(figure + std)) if std else None
+        dots.append(Dot(label, styles[label] % COLOURS, at_x, at_y, x_label, y_label, anchor, tooltip, span))
+    description = f"Test accuracy against {COST}. {'; '.join(dot.tooltip for dot in dots)}."
+    notes = [HIDDEN_NAMES] * any(dot.x_label is None for dot in dots)
+    notes += ["Bars are ± one standard deviation over trials."] * any(dot.span is not None for dot in dots)
     return Chart(
-        identity, f"{title}: {name}", place, description, name, "test top-1 (%)", x.ticks(), y.ticks(),
-        dots=tuple(dots), note=note,
+        identity, *where, description, COST, AXES["test"], x.ticks(), y.ticks(), dots=tuple(dots),
+        note=" ".join([*notes, *([note] if note else [])]),
     )  # fmt: skip

@@ -38,12 +38,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table; `columns` are names, each with whether the column holds numbers."""
+    """A table; `columns` are names, each with whether the column holds numbers. A folded one breaks long texts."""
 
     caption: str
     columns: tuple[tuple[str, bool], ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    folded: bool = False
 
 
 def grid_of_texts(table: TextTable) -> Grid:

@@ -9,12 +9,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from common.json_files import printable
 from reporting.formats.html.analysis_section import read_analysis
 from reporting.formats.html.curve_charts import cost_charts, curve_charts
 from reporting.formats.html.grid import Grid, grid_of_texts
 from reporting.formats.html.run_list import commands, newest, run_grid, skipped_grid
 from reporting.formats.html.verdict import HOW_SURE, verdicts
-from reporting.records.untrusted_json import printable
 from reporting.tables.report import Report
 from reporting.tables.text_table import BEST, SECOND
 
@@ -62,7 +62,6 @@ def to_html(report: Report, out: Path | None = None, analysis: Path | None = Non
         legend=report.legend(),
         curves=list(curve_charts(report)),
         costs=list(cost_charts(report.table)),
-        hardware=sorted({name for names in report.table.hardware for name in names.split("; ") if name}),
         analysis=None if analysis is None else read_analysis(Path(analysis)),
         runs=run_grid(report.runs, report.table, place) if report.runs else None,
         commands=commands(report.runs),

@@ -4,15 +4,16 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
 
+from common.json_files import printable
 from reporting.formats.html.grid import Cell, Grid, grid_of_values
 from reporting.records.run import CONFIG, METRICS, Run, Skipped
-from reporting.records.untrusted_json import printable
 from reporting.tables.numbers import number
 from reporting.tables.wording import NAMES
 
@@ -49,18 +50,19 @@ def run_grid(runs: Sequence[Run], table: pd.DataFrame, place: Path) -> Grid:
         ]
         for run in sorted(runs, key=lambda run: run.path)
     ]
-    return grid_of_values(f"Finished runs ({number(len(rows), 0)})", columns, rows)
+    return replace(grid_of_values(f"Finished runs ({number(len(rows), 0)})", columns, rows), folded=True)
 
 
 def _records(run: Run, place: Path) -> tuple[tuple[str, str], ...]:
     files = [path for path in (run.folder / CONFIG, run.folder / METRICS) if path.is_file()]
-    return (("folder", address(run.folder, place)), *((path.name, address(path, place)) for path in files))
+    return (("folder", address(run.folder, place)), *((path.stem, address(path, place)) for path in files))
 
 
 def skipped_grid(skipped: Iterable[Skipped]) -> Grid:
     """Returns a row per folder that does not count, with the reason."""
     columns = {"folder": None, "state": None, "reason": None}
-    return grid_of_values("Folders that no table counts", columns, [[s.path, s.state, s.reason] for s in skipped])
+    rows = [[s.path, s.state, s.reason] for s in skipped]
+    return replace(grid_of_values("Folders that no table counts", columns, rows), folded=True)
 
 
 def moment(run: Run) -> str:

@@ -180,7 +180,16 @@ def folders(site, content):
             tar.addfile(member)
 
 
-@pytest.mark.parametrize("damage", [cut, junk, lacking, folders])
+def links(site, content):
+    """To a file of the machine, and in a circle."""
+    with tarfile.open(site.folder / "all.tar", "w") as tar:
+        for name, target in zip(ARCHS, ("/etc/passwd", "resnet14.pth"), strict=True):
+            member = tarfile.TarInfo(f"teachers/{name}.pth")
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+
+
+@pytest.mark.parametrize("damage", [cut, junk, lacking, folders, links])
 def test_an_archive_that_is_another(damage, site, published, content, tmp_path, capsys):
     """Said in a line; the network's own address takes over, and where it is dead the user learns what to do."""
     damage(site, content)

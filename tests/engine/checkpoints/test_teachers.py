@@ -1,6 +1,7 @@
 """Which teacher a run takes when no file is named: never one of several that differ, and what it is is said."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -92,11 +93,28 @@ def test_an_unknown_network_is_named(tmp_path):
         default_teacher("cifar100", "resnet57", tmp_path)
 
 
+OF = b'{"dataset": "cifar100", "protocol_id": "x", "recipe": {"epochs": 1}, "trial": %s, "model": %s}'
+HOSTILE = {
+    "deep": b'{"a":' * 50_000,
+    "deep and whole": OF % (b"1", b"[" * 900 + b"]" * 900),
+    "infinite": OF % (b"Infinity", b'"resnet56"'),
+    "elsewhere": OF % (b"1", b'"../good/resnet56"'),
+    "NUL": OF % (b"1", rb'"a\u0000b"'),
+    "long": OF % (b"1", b'"' + b"m" * 5000 + b'"'),
+    "binary": b"\xff\xfe\xff",
+}
+
+
 def test_records_that_are_damaged_are_passed_over(tmp_path, models):
     weights = trained(models, "good")
     for name, content in (("list", "[]"), ("text", "{"), ("no_trial", '{"dataset": "cifar100", "model": "resnet56"}')):
         shutil.copytree(models / "good", models / name)
         (models / name / "config.json").write_text(content)
+    for name, content in HOSTILE.items():
+        (models / name).mkdir()
+        (models / name / "config.json").write_bytes(content)
+    (models / "pipe").mkdir()
+    os.mkfifo(models / "pipe" / "config.json")
     (models / "good" / "result.json").unlink()
     (found,) = teacher_runs("cifar100", "resnet56", models)
     assert (found.weights, found.top1) == (weights, None)

@@ -4,6 +4,7 @@ import argparse
 import json
 import pickle
 import sys
+import zipfile
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,20 @@ def refusal(path, entry=DIGITS, **options):
     assert len(text.splitlines()) <= 2
     assert str(path) in text
     return text
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused_by_what_it_declares(tmp_path):
+    path = put(tmp_path / "resnet8.pth", network().state_dict())
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for record in archive.infolist():
+            bomb.writestr(record.filename, archive.read(record))
+        bomb.writestr("resnet8/data/99", bytes(80 << 20))
+    assert "MiB" in refusal(tmp_path / "bomb.pth")
+    lying = bytearray(path.read_bytes())
+    entry = lying.index(b"PK\x01\x02")
+    lying[entry + 24 : entry + 28] = (0x7FFFFFFF).to_bytes(4, "little")  # the size of its first record
+    (tmp_path / "lying.pth").write_bytes(lying)
+    assert "MiB" in refusal(tmp_path / "lying.pth")
 
 
 # --- forms of a file -----------------------------------------------------------------------------

@@ -1,10 +1,16 @@
 """Settings that cannot act are refused where no run reads them, and named in a line where some do."""
 
+from collections import namedtuple
+from pathlib import Path
+
 import pytest
 
 import train_student
+from engine.protocol.plan import TeacherFile
 from tests.engine.planned import plans_of
 
+TEACHER = TeacherFile("resnet8", Path("t.pth"), "ab" * 32)
+Taught = namedtuple("Taught", "file")
 BASE = "--dataset digits --model_s resnet8 --model_t resnet8 --path_t t.pth --device cpu"
 
 
@@ -24,6 +30,7 @@ BASE = "--dataset digits --model_s resnet8 --model_t resnet8 --path_t t.pth --de
         ("--distill std --std_T 2", ["--std_T", "--std_labels soft"]),
         ("--distill rrd --nce_m 0.9", ["--nce_m", "--memory_type momentum"]),
         ("--distill deit rrd --nce_m 0.9", ["--nce_m", "--memory_type momentum"]),
+        ("--distill std --std_reweighting uniform", ["--std_reweighting", "--path_t"]),
         ("--distill kd --lwr_rate 0.5", ["--lwr_rate", "--lwr"]),
         ("--distill kd --lwr_T 2", ["--lwr_T", "--lwr"]),
         ("--distill kd --lwr 9 --epochs 9", ["--lwr", "9"]),
@@ -31,7 +38,7 @@ BASE = "--dataset digits --model_s resnet8 --model_t resnet8 --path_t t.pth --de
     ],
 )
 def test_refused(words, flags, capsys, monkeypatch):
-    monkeypatch.setattr(train_student, "load_teachers", lambda *_: ())
+    monkeypatch.setattr(train_student, "load_teachers", lambda *_: (Taught(TEACHER),))
     assert train_student.main([*BASE.split(), *words.split()]) == 2
     message = capsys.readouterr().err
     assert all(flag in message for flag in flags), message

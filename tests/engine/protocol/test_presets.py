@@ -1,5 +1,6 @@
 """Presets: each is a command line that works, flags beside it win, and a wrong one says what is wrong."""
 
+import os
 import re
 import tomllib
 from dataclasses import replace
@@ -103,16 +104,59 @@ def test_a_file_of_ones_own(tmp_path):
     assert tomllib.loads(path.read_text())["flags"] == read_preset(str(path)).flags
 
 
-@pytest.mark.parametrize(
-    "content", [None, "flags = 3", "[flags]\n[more]\n", "[flags", '[flags]\npreset = "std-52"'], ids=str
-)
-def test_wrong_files_are_named(content, tmp_path):
+WRONG_FILES = {
+    "missing": None,
+    "no table": b"flags = 3",
+    "another table": b"[flags]\n[more]\n",
+    "no TOML": b"[flags",
+    "another preset": b'[flags]\npreset = "std-52"',
+    "deep lists": b"[flags]\nx = " + b"[" * 5000 + b"]" * 5000,
+    "deep tables": b"[flags]\nx = " + b"{a=" * 3000 + b"1" + b"}" * 3000,
+    "a number of 5,000 digits": b"[flags]\nepochs = " + b"9" * 5000,
+    "a hexadecimal number": b"[flags]\nepochs = 0x" + b"f" * 9000,
+    "a date": b"[flags]\nepochs = 2020-01-01",
+    "a time": b"[flags]\nepochs = 07:32:00",
+    "a table as a value": b"[flags.distill]\na = 1",
+    "lists in a list": b'[flags]\ndistill = [["kd"]]',
+    "true in a list": b"[flags]\ndistill = [true]",
+    "an empty list": b"[flags]\ndistill = []",
+    "tables": b"[[flags]]\na = 1",
+    "a flag with hyphens": b'[flags]\n"--distill" = "kd"',
+    "a flag without a name": b'[flags]\n"" = "kd"',
+    "UTF-16": "[flags]".encode("utf-16"),
+    "Latin-1": b"[flags]\nsummary = '\xe9'",
+    "a long file": b"#" * 100_000,
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_FILES)
+def test_wrong_files_are_named(kind, tmp_path):
     path = tmp_path / "mine.toml"
-    if content is not None:
-        path.write_text(content)
+    if WRONG_FILES[kind] is not None:
+        path.write_bytes(WRONG_FILES[kind])
     with pytest.raises(RequestError) as refusal:
         read_preset(str(path))
     assert str(path) in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+    assert len(str(refusal.value)) < 400
+
+
+def test_a_file_of_notepad(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[flags]\r\nepochs = 3\r\n")
+    assert read_preset(str(tmp_path / "mine.toml")).flags == {"epochs": 3}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.toml")
+    os.symlink("/dev/zero", "endless.toml")
+    os.symlink("circle.toml", "circle.toml")
+    os.mkdir("folder.toml")
+    odd = ("é" * 130 + ".toml", "a\nb.toml", "../x", "a/b")
+    for name in ("pipe.toml", "endless.toml", "circle.toml", "folder.toml", *odd):
+        with pytest.raises(RequestError) as refusal:
+            read_preset(name)
+        assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_near_names_are_offered():

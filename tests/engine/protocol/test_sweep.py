@@ -8,6 +8,7 @@ from engine.protocol.names import distinct_names
 from engine.protocol.sweep import swept_flags, variants
 from scripts import ablate_std
 from tests.engine.planned import BACKBONE, plans_of
+from tests.helpers import assert_same, folder_of, folders_of, outcome_of, train
 
 BASE = "train_student.py --dataset digits --model_s resnet8 --model_t resnet8 --path_t t.pth --device cpu"
 
@@ -102,3 +103,18 @@ def test_runs_of_one_label_are_told_apart():
     assert names[plans[0].run_id] == "resnet8 none learning_rate=0.05"
     assert len({(name, plan.trial) for plan in plans for name in [names[plan.run_id]]}) == len(plans)
     assert distinct_names(plans_of(f"{BASE} --distill none kd --trial 1 2")) == {}
+
+
+@pytest.mark.runs
+def test_runs_of_a_sweep_are_those_of_single_commands(teacher, tmp_path, capsys):
+    """Also where they have different lengths: the shorter one leaves the group."""
+    sweep = ["--epochs", "1", "2", "--learning_rate", "0.05", "0.1", "--kd_T", "2", "4"]
+    assert train("kd", output=tmp_path / "all", teacher=teacher, extra=sweep) == 0
+    out = capsys.readouterr().out
+    assert "8 runs" in out
+    assert "kd kd_T=2 epochs=1 learning_rate=0.1" in out
+    one = ["--epochs", "1", "--learning_rate", "0.1", "--kd_T", "2"]
+    assert train("kd", output=tmp_path / "one", teacher=teacher, extra=one) == 0
+    folder = folder_of(tmp_path / "one")
+    assert len(folders_of(tmp_path / "all")) == 8
+    assert_same(outcome_of(tmp_path / "all" / folder.relative_to(tmp_path / "one")), outcome_of(folder))

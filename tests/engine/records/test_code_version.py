@@ -110,6 +110,32 @@ def test_a_finished_run_of_former_code_is_reported_and_overwrite_repeats_it(tmp_
 
 
 @pytest.mark.runs
+def test_of_several_runs_those_that_changed_are_repeated(tmp_path, teacher, monkeypatch, capsys):
+    """The others are not touched, and the old result stays where it is until the new one is there."""
+
+    def both(*extra):
+        return train("none", "kd", output=tmp_path, teacher=teacher, extra=[*ONE, *extra])
+
+    assert both() == 0
+    alone, kd = folder_of(tmp_path, "none"), folder_of(tmp_path, "kd")
+    config = read_json(kd / "config.json")
+    config["code"] |= OTHER
+    (kd / "config.json").write_text(json.dumps(config))
+    former = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 1, 4)
+        assert both("--overwrite", "changed") == 130
+    assert {path: path.read_bytes() for path in former} == former
+    assert load(kd / "repetition" / "checkpoint.pth")["position"] == [1, 5]
+    capsys.readouterr()
+    assert both() == 0  # the repetition continues, in whatever way the command is given
+    assert "epoch 1, step 5" in capsys.readouterr().out
+    assert read_json(kd / "config.json")["code"] == code_of("kd", ["resnet8"])
+    assert {path.name for path in kd.iterdir() if path.is_dir()} == {"tensorboard"}
+    assert all(path.read_bytes() == former[path] for path in alone.rglob("*") if path.is_file())
+
+
+@pytest.mark.runs
 def test_a_finished_run_of_an_earlier_version_is_of_unknown_code(tmp_path, teacher, capsys):
     assert start(tmp_path, teacher) == 0
     path = folder_of(tmp_path) / "config.json"

@@ -120,7 +120,7 @@ def compare(methods, student, processes, teacher, tmp_path, *extra):
     done = torchrun("train_student.py", *argv, processes=processes)
     assert done.returncode == 0, done.stderr
     count = assert_same_as_of_one(tmp_path / "several", tmp_path / "one", processes)
-    assert done.stdout.count("test ") == count  # one process prints
+    assert done.stdout.count("  test ") == count  # one process prints
     return count
 
 

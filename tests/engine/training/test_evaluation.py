@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dataset import load_arrays
+from dataset import Arrays, load_arrays
 from engine.device.compute import Compute
-from engine.training.evaluation import evaluate_by_head
+from engine.training.evaluation import batches_of_test, evaluate, evaluate_by_head
 from tests.helpers import DIGITS
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -43,3 +43,20 @@ def many_digits():
     data = load_arrays(DIGITS.name, Path())
     images, labels = np.concatenate([data.test_images] * 3), np.concatenate([data.test_labels] * 3)
     return data._replace(test_images=images, test_labels=labels)
+
+
+def test_a_test_can_be_watched():
+    """Each batch passes, and the result stays the same."""
+    images, labels = torch.rand(3, 8, 8, 3).mul(255).byte().repeat(300, 1, 1, 1), torch.arange(900) % 10
+    data, seen = Arrays(*map(torch.Tensor.numpy, (images, labels, images, labels))), []
+
+    def watch(batches):
+        for batch in batches:
+            seen.append(len(batch[1]))
+            yield batch
+
+    def forward(images):
+        return images.flatten(1)[:, :10]
+
+    assert evaluate(forward, data, DIGITS, CPU, watch) == evaluate(forward, data, DIGITS, CPU)
+    assert (sum(seen), len(seen)) == (900, batches_of_test(data, DIGITS))

@@ -572,6 +572,25 @@ def test_a_finished_run_on_other_data_is_warned_of(files, tmp_path, capsys):
     assert after == before
 
 
+@pytest.mark.parametrize("epoch", [None, 2])
+def test_a_run_on_other_data_is_repeated_on_request(epoch, files, tmp_path, monkeypatch, capsys):
+    """A finished one, and one that was interrupted; what was made on the data of now is left alone."""
+    with monkeypatch.context() as patch:
+        if epoch:
+            stop_at_step(patch, epoch, 1)
+        assert train_on(files, tmp_path) == (INTERRUPTED if epoch else 0)
+    former = read_json(folder_of(tmp_path) / "config.json")["data_sha256"]
+    change(files["train_images"])
+    assert train_on(files, tmp_path, "--overwrite", "changed") == 0
+    assert read_json(folder_of(tmp_path) / "config.json")["data_sha256"] != former
+    assert [record["epoch"] for record in read_metrics(folder_of(tmp_path))] == [1, 2]
+    before = state_of(tmp_path)
+    capsys.readouterr()
+    assert train_on(files, tmp_path, "--overwrite", "changed") == 0
+    assert capsys.readouterr().err == ""
+    assert state_of(tmp_path) == before
+
+
 @pytest.mark.parametrize("field", Arrays._fields)
 def test_wrong_bytes_of_an_official_set_are_refused_by_name(field, tmp_path):
     rng = np.random.default_rng(0)
@@ -696,6 +715,22 @@ def test_a_disk_that_is_full_from_the_start(small_disk, unfinished, teacher, alo
     (output / "filler").unlink()
     assert run(output, teacher) == 0
     assert_same(outcome_of(folder), alone)
+
+
+# --- what must not matter ----------------------------------------------------------------------------
+
+
+def test_the_hash_seed_changes_nothing(teacher, tmp_path):
+    """Python orders sets of strings anew in each process; two at a time, for they are slow to start."""
+    outputs = [tmp_path / seed for seed in ("0", "1")]
+    begun = []
+    for output in outputs:
+        argv = arguments("kd", "crd", output=output, teacher=teacher, extra=["--epochs", "1"])
+        command = [sys.executable, str(ROOT / "train_student.py"), *argv]
+        begun.append(subprocess.Popen(command, env=environment() | {"PYTHONHASHSEED": output.name}, cwd=ROOT))
+    assert [process.wait(timeout=120) for process in begun] == [0, 0]
+    for method in ("kd", "crd"):
+        assert_same(*(outcome_of(folder_of(output, method)) for output in outputs))
 
 
 # --- losses that are no numbers ----------------------------------------------------------------------

@@ -65,14 +65,6 @@ def other_data(teacher, output, monkeypatch):
     monkeypatch.setattr("engine.training.run_plans.digest", lambda arrays: "0" * 64)
 
 
-def written(text):
-    def write(teacher, output, monkeypatch):
-        (output / FILE).write_text(text)
-
-    write.__name__ = f"written {text[:12]}"
-    return write
-
-
 def a_folder(teacher, output, monkeypatch):
     (output / FILE).unlink()
     (output / FILE).mkdir()
@@ -82,10 +74,19 @@ def no_number(teacher, output, monkeypatch):
     (output / FILE).write_text((output / FILE).read_text().replace('"top1": ', '"top1": NaN, "former": '))
 
 
-CHANGES = [other_file, other_code, other_precision, other_data, a_folder, no_number]
-TEXTS = ("", "{", "[]", "[" * 100_000, "\x00", '{"format": 1}', '{"format": 2, "teachers": []}')
-TEXTS += ('{"format": 1, "teachers": 3}', '{"format": 1, "teachers": [1, {}, {"conditions": 0}]}')
-CHANGES += map(written, TEXTS)
+def no_json(teacher, output, monkeypatch):
+    (output / FILE).write_text("{")
+
+
+CHANGES = [other_file, other_code, other_precision, other_data, a_folder, no_number, no_json]
+OF_OTHERS = ("", "[]", "[" * 100_000, "\x00", "NaN", '{"format": 1}', '{"format": 2, "teachers": []}')
+OF_OTHERS += ('{"format": 1, "teachers": 3}', '{"format": 1, "teachers": [1, null]}')
+
+
+@pytest.mark.parametrize("text", OF_OTHERS, ids=range(len(OF_OTHERS)))
+def test_a_file_of_another_kind_has_no_entries(text, tmp_path):
+    (tmp_path / FILE).write_text(text)
+    assert teacher_measurement._entries(tmp_path / FILE) == []
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

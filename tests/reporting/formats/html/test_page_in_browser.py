@@ -229,7 +229,7 @@ def test_a_curve_goes_and_comes_back(opened):
 
 
 def test_links_open_the_records(opened, page):
-    link = opened.find_element("link text", "config.json")
+    link = opened.find_element("link text", "config")
     opened.get(link.get_attribute("href"))
     assert "protocol_id" in opened.find_element("tag name", "body").text
     assert complaints(opened) == []

@@ -1,0 +1,205 @@
+"""Processes that work ahead of training, on images. One that dies, fails or falls silent ends the run in one line."""
+
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import active_children
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from threading import Event, Timer
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from common.errors import DataError
+from common.messages import words_of
+from dataset.image_files import CROP_ATTEMPTS, ImageFiles, middle, part
+
+MOST_WORKERS = 16  # each holds two batches ahead: 1,024 images of 224 px are 154 MB
+LOOK_SECONDS = 5.0  # between two looks whether the workers live, while a batch is awaited
+SILENT_SECONDS = 600.0  # without a batch, after which the workers count as hung: a lost network drive waits for ever
+CONTINUE = "the same command continues"
+
+
+def decoded(
+    files: ImageFiles, batches: Sequence[torch.Tensor], seeds: Sequence[Sequence[int]] | None, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Decode batches of pixels ahead of time, in one process for each core, up to MOST_WORKERS.
+
+    Args:
+        batches: rows of each batch, int64 B.
+        seeds: of the random parts, for each batch one a view; None for the squares in the middle, in one view.
+
+    Yields:
+        uint8 views×B×size×size×3 on `device`.
+
+    Raises:
+        DataError: a file cannot be decoded, or a process that decodes has ended or hangs.
+    """
+    for pixels, failed in from_workers(_Batches(files, batches, seeds), len(batches), device.type == "cuda"):
+        files.left_out.add(failed)
+        yield pixels.to(device, non_blocking=True)
+
+
+def from_workers(work: Dataset, items: int, pin_memory: bool = False) -> Iterator[Any]:
+    """The items of `work` in their order, made ahead of time by worker processes.
+
+    Raises:
+        DataError: raised by an item itself, or a worker has failed, died, or falls silent.
+    """
+    if not items:
+        return
+    others = set(active_children())
+    loader = DataLoader(
+        _Guarded(work),
+        batch_size=None,
+        sampler=range(items),
+        num_workers=min(_own_cores(), MOST_WORKERS, items),
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals,
+        timeout=LOOK_SECONDS,
+    )
+    try:
+        with _without_alarm():
+            iterator = iter(loader)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"no processes can be started to decode images: {words_of(error)}; {CONTINUE}") from error
+    workers = [process for process in active_children() if process not in others]
+    try:
+        for _ in range(items):
+            yield _next(iterator, workers)
+        next(iterator, None)  # lets the workers end
+    finally:
+        del iterator
+        for worker in workers:
+            worker.kill()  # stopped or hung, it would keep this process from ending
+        for worker in workers:
+            worker.join(timeout=1)
+
+
+def _next(iterator: Iterator[Any], workers: Sequence[BaseProcess]) -> Any:
+    silent = Event()
+
+    def end_silence() -> None:
+        silent.set()
+        for worker in workers:
+            worker.kill()
+
+    # A thread, because to receive a batch is to wait for an answer of the worker, without end if that is stopped.
+    alarm = Timer(SILENT_SECONDS, end_silence)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        while True:
+            try:
+                item = next(iterator)
+                break
+            except Exception as error:
+                if silent.is_set() or "DataLoader timed out" not in str(error):
+                    raise DataError(f"{_cause(error, workers, silent.is_set())}; {CONTINUE}") from error
+    finally:
+        alarm.cancel()
+    if isinstance(item, DataError):
+        raise item
+    return item
+
+
+def _cause(error: Exception, workers: Sequence[BaseProcess], silent: bool) -> str:
+    """What is behind an error of the loader."""
+    if silent:
+        return (
+            f"the processes that decode images gave none for {SILENT_SECONDS:g} s and were ended "
+            f"(is a network drive away?)"
+        )
+    wait([worker.sentinel for worker in workers], timeout=1)  # an error may show before the end that caused it
+    dead = [worker for worker in workers if worker.exitcode]
+    return _death(dead[0]) if dead else f"the processes that decode images failed: {words_of(error)}"
+
+
+def _death(worker: BaseProcess) -> str:
+    """Which process has ended, and how."""
+    code = worker.exitcode or 0
+    try:
+        cause = f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        cause = f"ended with code {code}"
+    hints = {-signal.SIGKILL: " (is memory short?)", -getattr(signal, "SIGBUS", 0): " (is /dev/shm full?)"}
+    return f"process {worker.pid}, which decodes images, {cause}{hints.get(code, '')}"
+
+
+@contextmanager
+def _without_alarm() -> Iterator[None]:
+    """Take back the handler by which a worker's death raises an error in the middle of any step; `_next` looks."""
+    alarm = getattr(signal, "SIGCHLD", None)
+    before = None if alarm is None else signal.getsignal(alarm)
+    try:
+        yield
+    finally:
+        if alarm is not None and signal.getsignal(alarm) is not before:
+            signal.signal(alarm, signal.SIG_DFL if before is None else before)
+
+
+def _own_cores() -> int:
+    """Number of cores for this process, a share of them where torchrun started several."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # not on macOS
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def _leave_signals(worker: int) -> None:
+    """Ignore signals that reach all processes of a terminal or a job; the main one ends the workers after it has saved.
+
+    A worker whose parent is gone ends by itself. Pillow's warnings of odd files would fill the terminal.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for name in ("SIGSEGV", "SIGBUS", "SIGFPE"):  # of which torch prints a line of its own
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+@dataclass
+class _Guarded(Dataset):
+    """Items of some work, or a DataError where one fails: in a message of its own, without a traceback."""
+
+    work: Dataset
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.work[number]
+        except DataError as error:
+            return error
+        except Exception as error:
+            return DataError(f"a process that decodes images failed: {words_of(error)}; {CONTINUE}")
+
+
+@dataclass
+class _Batches(Dataset):
+    """A worker's work: one item is a whole batch, with the files in whose places others are."""
+
+    files: ImageFiles
+    batches: Sequence[torch.Tensor]
+    seeds: Sequence[Sequence[int]] | None
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, dict[str, str]]:
+        rows, size = self.batches[number].tolist(), self.files.size
+        views = None if self.seeds is None else [_draws(seed, len(rows)) for seed in self.seeds[number]]
+        pixels = np.empty((len(views) if views else 1, len(rows), size, size, 3), dtype=np.uint8)
+        failed: dict[str, str] = {}
+        for place, row in enumerate(rows):
+            image = self.files.decode_in_place(row, failed)
+            seen = [middle(image, size)] if views is None else [part(image, size, v[place]) for v in views]
+            pixels[:, place] = np.stack([np.asarray(square) for square in seen])
+        # Shared here, where a full /dev/shm raises an error that is reported; the queue would lose it.
+        return torch.from_numpy(pixels).share_memory_(), failed
+
+
+def _draws(seed: int, images: int) -> list[list[list[float]]]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand((images, CROP_ATTEMPTS, 4), generator=generator, dtype=torch.float64).tolist()

@@ -1,0 +1,88 @@
+"""Worker processes that die, fail, hang or get a job's signals."""
+
+import os
+import signal
+import time
+from multiprocessing import active_children
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from common.errors import DataError
+from dataset import image_workers as module
+from dataset.image_workers import from_workers
+
+ITEMS = 12
+BAD = 7
+
+
+class Work(Dataset):
+    """Numbers; `act` is called before one of them is given."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __getitem__(self, number):
+        if number == BAD:
+            self.act()
+        return torch.tensor(number)
+
+
+def fail(error):
+    raise error
+
+
+@pytest.fixture(autouse=True)
+def short_looks(monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(module, "SILENT_SECONDS", 1.0)
+
+
+ENDS = [
+    (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
+    (lambda: os.kill(os.getpid(), signal.SIGSEGV), "SIGSEGV"),
+    (lambda: os.kill(os.getpid(), signal.SIGBUS), "/dev/shm"),
+    (lambda: os._exit(3), "code 3"),
+    (lambda: fail(MemoryError()), "MemoryError"),
+    (lambda: fail(RuntimeError("first\nsecond")), "RuntimeError: first"),
+    (lambda: fail(DataError("its own words")), "its own words"),
+    (lambda: os.kill(os.getpid(), signal.SIGSTOP), "1 s"),
+    (lambda: time.sleep(60), "1 s"),
+]
+
+
+@pytest.mark.parametrize(("act", "named"), ENDS, ids=[named for _, named in ENDS])
+def test_any_end_of_a_worker_is_one_error_of_the_data(act, named):
+    handler, seen, items = signal.getsignal(signal.SIGCHLD), [], from_workers(Work(act), ITEMS)
+
+    def read():
+        while True:
+            seen.append(next(items).item())
+            time.sleep(0.01)  # a death meanwhile must not show here, in the middle of a step
+
+    with pytest.raises(DataError) as end:
+        read()
+    assert named in str(end.value)
+    assert seen == list(range(len(seen)))  # what a dead worker had ready may be lost
+    assert len(seen) <= BAD
+    assert active_children() == []
+    assert signal.getsignal(signal.SIGCHLD) == handler
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_to_the_whole_job_end_no_worker(name):
+    items = from_workers(Work(lambda: os.kill(os.getpid(), getattr(signal, name))), ITEMS)
+    assert [item.item() for item in items] == list(range(ITEMS))
+    assert active_children() == []
+
+
+def test_a_reader_that_stops_early_leaves_no_process(monkeypatch):
+    items = from_workers(Work(lambda: None), ITEMS)
+    assert next(items).item() == 0
+    items.close()
+    assert active_children() == []
+
+
+def test_nothing_to_do():
+    assert list(from_workers(Work(lambda: None), 0)) == []
