@@ -2,10 +2,8 @@
 """Compares runs in tables: `python compare.py [ROOT ...] [--where KEY=VALUE] [--published] [--out FILE]`."""
 
 import argparse
-import os
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,27 +12,13 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-from common.command import DONE, guard, make_parser, show
+from common.command import DONE, guard, make_parser, show, show_file
 from common.errors import RequestError
 from common.output_places import check_output_file, write_output
-from reporting.formats.html.page import to_html
-from reporting.formats.printers import DATA_FORMATS, PRINTERS, SHORTENED_FORMATS, SUFFIXES
-from reporting.formats.terminal import to_terminal
-from reporting.records.query import Condition, group_entries, select_runs, unmet_values
-from reporting.records.run import Run, Skipped
-from reporting.records.runs import read_runs
-from reporting.records.selection import SELECTIONS, entries_of, select_epochs
-from reporting.tables.literature import literature
-from reporting.tables.notes import notes_on
-from reporting.tables.published_figures import FOLDER as FIGURES
-from reporting.tables.published_figures import compare_with_published
-from reporting.tables.repetitions import count_once
-from reporting.tables.report import Report
-from reporting.tables.table import methods_by_pair, tabulate
+from reporting.formats.names import DATA_FORMATS, FORMATS, SHORTENED_FORMATS, SUFFIXES
+from reporting.records.selection import SELECTIONS
 
-DEFAULT_ROOT = "save"
 FILE_WIDTH = 100  # characters of a terminal's table in a file
-HINT = "train some with `python train_student.py --distill std`"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -43,7 +27,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "roots", type=Path, nargs="*", metavar="ROOT", help="folders that hold runs at any depth (default: save)"
     )
     parser.add_argument(
-        "--format", choices=PRINTERS, help="default: by the suffix of --out; terminal on a terminal, else markdown"
+        "--format", choices=FORMATS, help="default: by the suffix of --out; terminal on a terminal, else markdown"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report there and print the path")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
@@ -97,73 +81,6 @@ def chosen_format(name: str | None, out: Path | None) -> str:
     return SUFFIXES[out.suffix.lower()]
 
 
-def build_report(
-    roots: Sequence[str],
-    where: Sequence[str] = (),
-    by: str | None = None,
-    select: str = "last",
-    published: bool = False,
-) -> Report:
-    """Returns a report of the runs below `roots`, by default DEFAULT_ROOT; the others are the flags of the same names.
-
-    With `published` and no runs in DEFAULT_ROOT, and where `roots` is the folder of published figures, they are alone.
-
-    Raises:
-        RequestError: there is no run at all, or a condition or group that no run has.
-    """
-    conditions = [Condition.parse(argument) for argument in where]
-    chooses = bool(where or by) or select != "last"
-    if [Path(root).resolve() for root in roots] == [FIGURES]:
-        return literature_report("published figures; none was measured here", chooses)
-    alone = f"no runs of your own in {DEFAULT_ROOT} yet: published figures alone" if published and not roots else ""
-    if alone and not os.path.isdir(DEFAULT_ROOT):
-        return literature_report(alone, chooses)
-    roots = roots or [DEFAULT_ROOT]
-    runs, skipped = find_runs(roots)
-    if not runs and all(entry.state in ("foreign", "unreadable") for entry in skipped):
-        if alone:
-            return literature_report(alone, chooses)
-        others = f" ({len(skipped)} folders are foreign or unreadable, e.g. {skipped[0]})" if skipped else ""
-        raise RequestError(f"no runs below {', '.join(roots)}{others}; name a folder of runs or {HINT}")
-    chosen, left_out = runs, []
-    if conditions:
-        chosen = select_runs(runs, conditions)
-        left_out = [f"--where leaves out {len(runs) - len(chosen)} of {len(runs)} finished runs"]
-        left_out += unmet_values(runs, conditions)
-    entries, without_figure = select_epochs(chosen, select)
-    counted, notes = count_once(group_entries(entries, by) if by else entries)
-    table = tabulate(counted, select, methods_by_pair(entries_of(runs)))
-    notes += notes_on(counted)
-    shown, compared = [entry.run for entry in entries], None
-    if published:
-        compared, unknown = compare_with_published(table, shown)
-        notes += unknown
-    return Report(table, list(dict.fromkeys(notes + left_out)), skipped + without_figure, shown, compared)
-
-
-def find_runs(roots: Sequence[str]) -> tuple[list[Run], list[Skipped]]:
-    """Returns what `read_runs` finds. Raises RequestError where a root is no folder."""
-    for root in roots:
-        if not os.path.isdir(root):
-            what = "is not a folder" if os.path.lexists(root) else "does not exist"
-            raise RequestError(f"{root} {what}; name a folder of runs or {HINT}")
-    return read_runs(roots)
-
-
-def literature_report(note: str, chooses: bool) -> Report:
-    """Returns published figures alone, with a note.
-
-    Args:
-        chooses: whether flags choose among runs.
-
-    Raises:
-        RequestError: they do, and there are no runs to choose among.
-    """
-    if chooses:
-        raise RequestError(f"{note}, and --where, --by and --select choose among runs; leave them out")
-    return Report(tabulate([]), [note], [], literature=literature())
-
-
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
@@ -178,6 +95,12 @@ def main(argv: list[str] | None = None) -> int:
             raise RequestError(f"--top shortens tables of runs in {formats} only; leave it out, or --published")
     if arguments.out is not None:
         check_output_file("--out", arguments.out, arguments.overwrite)
+    # These take seconds to import: the command line is checked first.
+    from reporting.formats.html.page import to_html
+    from reporting.formats.printers import PRINTERS
+    from reporting.formats.terminal import to_terminal
+    from reporting.tables.build_report import build_report
+
     roots = list(map(str, arguments.roots))
     report = build_report(roots, arguments.where, arguments.by, arguments.select, arguments.published)
     if report.literature is not None and arguments.top is not None:
@@ -192,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         text = PRINTERS[name](report)
     if arguments.out is None:
-        show(text)
+        show_file(text)
     else:
         write_output("--out", arguments.out, text)
         show(f"{arguments.out}\n")

@@ -25,10 +25,8 @@ from engine.training.evaluation import batches_of_test, check_finite_loss, evalu
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "--path", type=Path, required=True, metavar="CKPT", help="checkpoint to measure, or the folder of a run"
-    )
-    parser.add_argument("--model", metavar="NAME", help="name of the network, if the checkpoint does not have it")
+    parser.add_argument("--path", type=Path, required=True, metavar="CKPT", help="checkpoint, or the folder of a run")
+    parser.add_argument("--model", metavar="NAME", help="the network (default: as the checkpoint has it)")
     parser.add_argument("--answers", action="store_true", help="measure each prediction head of the network too (std)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
     cli.add_checkpoint_arguments(parser)
@@ -49,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     if loaded.note:
         print(loaded.note, file=sys.stderr if arguments.json else sys.stdout)
     compute.place(loaded.network)
-    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_bad_images))
     for note in entry.notes:
         print(note, file=sys.stderr)
     total = batches_of_test(data, entry)

@@ -10,72 +10,79 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-from common.command import DONE, at_least, guard, make_parser, one_of_several_paths, show
+from common.command import DONE, Parser, at_least, guard, make_parser, one_of_several_paths, show
 from dataset import DATASETS
 from distiller_zoo import method_class
 from distiller_zoo.teacher_mixture import Weighting
 from engine import cli
 from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
+from engine.protocol.flags import Flags
 from engine.protocol.listing import listing
+from engine.protocol.method_help import method_pages, pages_of
 from engine.protocol.options import DEFAULT_KD_T
 from engine.protocol.plan import SharedSettings, make_plan
-from engine.protocol.presets import preset_names, with_preset
+from engine.protocol.presets import with_preset
 from engine.training.run_plans import run_plans
 from models import DEFAULT_STUDENT, MODELS
 
+EXAMPLES = (
+    "python train_student.py --distill std",
+    "python train_student.py --distill none kd crd --model_s resnet20 --trial 1 2",
+    "python train_student.py --dataset folder:photos --path_t teacher.pth",
+)
+
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    parser.add_argument("--list", action="store_true", help="list methods, models, data sets, recipes and presets")
-    parser.add_argument("--preset", metavar="NAME", help=f"a whole command line: {', '.join(preset_names())}")
-    parser.add_argument(
-        "--distill",
-        nargs="+",
-        default=["kd"],
-        metavar="NAME",
-        help="method(s); none: student alone; all: every method; crd+kd: both in one run (default kd)",
-    )
-    parser.add_argument(
-        "--model_s",
-        nargs="+",
-        default=[DEFAULT_STUDENT],
-        metavar="NAME",
-        help=f"student(s) (default {DEFAULT_STUDENT})",
-    )
-    parser.add_argument(
-        "--model_t",
-        nargs="+",
-        metavar="NAME",
-        help="teacher(s), trained here or published; beside --path_t: the networks in the files",
-    )
-    parser.add_argument(
-        "--path_t",
-        type=one_of_several_paths,
-        nargs="+",
-        metavar="PATH",
-        help="teacher checkpoint(s) or run folders",
-    )
-    cli.add_weight_arguments(parser)
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("--list", nargs="*", metavar="NAME", help="list all names, or the pages of methods, and exit")
+    parser.add_argument("--preset", metavar="NAME", help="flags by name, see --list (default: none)")
+    add_pair_arguments(parser)
     cli.add_data_arguments(parser)
+    add_loss_arguments(parser)
     cli.add_recipe_arguments(parser)
-    add_teaching_arguments(parser)
-    cli.add_retrospection_arguments(parser)
     group = cli.add_run_arguments(parser)
     group.add_argument(
         "--group_size",
         type=at_least(1),
         metavar="N",
-        help="train at most N runs at a time, which takes less memory (default: all that can share batches)",
+        help="runs at a time, fewer for less memory (default: all)",
     )
     group.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
+    add_teaching_arguments(parser.further_group("teaching"))
+    cli.add_retrospection_arguments(parser)
     cli.add_ignored_arguments(parser)
     cli.add_option_arguments(parser)
+    parser.add_pages(method_pages())
     return parser.parse_args(with_preset(sys.argv[1:] if argv is None else argv))
 
 
-def add_teaching_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of how the student learns from the teachers, for methods of all kinds."""
-    group = parser.add_argument_group("teaching")
+def add_pair_arguments(parser: Parser) -> None:
+    """Add the flags of who learns from whom, by which methods."""
+    group = parser.group(cli.NETWORKS)
+    group.add_argument(
+        "--distill",
+        nargs="+",
+        default=["kd"],
+        metavar="NAME",
+        help="methods; none: student alone; all: every one; crd+kd: both in one run (default kd)",
+    )
+    group.add_argument(
+        "--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help=f"students (default {DEFAULT_STUDENT})"
+    )
+    group.add_argument("--model_t", nargs="+", metavar="NAME", help="teachers, or those in --path_t (default: by data)")
+    group.add_argument(
+        "--path_t",
+        type=one_of_several_paths,
+        nargs="+",
+        metavar="PATH",
+        help="teacher checkpoints or run folders (default: those of --model_t)",
+    )
+
+
+def add_loss_arguments(parser: Parser) -> None:
+    """Add the flags of the losses' weights and of the KL term."""
+    group = parser.group("losses")
+    cli.add_weight_arguments(group)
     group.add_argument(
         "--kd_T",
         action=cli.OneOrSeveral,
@@ -84,29 +91,29 @@ def add_teaching_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FLOAT",
         help=f"temperature of the KL term (default {DEFAULT_KD_T:g})",
     )
-    group.add_argument(
+    group.add_argument("--paper_weights", action="store_true", help="weights and options of a paper for this pair")
+
+
+def add_teaching_arguments(flags: Flags) -> None:
+    """Add the further flags of how the student learns from the teachers, for methods of all kinds."""
+    flags.add_argument(
         "--logit_standardization", action="store_true", help="standardise logits in losses on logits (LSKD, CVPR 2024)"
     )
-    group.add_argument(
+    flags.add_argument(
         "--teacher_weighting",
         action=cli.OneOrSeveral,
         choices=get_args(Weighting),
         default="average",
         help="how the predictions of several teachers are averaged (default average)",
     )
-    group.add_argument(
-        "--paper_weights",
-        action="store_true",
-        help="use the weights and options that a paper gives for this pair on CIFAR-100, and print them",
-    )
-    cli.add_checkpoint_arguments(group, several=True)
+    cli.add_checkpoint_arguments(flags, several=True)
 
 
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    if arguments.list:
-        show(listing() + "\n")
+    if arguments.list is not None:
+        show(pages_of(arguments.list) if arguments.list else listing() + "\n")
         return DONE
     cli.warn_of_ignored(arguments)
     methods = cli.chosen_methods(arguments.distill)

@@ -31,13 +31,9 @@ DEFAULT_RECIPE = "probe"
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
-        "--path_s",
-        type=Path,
-        required=True,
-        metavar="CKPT",
-        help="checkpoint of the trained network, or the folder of its run",
+        "--path_s", type=Path, required=True, metavar="CKPT", help="trained network, or its run's folder"
     )
-    parser.add_argument("--model_s", metavar="NAME", help="name of the network, if the checkpoint does not have it")
+    parser.add_argument("--model_s", metavar="NAME", help="the network (default: as the checkpoint has it)")
     cli.add_checkpoint_arguments(parser)
     cli.add_data_arguments(parser, default=None)
     cli.add_recipe_arguments(parser)

@@ -5,7 +5,6 @@ import contextlib
 import difflib
 import errno
 import functools
-import io
 import math
 import os
 import re
@@ -13,17 +12,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from common.console import make_consoles_safe, write_as_file
 from common.errors import Interrupted, RequestError, RunError
 from common.flag_names import flags_meant_by
+from common.help_pages import PagedParser
 from common.messages import cut, with_long_words_cut
 from common.signals import INTERRUPTED, signals_interrupt
 from common.torch_state import restored_torch_state
 from common.user_paths import reachable_path, shown_path
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
 
 T = TypeVar("T")
 
@@ -35,25 +33,14 @@ NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan
 MOST_DIGITS = 40  # of an integer: seeds of other tools have as many
 
 
-class HelpFormatter(argparse.HelpFormatter):
-    """Shows a flag that takes several values, but mostly gets one, with one."""
-
-    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
-        if getattr(action, "shown_as_one", False):
-            return str(self._metavar_formatter(action, default_metavar)(1)[0])
-        return super()._format_args(action, default_metavar)
-
-
-class Parser(argparse.ArgumentParser):
+class Parser(PagedParser):
     """A strict parser whose errors are one line on stderr and exit code 2.
 
-    For an unknown flag the error names the flags that mean the same here, or the nearest ones. The usage shows the
-    required flags only.
+    For an unknown flag the error names the flags that mean the same here, or the nearest ones.
     """
 
-    def __init__(self, description: str | None):
-        # Abbreviations would turn a mistyped flag into another one in silence.
-        super().__init__(description=description, allow_abbrev=False, formatter_class=HelpFormatter)
+    def __init__(self, description: str | None, examples: Sequence[str] = ()):
+        super().__init__(description, examples)
         self.register("type", int, integer)
         self.register("type", float, number)
         self.register("type", Path, reachable_path)
@@ -67,11 +54,8 @@ class Parser(argparse.ArgumentParser):
     def parse_intermixed_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
         return self._complete(*self.parse_known_intermixed_args(args), args)
 
-    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
-        if file is None:
-            show(self.format_help())
-        else:
-            super().print_help(file)
+    def print_pages(self, names: Sequence[str]) -> None:
+        show(self.pages(names))
 
     def _complete(
         self, parsed: argparse.Namespace, unknown: Sequence[str], args: Iterable[str] | None
@@ -90,18 +74,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_REQUEST, f"error: {with_long_words_cut(message)} (see --help)\n")
-
-    def format_help(self) -> str:
-        if self.usage is None:
-            required, positional = [], []
-            for action in self._actions:
-                name = str(action.metavar or action.dest.upper())
-                if action.option_strings and action.required:
-                    required.append(f"{action.option_strings[-1]} {name}")
-                elif not action.option_strings:
-                    positional.append(f"[{name} ...]" if action.nargs == "*" else name)
-            self.usage = " ".join(["%(prog)s", *required, "[FLAGS]", *positional])
-        return super().format_help()
 
     def _takes(self, flag: str) -> str:
         nargs = self._option_string_actions[flag].nargs
@@ -184,9 +156,9 @@ def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
-def make_parser(description: str | None) -> Parser:
-    """A parser that has only --help."""
-    return Parser(description)
+def make_parser(description: str | None, examples: Sequence[str] = ()) -> Parser:
+    """A parser that has only --help, which ends with the examples."""
+    return Parser(description, examples)
 
 
 def say(text: str) -> None:
@@ -197,20 +169,25 @@ def say(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """Print a long text as UTF-8 and flush. A reader that stops early (`| head`) is no error.
+    """Print a long text and flush. A reader that stops early (`| head`) is no error.
 
     Raises:
         RunError: there is no standard output, or it cannot be written to.
     """
     if sys.stdout is None:  # closed by the caller of the script
         raise RunError("there is no standard output to print to")
+    make_consoles_safe()
     try:
         with explained_output_errors():
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
             print(text, end="", flush=True)
     except BrokenPipeError:
         _discard_output()
+
+
+def show_file(text: str) -> None:
+    """Print what is a file for other programs: `show`, in UTF-8 but on a terminal or where PYTHONIOENCODING is set."""
+    write_as_file()
+    show(text)
 
 
 def guard(main: Callable[..., int]) -> Callable[..., int]:
@@ -223,6 +200,7 @@ def guard(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guarded(argv: list[str] | None = None) -> int:
+        make_consoles_safe()
         with signals_interrupt(), restored_torch_state():
             try:
                 status = main(argv)

@@ -45,7 +45,7 @@ class ImageCheck:
             raise RequestError(
                 f"{in_one_line(self.damaged, self.images)};\n"
                 f"replace or remove them (unfinished runs then start anew, with --overwrite), or train without them: "
-                f"--skip_damaged"
+                f"--skip_bad_images"
             )
         if self.empty_class:
             raise RequestError(

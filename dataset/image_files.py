@@ -95,7 +95,7 @@ class ImageFiles:
             advice = (
                 "with it put back the same command continues; without it runs start anew (--overwrite)"
                 if error.missing
-                else "--skip_damaged trains without such files, unfinished runs too;\n"
+                else "--skip_bad_images trains without such files, unfinished runs too;\n"
                 "if you replace or remove it, runs start anew (--overwrite)"
             )
             path = printable(str(self.path(row)))

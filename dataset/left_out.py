@@ -1,4 +1,4 @@
-"""The images that a command cannot decode and trains without, if it may (`--skip_damaged`)."""
+"""The images that a command cannot decode and trains without, if it may (`--skip_bad_images`)."""
 
 import os
 import sys

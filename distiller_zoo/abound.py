@@ -50,7 +50,8 @@ class ActivationBoundaries(Method):
 
     Options:
         init_epochs: epochs of the initial stage.
-        ab_bn: the batch norm that follows the last stage of a wide ResNet as the student, in the initial stage.
+        ab_bn: in the initial stage, keep frozen or train the batch norm that follows the last stage of a wide ResNet
+            student.
     """
 
     paper = "Heo et al., Knowledge Transfer via Distillation of Activation Boundaries, AAAI 2019"

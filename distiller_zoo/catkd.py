@@ -47,12 +47,13 @@ class CATKD(Method):
     """Match the class activation maps.
 
     Options:
-        catkd_size: r, cells along each side.
+        catkd_size: cells along each side of the grid that maps are pooled to.
         catkd_normalise: bring each map to unit length.
     """
 
     paper = "Guo et al., Class Attention Transfer Based Knowledge Distillation, CVPR 2023"
     weights = Weights(gamma=1, alpha=0, beta=15)
+    refuses = "networks whose classifier does not read the channels of their last map"
     needs = ("last_map",)
     required_hooks = ("inspect_networks",)
 

@@ -50,9 +50,10 @@ class Correlation(Method):
     """Match the correlation between the samples of a batch.
 
     Options:
-        cc_form: the published tables' form or the paper's.
-        feat_dim: D, width of the common embedding space of the tables' form.
-        cc_gamma, cc_order: γ and P of the paper's form.
+        cc_form: the loss of the published tables (`repdistiller`) or the paper's.
+        feat_dim: width of the common embedding space in the form `repdistiller`.
+        cc_gamma: γ, inverse width of the Gaussian kernel in the form `paper`.
+        cc_order: P, highest power in the kernel's Taylor series in the form `paper`.
     """
 
     paper = "Peng et al., Correlation Congruence for Knowledge Distillation, ICCV 2019"

@@ -131,11 +131,11 @@ class CRD(Method):
     """Contrast each network's embedding with a memory of the other's.
 
     Options:
-        feat_dim: D, width of the common embedding space.
-        nce_k: K, negatives for each sample; at most as many as there are images of other classes.
-        nce_t: τ.
-        nce_m: momentum of the memories.
-        mode: the positive is the sample itself ("exact") or a random one of its class ("relax").
+        feat_dim: width of the common embedding space.
+        nce_k: negatives for each sample; at most as many as there are images of other classes.
+        nce_t: τ, temperature of the similarities.
+        nce_m: share of the old embedding that a memory keeps at each visit.
+        mode: the positive is the sample itself (`exact`) or a random one of its class (`relax`).
     """
 
     paper = "Tian et al., Contrastive Representation Distillation, ICLR 2020"

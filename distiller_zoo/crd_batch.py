@@ -27,8 +27,8 @@ class CrdBatch(Method):
     """The teacher's embedding of the same image against those of the rest of the batch.
 
     Options:
-        feat_dim: D, width of the common embedding space.
-        nce_t: τ.
+        feat_dim: width of the common embedding space.
+        nce_t: τ, temperature of the similarities.
     """
 
     paper = "Tian et al., Contrastive Representation Distillation, ICLR 2020, with the negatives of van den Oord, 2018"

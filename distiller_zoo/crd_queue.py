@@ -39,9 +39,9 @@ class CrdQueue(Method):
     """The teacher's embedding of the same image against earlier ones of others.
 
     Options:
-        feat_dim: D, width of the common embedding space.
-        nce_k: K, length of the queue; at most as many as there are training images.
-        nce_t: τ.
+        feat_dim: width of the common embedding space.
+        nce_k: length of the queue; at most as many as there are training images.
+        nce_t: τ, temperature of the similarities.
     """
 
     paper = "Tian et al., Contrastive Representation Distillation, ICLR 2020, in the queue form of He et al., CVPR 2020"

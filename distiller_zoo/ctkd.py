@@ -39,7 +39,8 @@ class CTKD(Method):
     """KD at a temperature that learns to make it harder.
 
     Options:
-        ctkd_T_start, ctkd_T_range: the least temperature, and how far above it the largest lies.
+        ctkd_T_start: the least temperature.
+        ctkd_T_range: how far the largest temperature lies above the least.
         ctkd_loops: epochs until the temperature learns at full strength.
     """
 

@@ -33,12 +33,13 @@ class DeiT(Method):
     """The teacher's label for the head of the distillation token.
 
     Options:
-        deit_labels: the class that the teacher prefers, or its prediction softened.
+        deit_labels: the head learns the class that the teacher prefers (`hard`) or its softened prediction (`soft`).
         deit_T: temperature of soft labels.
     """
 
     paper = "Touvron et al., Training Data-efficient Image Transformers & Distillation through Attention, ICML 2021"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    refuses = "students without the head of a distillation token"
     changes_predictions = True
     weights_from = "the paper's for ImageNet"
     student_needs = ("heads",)

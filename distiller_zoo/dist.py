@@ -45,8 +45,9 @@ class DIST(Method):
     """Correlations of predictions within samples and within classes.
 
     Options:
-        dist_inter, dist_intra: β and γ, weights of the two parts within the method's loss.
-        dist_T: τ.
+        dist_inter: β, weight of the correlation over the classes of each sample.
+        dist_intra: γ, weight of the correlation over the batch of each class.
+        dist_T: τ, temperature of both predictions.
     """
 
     paper = "Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022"

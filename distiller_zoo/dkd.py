@@ -38,8 +38,9 @@ class DKD(Method):
     """The target class and the others, each with its weight.
 
     Options:
-        dkd_alpha, dkd_beta: weights of the target class and of the others.
-        dkd_T: temperature.
+        dkd_alpha: weight of the target class within the method's loss.
+        dkd_beta: weight of the other classes within the method's loss.
+        dkd_T: temperature of both predictions.
         dkd_warmup: epochs over which the loss grows to its full weight; 0: none.
     """
 

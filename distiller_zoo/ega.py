@@ -43,7 +43,7 @@ class EGA(Method):
 
     Options:
         ega_node: w_n, weight of the nodes within the method's loss.
-        ega_edge: w_e, weight of the edges.
+        ega_edge: w_e, weight of the edges within the method's loss.
     """
 
     paper = "Ma et al., Distilling Knowledge from Self-Supervised Teacher by Embedding Graph Alignment, BMVC 2022"

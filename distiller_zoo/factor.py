@@ -77,7 +77,7 @@ class FactorTransfer(Method):
     Options:
         init_epochs: epochs of the initial stage, which trains the paraphraser.
         ft_rate: channels of a factor, as a share of the teacher's.
-        ft_form: what is compared, as in the published tables or as in the paper.
+        ft_form: factors are compared as in the published tables (`repdistiller`) or as in the paper.
     """
 
     paper = "Kim et al., Paraphrasing Complex Network: Network Compression via Factor Transfer, NeurIPS 2018"

@@ -50,6 +50,7 @@ class FSP(Method):
 
     paper = "Yim et al., A Gift from Knowledge Distillation, CVPR 2017"
     weights = Weights(gamma=1, alpha=0, beta=50)
+    refuses = "pairs of unlike widths: stem and stages must have the same channels in student and teacher"
     needs = ("stem", "stages")
     initial_trains_student = True
 

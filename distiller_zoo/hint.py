@@ -25,8 +25,8 @@ class Hint(Method):
     """MSE between one teacher map and the student's regressed map.
 
     Options:
-        hint_layer: 0 is the stem, 1 the first stage, and so on; the same index on both sides.
-        hint_epochs: length of a first stage that trains on the hint alone; 0: no such stage, the hint has no end.
+        hint_layer: the map that is matched: 0 is the stem, 1 the first stage, and so on; the same on both sides.
+        hint_epochs: epochs of a first stage that trains on the hint alone; 0: no such stage, the hint has no end.
     """
 
     paper = "Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015"

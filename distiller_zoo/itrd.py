@@ -60,7 +60,7 @@ class ITRD(Method):
 
     Options:
         itrd_corr: w_c, weight of the correlation within the method's loss.
-        itrd_mutual: w_m, weight of the mutual information.
+        itrd_mutual: w_m, weight of the mutual information within the method's loss.
         itrd_alpha: α, order of the entropy behind the correlation.
     """
 

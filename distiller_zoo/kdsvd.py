@@ -64,6 +64,7 @@ class KDSVD(Method):
 
     paper = "Lee et al., Self-supervised Knowledge Distillation Using Singular Value Decomposition, ECCV 2018"
     weights = Weights(gamma=1, alpha=0, beta=1)
+    refuses = "pairs of unlike widths: stages must have the same channels in both; networks of one stage"
     needs = ("stages",)
 
     def __init__(self, pair: Pair):

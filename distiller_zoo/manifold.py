@@ -62,10 +62,10 @@ class Manifold(Method):
     """Relations between patches: within a sample, across samples, and among random ones.
 
     Options:
-        manifold_patch: w_p.
-        manifold_sample: w_s.
-        manifold_random: w_r.
-        manifold_k: K; at most as many as the batch has patches.
+        manifold_patch: w_p, weight of the relations between the patches of a sample.
+        manifold_sample: w_s, weight of the relations between the same patches of all samples.
+        manifold_random: w_r, weight of the relations between random patches.
+        manifold_k: K, number of random patches; at most as many as the batch has.
     """
 
     paper = "Hao et al., Learning Efficient Vision Transformers via Fine-Grained Manifold Distillation, NeurIPS 2022"

@@ -134,6 +134,7 @@ class Method(nn.Module):
         weights: published γ, α, β.
         weights_from: where they come from, if not from published CIFAR-100 tables (a phrase, for the docs).
         paper: authors, title, venue and year.
+        refuses: the pairs that it refuses, a phrase for --help.
         needs: fields of `Features` read from both student and teacher (logits always are).
         student_needs, teacher_needs: fields read from one side only; they default to `needs`.
         min_teachers, max_teachers: how many teachers it can learn from. A method that takes one teacher and reads only
@@ -159,6 +160,7 @@ class Method(nn.Module):
     weights: Weights = Weights()
     weights_from: ClassVar[str] = ""
     paper: str = ""
+    refuses: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()
     student_needs: ClassVar[tuple[str, ...] | None] = None
     teacher_needs: ClassVar[tuple[str, ...] | None] = None

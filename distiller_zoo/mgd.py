@@ -32,7 +32,7 @@ class MGD(Method):
 
     Options:
         mgd_ratio: λ, share of the student's features that is masked.
-        mgd_mask: what is masked as a whole: channels, or positions ("spatial").
+        mgd_mask: mask whole channels (`channel`) or whole positions (`spatial`).
     """
 
     paper = "Yang et al., Masked Generative Distillation, ECCV 2022"

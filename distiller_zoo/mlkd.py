@@ -87,7 +87,7 @@ class MLKD(Method):
     """Predictions aligned for each sample, between samples and between classes, on two views.
 
     Options:
-        mlkd_form: as the authors' code has it, or all levels on both views alike.
+        mlkd_form: levels and views as in the authors' code (`published`), or all levels on both views (`symmetric`).
     """
 
     paper = "Jin et al., Multi-Level Logit Distillation, CVPR 2023"

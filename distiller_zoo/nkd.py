@@ -45,8 +45,8 @@ class NKD(Method):
     """Label and normalised other classes; cross-entropy stays beside it whole.
 
     Options:
-        nkd_gamma: γ, weight of the other classes.
-        nkd_T: λ, their temperature.
+        nkd_gamma: γ, weight of the other classes within the method's loss.
+        nkd_T: λ, temperature of the other classes.
     """
 
     paper = "Yang et al., From Knowledge Distillation to Self-Knowledge Distillation, ICCV 2023"

@@ -67,9 +67,9 @@ class OFA(Method):
 
     Options:
         ofa_gamma: γ; above 1 the label counts more where the teacher is sure of it.
-        ofa_temperature: T.
+        ofa_temperature: T, temperature of both predictions.
         ofa_weight: w, weight of the exits within the method's loss.
-        ofa_form: the target as the authors' code has it, or as the paper prints it.
+        ofa_form: the target as the authors' code has it (`code`) or as the paper prints it (`paper`).
     """
 
     paper = "Hao et al., One-for-All: Bridge the Gap Between Heterogeneous Architectures in KD, NeurIPS 2023"

@@ -28,8 +28,8 @@ class ProjectorEnsemble(Method):
     """Direction of the embedding, through several projectors.
 
     Options:
-        pefd_projectors: q.
-        pefd_relu: whether each projector ends in a ReLU.
+        pefd_projectors: number of projectors.
+        pefd_relu: end each projector in a ReLU.
     """
 
     paper = "Chen et al., Improved Feature Distillation via Projector Ensemble, NeurIPS 2022"

@@ -80,7 +80,7 @@ class ReviewKD(Method):
     """Match all stages and the embedding, each fused with the deeper ones.
 
     Options:
-        reviewkd_warmup: epochs over which the loss grows to its weight.
+        reviewkd_warmup: epochs over which the loss grows to its full weight; 0: none.
     """
 
     paper = "Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021"

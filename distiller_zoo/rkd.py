@@ -47,7 +47,8 @@ class RKD(Method):
     """Relations between the embeddings of a batch.
 
     Options:
-        rkd_distance, rkd_angle: weights of the two parts within the method's loss.
+        rkd_distance: weight of the distances between two samples within the method's loss.
+        rkd_angle: weight of the angles between three samples within the method's loss.
     """
 
     paper = "Park et al., Relational Knowledge Distillation, CVPR 2019"

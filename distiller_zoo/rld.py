@@ -42,8 +42,9 @@ class RLD(Method):
     """The teacher's confidence and class correlations, without its errors.
 
     Options:
-        rld_alpha, rld_beta: weights of confidence and masked correlation.
-        rld_T: temperature.
+        rld_alpha: weight of the teacher's confidence within the method's loss.
+        rld_beta: weight of the masked correlation within the method's loss.
+        rld_T: temperature of both predictions.
         rld_warmup: epochs over which the loss grows to its full weight; 0: none.
     """
 

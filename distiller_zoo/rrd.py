@@ -52,13 +52,13 @@ class RRD(Method):
 
     Options:
         feat_dim: width of the common embedding space.
-        nce_k: K, length of the queue; at most as many as there are training images.
+        nce_k: length of the queue; at most as many as there are training images.
         nce_t_s: τ_s, temperature of the student's similarities.
-        nce_t_t: τ_t, temperature of the teacher's.
-        memory_type: a queue of the last K embeddings ("fifo"), or one embedding for each training image, moved
-            towards the new one at each visit ("momentum"). The published momentum form takes the exponential twice and
-            is not the paper's loss; this one is.
-        nce_m: share of the old embedding in that move.
+        nce_t_t: τ_t, temperature of the teacher's similarities.
+        memory_type: a queue of the last embeddings (`fifo`), or one embedding for each training image, moved towards
+            the new one at each visit (`momentum`). The published momentum form takes the exponential twice and is not
+            the paper's loss; this one is.
+        nce_m: share of the old embedding that the memory `momentum` keeps at each visit.
     """
 
     paper = "Giakoumoglou & Stathaki, Relational Representation Distillation, 2024"

@@ -51,13 +51,14 @@ class SDD(Method):
     """KD of every region of the image.
 
     Options:
-        sdd_scales: M; 1 is the whole image.
-        sdd_complementary: weight of a complementary region.
-        sdd_T: temperature.
+        sdd_scales: cells along each side of the grids that the last map is cut into; 1 is the whole image.
+        sdd_complementary: weight of a complementary region; the others have 1.
+        sdd_T: temperature of both predictions.
     """
 
     paper = "Wei et al., Scale Decoupled Distillation, CVPR 2024"
     weights = Weights(gamma=0.1, alpha=0, beta=0.9)
+    refuses = "networks whose classifier does not read the channels of their last map"
     needs = ("last_map",)
     required_hooks = ("inspect_networks",)
     standardises_itself = True  # the logits of regions

@@ -46,10 +46,11 @@ class SDDWithDKD(SDD):
     """DKD of every region of the image.
 
     Options:
-        sdd_scales: M; 1 is the whole image.
-        sdd_complementary: weight of a complementary region.
-        dkd_alpha, dkd_beta: weights of the target class and of the others.
-        dkd_T: temperature.
+        sdd_scales: cells along each side of the grids that the last map is cut into; 1 is the whole image.
+        sdd_complementary: weight of a complementary region; the others have 1.
+        dkd_alpha: weight of the target class within the method's loss.
+        dkd_beta: weight of the other classes within the method's loss.
+        dkd_T: temperature of both predictions.
         dkd_warmup: epochs over which the loss grows to its full weight; 0: none.
     """
 

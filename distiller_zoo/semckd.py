@@ -67,7 +67,7 @@ class SemCKD(Method):
 
     Options:
         semckd_group: samples among which similarities are taken; the published batch size.
-        semckd_temperature: τ of the attention.
+        semckd_temperature: τ, temperature of the attention.
     """
 
     paper = "Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021"

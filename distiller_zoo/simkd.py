@@ -37,6 +37,7 @@ class SimKD(Method):
 
     paper = "Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022"
     weights = Weights(gamma=0, alpha=0, beta=1)
+    refuses = "teachers whose classifier does not read the channels of their last map"
     needs = ("last_map",)
     attaches = True
     changes_predictions = True

@@ -96,27 +96,31 @@ class STD(Method):
     (small teacher first is the paper's best setting). With one teacher, every module learns from it.
 
     Options:
-        std_modules: the blocks that modules read (see `module_blocks`).
+        std_modules: the blocks that modules read: `last`, `last+intermediate` (two thirds of the way up), or numbers of
+            blocks from 1, such as 6+8.
         std_teachers: `each` module learns from its own teacher, or from `all`, with a pair of tokens for every one.
         std_heads: heads and losses at `each` module, or at the `last` one, which then goes on from the tokens below.
         std_propagate: modules start from the tokens of the one before in place of their own.
         std_tokens: which tokens a module has; without any, its head reads the mean of the patches.
         std_layers: perceptrons that refine a token, one after the other.
-        std_labels, std_T: the class that a teacher prefers, or its prediction softened by a temperature, which alone
-            sees standardised logits under --logit_standardization.
-        std_reweighting: what teachers' weights follow (see `reweighted`).
-        std_predict: the heads that the student predicts with: the mean of the logits of the class head and the
-            distillation heads (their mean, if there are several), either, or their mixture by confidence.
-        std_mine: keep the two tokens from saying the same (distiller_zoo/mine.py): θ ascends and the student descends
-            the bound on their mutual information, each by plain gradient steps of its own, beside the optimizer's.
-        std_mine_every: every so many steps of an epoch; 0: once an epoch.
-        std_mine_samples: images of the batch that the bound is of; 0: all.
-        std_mine_pairs: how images are paired for the marginal (see `marginal_order`).
-        std_mine_lr, std_mine_student_lr: rates of the two steps.
+        std_labels: heads learn the class that a teacher prefers (`hard`) or its softened prediction (`soft`).
+        std_T: temperature of soft labels, which alone see standardised logits under --logit_standardization.
+        std_reweighting: several teachers weigh by `negative_entropy` (the sure one more), by `entropy` (the unsure one
+            more) or all alike.
+        std_predict: the student predicts by the `average` of the logits of its class head and its distillation heads,
+            by either, or by their mixture by confidence.
+        std_mine: lower the mutual information of the two tokens by gradient steps of their own, beside the optimizer's.
+        std_mine_every: steps of an epoch from one step of --std_mine to the next; 0: once an epoch.
+        std_mine_samples: images of the batch in a step of --std_mine; 0: all.
+        std_mine_pairs: the channel token of another image, drawn at `random` or that of the next image (`shifted`),
+            stands for an independent one.
+        std_mine_lr: learning rate of the network that estimates the mutual information.
+        std_mine_student_lr: learning rate of the student in a step of --std_mine.
     """
 
     paper = "Li et al., Spatial-Channel Token Distillation for Vision MLPs, ICML 2022"
     weights = Weights(gamma=0.5, alpha=0, beta=0.5)
+    refuses = "CNN students, as its tokens read patches × channels"
     weights_from = "one half for labels and teachers each, as in DeiT"
     attaches = True
     changes_predictions = True

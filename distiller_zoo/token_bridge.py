@@ -40,7 +40,7 @@ class TokenBridge(Method):
     """Match each stage's tokens, projected linearly, with the teacher's map at the same depth.
 
     Options:
-        bridge_distance: compares directions ("cosine") or values ("mse").
+        bridge_distance: compare directions (`cosine`) or values (`mse`).
     """
 
     paper = "a baseline of this suite, after the hints of Romero et al., FitNets, ICLR 2015"

@@ -28,7 +28,7 @@ class TTM(Method):
     """Match the transformed teacher.
 
     Options:
-        ttm_l: γ, the power (the authors' name for it).
+        ttm_l: γ, power of the teacher's probabilities (ttm_l is the authors' name).
     """
 
     paper = "Zheng & Yang, Knowledge Distillation Based on Transformed Teacher Matching, ICLR 2024"

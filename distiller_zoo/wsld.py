@@ -39,7 +39,7 @@ class WSLD(Method):
     """Soft labels weighted sample by sample; their weight of 2.25 on CIFAR-100 is β.
 
     Options:
-        wsld_T: temperature.
+        wsld_T: temperature of both predictions.
     """
 
     paper = "Zhou et al., Rethinking Soft Labels for Knowledge Distillation, ICLR 2021"

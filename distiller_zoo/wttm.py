@@ -32,7 +32,7 @@ class WTTM(Method):
     """Match the transformed teacher, samples with smooth targets first.
 
     Options:
-        wttm_l: γ, the power (the authors' name for it is ttm_l).
+        wttm_l: γ, power of the teacher's probabilities (ttm_l is the authors' name).
     """
 
     paper = "Zheng & Yang, Knowledge Distillation Based on Transformed Teacher Matching, ICLR 2024"

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from common.command import DONE, FAILED, at_least, say
+from common.command import DONE, FAILED, Parser, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS
 from engine.checkpoints.find_weights import WeightsChoice
@@ -61,6 +61,7 @@ __all__ = [
     "without_repetitions",
 ]
 
+NETWORKS = "networks and data"  # a group of flags
 DEFAULT_DATASET = "cifar100"
 MOST_TRIALS = 1_000_000_000  # the number of the last one; numbers of this size are seeds that belong to --seed
 # Flags of RepDistiller without effect here: lines are printed and TensorBoard is written once an epoch, and no data
@@ -100,21 +101,19 @@ def weights_choices(arguments: argparse.Namespace, model_flag: str) -> list[Weig
     return [WeightsChoice(key, arguments.ema, model_flag) for key in keys]
 
 
-def add_data_arguments(
-    parser: argparse.ArgumentParser, default: str | None = DEFAULT_DATASET, of_file: bool = False
-) -> None:
+def add_data_arguments(parser: Parser, default: str | None = DEFAULT_DATASET, of_file: bool = False) -> None:
     """Add --dataset, which is required without a default, and --data_folder.
 
     Args:
         of_file: the data set is by default that of a file, which the script looks up, else `default`.
     """
+    text = f"{', '.join(DATASETS)}, folder:NAME[@SIZE]"
+    group = parser.group(NETWORKS)
     if of_file:
-        text = f"{', '.join(DATASETS)}, or folder:NAME[@SIZE] (default: that of the file, else {default})"
-        parser.add_argument("--dataset", metavar="NAME", help=text)
+        group.add_argument("--dataset", metavar="NAME", help=f"{text} (default: that of the file, else {default})")
         _add_data_folder(parser)
         return
-    text = f"{', '.join(DATASETS)}, or folder:NAME[@SIZE] for images in folders, such as ImageNet"
-    parser.add_argument(
+    group.add_argument(
         "--dataset",
         default=default,
         required=default is None,
@@ -124,44 +123,47 @@ def add_data_arguments(
     _add_data_folder(parser)
 
 
-def _add_data_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_data_folder(parser: Parser) -> None:
+    parser.group(NETWORKS).add_argument(
         "--data_folder",
         type=Path,
         default=Path("data"),
         metavar="FOLDER",
-        help="where data sets are, or are downloaded to (default data)",
+        help="where data sets lie or are put (default data)",
     )
-    parser.add_argument(
-        "--skip_damaged",
+    further = parser.further_group("damaged images")
+    further.add_argument(
+        "--skip_bad_images",
         action="store_true",
         help="folder:NAME: leave out images that cannot be decoded; another one of the class takes the place of each",
     )
 
 
-def add_compute_arguments(parser: argparse.ArgumentParser, precision: str = "auto") -> None:
+def add_compute_arguments(parser: Parser, precision: str = "auto") -> None:
     """Add --device and --precision."""
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: CUDA if available)"
-    )
-    parser.add_argument(
+    group = parser.group("computation")
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
+    group.add_argument(
         "--precision",
         default=precision,
         choices=("auto", "bf16", "fp32"),
-        help=f"auto: bf16 if the hardware computes in it, else fp32 (default {precision})",
+        metavar="NAME",
+        help=f"auto (bf16 if fast here), bf16, fp32 (default {precision})",
     )
 
 
-def add_compilation_arguments(parser: argparse.ArgumentParser) -> None:
+def add_compilation_arguments(parser: Parser) -> None:
     """Add --compile and --deterministic, which only training has."""
-    group = parser.add_argument_group("computation")
+    group = parser.group("computation")
     group.add_argument(
         "--compile",
         default="auto",
         choices=("auto", "off", "on", "graphs"),
-        help="torch.compile; graphs: with CUDA graphs; auto: on for CUDA (default auto)",
+        metavar="NAME",
+        help="auto (on for CUDA), off, on, graphs (default auto)",
     )
-    group.add_argument("--deterministic", action="store_true", help="get the same bits on the same device each time")
+    further = parser.further_group("reproducibility")
+    further.add_argument("--deterministic", action="store_true", help="get the same bits on one device each time")
 
 
 def compute_of(arguments: argparse.Namespace) -> Compute:
@@ -175,23 +177,24 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
     return resolve_compute(arguments.device, arguments.precision, arguments.compile, arguments.deterministic)
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> Flags:
-    """Add the flags of a training run: device, trials, what is held out, what is written; returns the last group."""
-    add_compute_arguments(parser)
-    parser.add_argument(
+def add_run_arguments(parser: Parser) -> Flags:
+    """Add the flags of a training run: trials, what is held out, what is written, device; returns those of runs."""
+    group = parser.group("runs")
+    group.add_argument(
         "-t",
         "--trial",
         type=at_least(1, MOST_TRIALS),
         nargs="+",
         default=[1],
         metavar="N",
-        help="numbers of the repetitions, such as 1 2 3 (default 1)",
+        help="repetitions by number, such as 1 2 3 (default 1)",
     )
-    group = add_output_arguments(parser)
     group.add_argument("--seed", type=int, metavar="N", help="seed of one trial (default: the trial's number)")
     group.add_argument(
-        "--validation", type=int, default=0, metavar="N", help="hold out N training images and measure on them too"
+        "--validation", type=int, default=0, metavar="N", help="hold out N training images to measure on (default 0)"
     )
+    add_output_arguments(parser)
+    add_compute_arguments(parser)
     add_compilation_arguments(parser)
     return group
 
@@ -208,41 +211,40 @@ def trials_of(arguments: argparse.Namespace) -> list[Trial]:
     return [Trial(number, number if arguments.seed is None else arguments.seed) for number in trials]
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> Flags:
-    """Add --output and --overwrite, and a group for how often a run is saved; returns the group."""
-    parser.add_argument(
+def add_output_arguments(parser: Parser, save_freq: int = 40) -> None:
+    """Add --output and --overwrite, and the flags of how often a run is saved."""
+    group = parser.group("runs")
+    group.add_argument(
         "--output", type=Path, default=Path("save"), metavar="FOLDER", help="root of what is written (default save)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--overwrite",
         nargs="?",
         const="all",
         choices=get_args(Overwrite),
         metavar="changed",
-        help="start existing runs anew, or with `changed` those whose code or data has changed; "
-        "a finished run is kept until its repetition is finished",
+        help="start runs anew; changed: those whose code or data has changed (default: continue)",
     )
-    group = parser.add_argument_group("runs")
-    group.add_argument(
+    further = parser.further_group("continued runs and their checkpoints")
+    further.add_argument(
         "--continue_changed",
         action="store_true",
         help="continue unfinished runs also if the code of their method or networks has changed",
     )
-    group.add_argument(
+    further.add_argument(
         "--checkpoint_seconds",
         type=not_negative,
         default=CHECKPOINT_SECONDS,
         metavar="SECONDS",
-        help=f"time between two checkpoints within an epoch (default {CHECKPOINT_SECONDS:g}; 0: at every step)",
+        help=f"time between two checkpoints within an epoch; 0: at every step (default {CHECKPOINT_SECONDS:g})",
     )
-    group.add_argument(
+    further.add_argument(
         "--save_freq",
         type=at_least(0),
-        default=40,
+        default=save_freq,
         metavar="N",
-        help="keep the weights of every N-th epoch; 0 for none (default 40)",
+        help=f"keep the weights of every N-th epoch; 0: of none (default {save_freq})",
     )
-    return group
 
 
 def settings_of(
@@ -264,11 +266,11 @@ def settings_of(
         skip_refused=skip_refused,
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,
-        skip_damaged=arguments.skip_damaged,
+        skip_bad_images=arguments.skip_bad_images,
     )
 
 
-def add_ignored_arguments(parser: argparse.ArgumentParser) -> None:
+def add_ignored_arguments(parser: Parser) -> None:
     """Accept RepDistiller's flags that have no effect here, so that its command lines work; --help hides them."""
     for name in IGNORED:
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -70,19 +70,30 @@ ROWS = (
 def parse(argv: list[str] | None):
     parser = make_parser(__doc__)
     parser.add_argument("--model_s", default="mixer_nano", metavar="NAME", help="student (default mixer_nano)")
-    parser.add_argument("--model_t", nargs="+", metavar="NAME", help="one or two teachers, small first")
-    parser.add_argument("--path_t", type=Path, nargs="+", metavar="PATH", help="checkpoints of the teachers")
-    parser.add_argument("--rows", choices=("main", "all"), default="all", help=f"main: the first {MAIN} only")
+    parser.add_argument(
+        "--model_t", nargs="+", metavar="NAME", help="one or two teachers, small first (default: by the data)"
+    )
+    parser.add_argument(
+        "--path_t",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="checkpoints of the teachers (default: those of --model_t)",
+    )
+    parser.add_argument(
+        "--rows", choices=("main", "all"), default="all", help=f"main: the first {MAIN} only (default all)"
+    )
     parser.add_argument(
         "--trials", type=at_least(1), nargs="+", default=[1, 2], metavar="N", help="trials (default 1 2)"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table to this new file")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the table to this new file (default: print it only)"
+    )
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
     cli.add_compute_arguments(parser)
     cli.add_compilation_arguments(parser)
-    cli.add_output_arguments(parser)
-    parser.set_defaults(save_freq=0)
+    cli.add_output_arguments(parser, save_freq=0)
     return parser.parse_args(argv)
 
 

@@ -121,7 +121,7 @@ def analyse(
 ) -> None:
     """Write all pictures of the networks and `analysis.json`, and print the scalar figures."""
     classes = chosen_classes(arguments.classes, entry)
-    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_damaged))
+    data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_bad_images))
     labels = np.asarray(data.test_labels)
     chosen = choose_images(labels, classes, arguments.images)
     networks = [teacher, *students]

@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 setup_environment requirements-dev.lock
 export OMP_NUM_THREADS=1
-ruff check .
-ruff format --check .
-mypy
+python -m ruff check .
+python -m ruff format --check .
+python -m mypy
 exec python -m pytest --numprocesses auto --maxprocesses 8 "$@"

@@ -171,7 +171,7 @@ def parameters_of(arguments: ast.arguments) -> int:
     return len(names) - (names[:1] in (["self"], ["cls"])) + len(arguments.kwonlyargs)
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repository", type=Path, default=Path(__file__).parents[1], help="another copy of this code")
     parser.add_argument(
@@ -186,7 +186,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--calls", action="store_true", help="also list the calls of a step")
     parser.add_argument("--files", action="store_true", help="also list the files of each command")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if not (arguments.repository / f"{TRAINING}.py").is_file():
         parser.error(f"--repository {arguments.repository} holds no {TRAINING}.py")
     if arguments.teacher is not None and not arguments.teacher.is_file():
@@ -194,8 +194,8 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def main() -> None:
-    arguments = parse()
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse(argv)
     root, names = arguments.repository.resolve(), (arguments.loop, tuple(arguments.formulas))
     with tempfile.TemporaryDirectory() as name:
         folder, teacher = Path(name), arguments.teacher

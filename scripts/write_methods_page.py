@@ -14,10 +14,12 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
+from common.command import DONE, guard, make_parser, show_file
 from common.errors import RequestError
 from distiller_zoo import METHODS, Method, Pair, create_method, option_texts, options_of
 from distiller_zoo.option_types import counts_epochs
 from distiller_zoo.published_settings import published_pairs
+from engine.protocol.flags import in_words
 from models import FeatureShapes, Network, create_model
 from models.network import count_parameters
 
@@ -107,7 +109,7 @@ def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], st
     for option, parameter in options_of(name).items():
         share = " epochs, fewer in a short run" if counts_epochs(parameter.annotation) and parameter.default else ""
         text = f": {texts[option]}" if option in texts else ""
-        yield f"- `--{option}` {parameter.default}{share}{text}"
+        yield f"- `--{option}` {in_words(parameter.default)}{share}{text}"
     if method.weights_from:
         yield f"- γ, α, β: {method.weights_from}"
     most = method.most_teachers()
@@ -168,5 +170,12 @@ def _shapes(name: str) -> FeatureShapes:
     return _network(name).feature_shapes()
 
 
+@guard
+def main(argv: list[str] | None = None) -> int:
+    make_parser(__doc__).parse_args(argv)
+    show_file(methods_page())
+    return DONE
+
+
 if __name__ == "__main__":
-    print(methods_page(), end="")
+    sys.exit(main())

@@ -98,6 +98,15 @@ def test_tables_load_no_torch():
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True).returncode == 0
 
 
+@pytest.mark.runs
+@pytest.mark.parametrize("word", ["--help", "--no_such_flag", "--select=worst"])
+def test_compare_checks_its_command_line_before_it_imports_libraries(word):
+    command = (
+        f"import sys, compare; compare.main(['{word}']); assert not {{'pandas', 'numpy', 'scipy'}} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True).returncode == 0
+
+
 def test_packages_in_packages_are_looked_at_too():
     assert ROOT / "reporting/formats/html/chart.py" in modules_of("reporting")
 

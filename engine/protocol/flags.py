@@ -72,6 +72,15 @@ def add_flag(flags: Flags, name: str, annotation: Any, text: str) -> None:
     flags.add_argument(f"--{name}", **options)
 
 
+def in_words(value: Any) -> str:
+    """The default of a flag as a user would give it: off, 0.05, 150,180,210, none for an empty one."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
 def any_text(text: str) -> str:
     """A type for argparse: any text, also an empty one."""
     return text

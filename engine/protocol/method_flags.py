@@ -1,15 +1,16 @@
 """The flags of methods: which methods, the weights of their losses, and one flag for each option of each method."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from common.command import Parser
 from common.errors import RequestError
 from distiller_zoo import METHODS, Weights, canonical_method, method_class, option_texts, options_of
 from distiller_zoo.option_types import AnyWeight, check_option
-from engine.protocol.flags import add_flag
+from engine.protocol.flags import Flags, add_flag, in_words
 
 
 def chosen_methods(names: Iterable[str]) -> list[str]:
@@ -22,15 +23,15 @@ def chosen_methods(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(canonical_method(name) for name in every))
 
 
-def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
+def add_weight_arguments(flags: Flags) -> None:
     """Add -r/--gamma, -a/--alpha and -b/--beta, the weights of the losses."""
     for short, name, loss in (
         ("-r", "gamma", "cross-entropy"),
         ("-a", "alpha", "KL term"),
-        ("-b", "beta", "method's own loss"),
+        ("-b", "beta", "method's loss"),
     ):
-        text = f"weight(s) of the {loss}; by default the method's published one"
-        parser.add_argument(short, f"--{name}", type=float, nargs="+", metavar="W", help=text)
+        text = f"weights of the {loss} (default: method's)"
+        flags.add_argument(short, f"--{name}", type=float, nargs="+", metavar="W", help=text)
 
 
 def weights_of(method: str, arguments: argparse.Namespace) -> list[Weights]:
@@ -63,7 +64,7 @@ def weights_of(method: str, arguments: argparse.Namespace) -> list[Weights]:
     return list(dict.fromkeys(found))
 
 
-def add_option_arguments(parser: argparse.ArgumentParser) -> None:
+def add_option_arguments(parser: Parser) -> None:
     """Add a flag for each option of each method, in a group for the methods that have it; call it last.
 
     Raises:
@@ -73,21 +74,28 @@ def add_option_arguments(parser: argparse.ArgumentParser) -> None:
     for method in METHODS:
         for option in options_of(method):
             owners.setdefault(option, []).append(method)
-    groups: dict[str, list[str]] = {}
     for option, methods in owners.items():
-        groups.setdefault(", ".join(methods), []).append(option)
-    for methods_text, options in groups.items():
-        group = parser.add_argument_group(f"options of {methods_text}")
-        for option in options:
-            _add_option(group, option, owners[option][0])
+        group = parser.further_group(f"options of {', '.join(methods)}")
+        add_option(group, option, methods)
 
 
-def _add_option(group: Any, option: str, method: str) -> None:
+def add_option(flags: Flags, option: str, methods: Sequence[str]) -> None:
+    """Add the flag of an option that these methods have, with the text that each gives it.
+
+    Raises:
+        RequestError: there is such a flag.
+    """
+    method = methods[0]
     parameter, cls = options_of(method)[option], METHODS[method]
-    meaning = option_texts(cls).get(option)
-    text = f"{f'{meaning} ' if meaning else ''}(default {parameter.default})"
+    texts: dict[str, list[str]] = {}
+    for name in methods:
+        default = in_words(options_of(name)[option].default)
+        meaning = option_texts(METHODS[name]).get(option, "").replace("`", "")
+        text = f"{meaning} (default {default})".strip()
+        texts.setdefault(text, []).append(name)
+    text = next(iter(texts)) if len(texts) == 1 else "; ".join(f"{', '.join(of)}: {text}" for text, of in texts.items())
     try:
-        add_flag(group, option, parameter.annotation, text)
+        add_flag(flags, option, parameter.annotation, text)
     except argparse.ArgumentError:
         raise RequestError(
             f"{cls.__module__.replace('.', '/')}.py: {cls.__name__} has an option {option}, which is a flag of the "

@@ -75,8 +75,13 @@ def label(plan: RunPlan) -> str:
     return " ".join(parts)
 
 
-def distinct_labels(plans: Iterable[RunPlan]) -> dict[str, str]:
-    """What runs of one command are called, by their hash, where equal labels leave them alike: "kd learning_rate=0.1".
+def console_name(plan: RunPlan) -> str:
+    """What the lines of a command call a run: its network, and its method unless it is trained alone for itself."""
+    return f"{plan.model} {label(plan)}" if plan.kind == "student" else plan.model
+
+
+def distinct_names(plans: Iterable[RunPlan]) -> dict[str, str]:
+    """What runs of one command are called, by their hash, where they would be alike: "resnet8 kd learning_rate=0.1".
 
     Only runs of one network and trial are told apart, by the values of their recipes that differ.
     """
@@ -88,7 +93,7 @@ def distinct_labels(plans: Iterable[RunPlan]) -> dict[str, str]:
         values = [_recipe_values(plan) for plan in of_one_label]
         differing = [key for key in values[0] if any(each[key] != values[0][key] for each in values)]
         for plan, own in zip(of_one_label, values, strict=True):
-            found[plan.run_id] = " ".join([plan.label, *(f"{key}={_words(own[key])}" for key in differing)])
+            found[plan.run_id] = " ".join([plan.console_name, *(f"{key}={_words(own[key])}" for key in differing)])
     return found
 
 

@@ -141,6 +141,16 @@ class RunPlan:
         return names.label(self)
 
     @property
+    def console_name(self) -> str:
+        """The network and the method in the lines of a command (see `engine.protocol.names`)."""
+        return names.console_name(self)
+
+    @property
+    def short_name(self) -> str:
+        """The run among those of one command, without its folder: "resnet20 kd, trial 2"."""
+        return f"{self.console_name}, trial {self.trial}"
+
+    @property
     def name(self) -> str:
         """The name of the run's folder (see `engine.protocol.names`)."""
         return names.folder_name(self)

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
 
+from common.command import Parser
 from common.errors import RequestError
 from dataset import Augmentation
-from engine.protocol.flags import MAY_BE_EMPTY, OneOrSeveral, Several, add_flag
+from engine.protocol.flags import MAY_BE_EMPTY, OneOrSeveral, Several, add_flag, in_words
 from engine.protocol.recipes import (
     AUGMENTATION_FIELDS,
     RECIPE_FIELDS,
@@ -19,17 +20,18 @@ from engine.protocol.recipes import (
 )
 from models import ModelEntry
 
+COMMON = ("epochs", "batch_size", "learning_rate")  # on the first page of help
 TEXTS = {
-    "epochs": "number of epochs",
+    "epochs": "epochs",
     "batch_size": "images per step",
     "optimizer": "SGD with momentum, or AdamW",
-    "learning_rate": "peak learning rate",
+    "learning_rate": "peak rate",
     "weight_decay": "weight decay",
     "momentum": "momentum of SGD",
     "schedule": "learning rate: steps at given epochs, or a cosine after a warm-up",
-    "lr_decay_epochs": "epochs after which a step schedule lowers the rate; by default they move with --epochs",
-    "lr_decay_rate": "factor of each step",
-    "warmup_epochs": "length of the linear warm-up of a cosine schedule",
+    "lr_decay_epochs": "epochs after which a step schedule lowers the rate; they move with --epochs if not given",
+    "lr_decay_rate": "factor of the learning rate at each step of a step schedule",
+    "warmup_epochs": "epochs of the linear warm-up of a cosine schedule; a tenth of --epochs at most if not given",
     "warmup_lr": "learning rate at the start of the warm-up",
     "min_lr": "learning rate at the end of a cosine schedule",
     "label_smoothing": "probability that is spread over all classes",
@@ -42,27 +44,36 @@ TEXTS = {
     "mixup": "alpha of mixup; 0 for none",
     "cutmix": "alpha of CutMix; 0 for none",
     "mix_probability": "probability that a batch is mixed",
-    "switch_probability": "probability of CutMix where both are on",
+    "switch_probability": "probability of CutMix where mixup and CutMix are both on",
 }
 
 
-def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+def add_recipe_arguments(parser: Parser) -> None:
     """Add --recipe and a flag for each of a recipe's values; only what the user gives is in the parsed namespace."""
-    group = parser.add_argument_group("recipe", "A preset, and single values that change it.")
-    group.add_argument(
-        "--recipe",
-        action=OneOrSeveral,
-        metavar="NAME",
-        help=f"one of {', '.join(RECIPES)}; by default the one that suits the network",
-    )
-    for owner, names in ((Recipe, RECIPE_FIELDS), (Augmentation, AUGMENTATION_FIELDS)):
+    group = parser.group("recipe", page="recipe")
+    names = ", ".join(RECIPES)
+    group.add_argument("--recipe", action=OneOrSeveral, metavar="NAME", help=f"{names} (default: network's)")
+    further = parser.further_group("values of a recipe", page="recipe", summary="the other values of a recipe")
+    for owner, names_of_fields in ((Recipe, RECIPE_FIELDS), (Augmentation, AUGMENTATION_FIELDS)):
         annotations = get_type_hints(owner)
         for field in fields(owner):
-            if field.name in names:
+            if field.name in names_of_fields:
+                flags = group if field.name in COMMON else further
+                text = f"{TEXTS[field.name]} ({_defaults(field.name)})"
                 annotation = annotations[field.name]
                 if field.default == "":
                     annotation = Annotated[annotation, MAY_BE_EMPTY]
-                add_flag(group, field.name, annotation, TEXTS[field.name])
+                add_flag(flags, field.name, annotation, text)
+
+
+def _defaults(name: str) -> str:
+    """The value in the recipes: "default 0.9", or "default 240; deit 300; light 100" where they differ."""
+    recipes: dict[str, list[str]] = {}
+    for recipe in RECIPES:
+        owner = RECIPES[recipe] if name in RECIPE_FIELDS else RECIPES[recipe].augmentation
+        recipes.setdefault(in_words(getattr(owner, name)), []).append(recipe)
+    first, *others = recipes.items()
+    return "; ".join([f"default {first[0]}", *(f"{', '.join(names)} {value}" for value, names in others)])
 
 
 def recipes_of(arguments: argparse.Namespace, models: Mapping[str, ModelEntry]) -> dict[str, Recipe]:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from common.command import Parser
 from common.errors import RequestError
 from common.messages import cut
 from engine.protocol.flags import OneOrSeveral, finite
@@ -29,16 +30,16 @@ class RetrospectionPlan:
         return {key: value for key, value in asdict(self).items() if value != getattr(RetrospectionPlan(), key)}
 
 
-def add_retrospection_arguments(parser: argparse.ArgumentParser) -> None:
+def add_retrospection_arguments(parser: Parser) -> None:
     """Add --lwr, which is off by default, with its rate and temperature."""
     default = RetrospectionPlan()
-    group = parser.add_argument_group("learning with retrospection (LWR, AAAI 2021)")
+    group = parser.further_group("learning with retrospection (LWR, AAAI 2021)")
     group.add_argument(
         "--lwr",
         action=OneOrSeveral,
         type=int,
         metavar="K",
-        help=f"use the run's own past predictions as labels too, refreshed every K epochs ({default.k} in the paper)",
+        help=f"learn from the run's own predictions of every K-th epoch too (default: off; the paper's is {default.k})",
     )
     group.add_argument(
         "--lwr_rate",

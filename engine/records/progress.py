@@ -33,14 +33,14 @@ class Progress:
     Attributes:
         time_left: the clock of a training command.
         group: which of its runs train now, as "run 3 of 144"; "" if all do.
-        labels: what runs are called, by their hash, where that is not their label (`names.distinct_labels`).
+        names: what runs are called, by their hash, where that is not their network and method (`names.distinct_names`).
     """
 
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
         self.time_left: TimeLeft | None = None
         self.group = ""
-        self.labels: dict[str, str] = {}
+        self.names: dict[str, str] = {}
 
     def bar(
         self, steps: Iterable[Item], what: str, total: int, first: int = 0, unit: str = "step"
@@ -72,19 +72,19 @@ class Progress:
         train, test = record["train"], record["test"]
         held_out = f"validation {record['validation']['top1']:.2f}  " if "validation" in record else ""
         self.line(
-            f"epoch {record['epoch']}/{plan.recipe.epochs}  {plan.model}  {self.label(plan)}  "
+            f"epoch {record['epoch']}/{plan.recipe.epochs}  {self.name(plan)}  "
             f"loss {train['loss']:.3f}  train {train['top1']:.2f}  {held_out}test {test['top1']:.2f}  "
             f"best {best['test']['top1']:.2f}  {self._times(record)}"
         )
 
     def initial_epoch(self, plan: RunPlan, record: dict[str, Any]) -> None:
         """Print the line of an epoch of the initial stage."""
-        where = f"initial epoch {record['epoch']}/{record['epochs']}  {plan.model}  {self.label(plan)}"
+        where = f"initial epoch {record['epoch']}/{record['epochs']}  {self.name(plan)}"
         self.line(f"{where}  loss {record['train']['loss']:.3f}  {self._times(record)}")
 
-    def label(self, plan: RunPlan) -> str:
+    def name(self, plan: RunPlan) -> str:
         """What a run is called among the runs of the command."""
-        return self.labels.get(plan.run_id, plan.label)
+        return self.names.get(plan.run_id, plan.console_name)
 
     def _times(self, record: dict[str, Any]) -> str:
         """The seconds of an epoch, and the time that the command still takes."""

@@ -31,13 +31,13 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     Returns:
         None if the exception is no failure of this run alone: other processes wait for this one amid the step.
     """
-    label, mistake = run.plan.label, isinstance(error, UndeclaredFieldError)
+    name, mistake = run.plan.short_name, isinstance(error, UndeclaredFieldError)
     if isinstance(error, RunError) and not mistake:
         return str(error)
     if isinstance(error, RequestError):
-        return f"{label}: {error}"
+        return f"{name}: {error}"
     if isinstance(error, RuntimeError) and "deterministic" in str(error):
-        return f"{label}: {str(error).splitlines()[0].split(', but')[0]}; leave out this method or --deterministic"
+        return f"{name}: {str(error).splitlines()[0].split(', but')[0]}; leave out this method or --deterministic"
     if world.size > 1 and not mistake:
         return None
     path = run.folder.traceback
@@ -49,7 +49,7 @@ def reason_of(run: StudentRun, error: Exception, world: World) -> str | None:
     if isinstance(error, torch.OutOfMemoryError):
         what = "out of memory; give fewer methods at a time (--group_size) or a smaller --batch_size"
     epoch, step = run.position
-    return f"{label}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
+    return f"{name}, epoch {epoch}, step {step}: {what}; the traceback is in {path}"
 
 
 def forget_failure(run: StudentRun) -> None:

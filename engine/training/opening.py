@@ -81,10 +81,10 @@ def report_changed_data(finished: Sequence[StudentRun], progress: Progress) -> N
     """Tell of finished runs whose data has changed since."""
     for run in finished:
         if run.anew:
-            progress.line(f"{run.plan.label}: {run.folder.path} was finished on other data; it starts anew")
+            progress.line(f"{run.plan.short_name}: it was finished on other data and starts anew")
         else:
             progress.warning(
-                f"{run.folder.path} was finished on other data than lies there now; "
+                f"{run.plan.short_name}: it was finished on other data than lies there now; "
                 f"bring the former files back, or run it anew with --overwrite changed"
             )
 
@@ -92,7 +92,7 @@ def report_changed_data(finished: Sequence[StudentRun], progress: Progress) -> N
 def code_changes(run: StudentRun, before: Code | None) -> str:
     """Name the files that differ from the code that made a run; "" if none does or that code is unknown."""
     files = changed_files(before, run.code) if before else []
-    return f"{run.plan.label}: {', '.join(files)} changed since {run.folder.path} was made" if files else ""
+    return f"{run.plan.short_name}: {', '.join(files)} changed since it was made" if files else ""
 
 
 def _is_repeated(run: StudentRun, settings: RunSettings) -> bool:
@@ -102,12 +102,12 @@ def _is_repeated(run: StudentRun, settings: RunSettings) -> bool:
 
 
 def _report_finished(run: StudentRun, settings: RunSettings, progress: Progress) -> None:
-    before, label = run.folder.code(), run.plan.label
+    before, name = run.folder.code(), run.plan.console_name
     if settings.overwrite is None:
         how = "--overwrite starts anew"
     else:
         how = "its code has not changed" if before else "its code is unknown; --overwrite alone starts anew"
-    progress.line(f"already finished: {label} in {run.folder.path} ({how})")
+    progress.line(f"already finished: {name} in {run.folder.path} ({how})")
     if changes := code_changes(run, before):
         progress.warning(f"{changes}; its result is of the former code, --overwrite changed repeats it")
 

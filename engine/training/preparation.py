@@ -50,7 +50,7 @@ def build_runs(
         except RequestError as refusal:
             if not settings.skip_refused:
                 raise
-            progress.line(f"left out: {plan.model}, {plan.label}: {refusal}")
+            progress.line(f"left out: {plan.console_name}: {refusal}")
         check_memory(runs, len(plans))
     say_large_batches([run.plan for run in runs], entry, progress)
     return runs
@@ -129,8 +129,8 @@ def announce(run: StudentRun, progress: Progress) -> None:
     """Print where a run is written and where it continues, and warn if its code has changed."""
     epoch, step = run.position
     place = f" (continues at epoch {epoch}, step {step})" if run.resumed else ""
-    progress.line(f"{progress.label(run.plan)}: {run.folder.path}{place}")
+    progress.line(f"{progress.name(run.plan)}: {run.folder.path}{place}")
     if changes := code_changes(run, code_history.last_code(run.code_history)):
         progress.warning(f"{changes}; it goes on with the new code, and tables tell it apart")
     elif run.resumed and run.code_history is None:
-        progress.line(f"{run.plan.label}: an earlier version began it, with code that is unknown; it goes on")
+        progress.line(f"{run.plan.short_name}: an earlier version began it, with code that is unknown; it goes on")

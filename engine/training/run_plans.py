@@ -23,7 +23,7 @@ from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
 from engine.device.memory import reset_peak_memory
 from engine.device.processes import process_group
-from engine.protocol.names import distinct_labels
+from engine.protocol.names import distinct_names
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
@@ -59,11 +59,11 @@ def run_plans(
         compute, progress = settings.compute.in_world(world), Progress(silent=not world.is_main)
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
-        progress.labels = distinct_labels([run.plan for run in runs])
+        progress.names = distinct_names([run.plan for run in runs])
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
-        left_out = LeftOut(settings.skip_damaged)
+        left_out = LeftOut(settings.skip_bad_images)
         with world.shared_errors():
             arrays, found = check_images(load_arrays(entry.name, settings.data_folder, left_out))
             data_digest = digest(arrays)

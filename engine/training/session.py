@@ -28,7 +28,7 @@ class RunSettings:
         skip_refused: leave out methods that refuse the pair, with a message, instead of raising.
         group_size: the most runs that train at a time; None for all that can share batches.
         checkpoint_seconds: time between two checkpoints within an epoch.
-        skip_damaged: leave out photographs that cannot be decoded, instead of ending.
+        skip_bad_images: leave out photographs that cannot be decoded, instead of ending.
     """
 
     output: Path
@@ -39,7 +39,7 @@ class RunSettings:
     skip_refused: bool = False
     group_size: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    skip_damaged: bool = False
+    skip_bad_images: bool = False
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class StudentRun:
         """Raise RequestError if the checkpoint that `read_saved` found was made on other data."""
         if self.data_has_changed(data_digest):
             raise RequestError(
-                f"the {self.plan.dataset} files have changed since {self.folder.path} was begun; "
+                f"{self.plan.short_name}: the {self.plan.dataset} files have changed since it was begun; "
                 f"bring the former ones back, or start anew with --overwrite changed"
             )
 
@@ -346,7 +346,7 @@ class StudentRun:
             if not math.isfinite(value):
                 epoch, step = self.position
                 raise RunError(
-                    f"{self.plan.label}: {name} is {value} at epoch {epoch}, step {step} of {self._steps_per_epoch}; "
-                    f"the run is stopped.\nIts last good state is in {self.folder.place}; a smaller --learning_rate "
-                    f"or loss weight may help"
+                    f"{self.plan.short_name}: {name} is {value} at epoch {epoch}, "
+                    f"step {step} of {self._steps_per_epoch}; the run is stopped.\n"
+                    f"Its last good state is in {self.folder.place}; a smaller --learning_rate or loss weight may help"
                 )

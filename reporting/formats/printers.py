@@ -17,6 +17,3 @@ PRINTERS: dict[str, Callable[[Report], str]] = {
     "json": to_json,
     "html": to_html,
 }
-SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
-DATA_FORMATS = ("csv", "json")  # for programs: the remarks would spoil them, so they go to stderr
-SHORTENED_FORMATS = ("terminal", "markdown", "latex")  # a page sorts and hides rows itself, programs want all

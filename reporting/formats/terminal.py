@@ -1,10 +1,13 @@
 """Prints a report for a terminal: as wide as it is, and in its colours."""
 
 import io
+import re
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, TextIO
 
+from common.console import on_console
 from common.errors import RequestError
 from reporting.formats.table_width import GAP, fit, head_lines, split_columns
 from reporting.tables.report import Report
@@ -13,6 +16,8 @@ from reporting.tables.text_table import BEST, SECOND, WORDS, TextTable
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+WIDEST = 1000  # characters of a line
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 STYLES = {BEST: "bold", SECOND: "underline"}
 
 
@@ -34,7 +39,8 @@ def to_terminal(report: Report, width: int | None = None, colour: bool | None = 
         from rich.text import Text
     except ImportError:
         raise RequestError("rich is not installed; `pip install -r requirements.txt`, or --format markdown") from None
-    width = width or shutil.get_terminal_size((100, 24)).columns
+    stream = sys.stdout if width is None else None  # None: a file, which is UTF-8
+    width = width or min(shutil.get_terminal_size((100, 24)).columns, WIDEST)
     out = io.StringIO()
     colour = sys.stdout.isatty() if colour is None else colour
     console = Console(file=out, width=width, force_terminal=colour, highlight=False)
@@ -43,7 +49,7 @@ def to_terminal(report: Report, width: int | None = None, colour: bool | None = 
             console.print(Text(table.heading, style="bold cyan"))
             console.print()
         console.print(Text(table.title, style="bold"))
-        fitting, hidden = fit(table, width)
+        fitting, hidden = fit(_as_shown(table, stream), width)
         for part in split_columns(fitting, width):
             console.print(_rich_table(part))
         for note in (table.note, f"Hidden to fit the terminal: {', '.join(hidden)}." if hidden else ""):
@@ -54,6 +60,16 @@ def to_terminal(report: Report, width: int | None = None, colour: bool | None = 
     for remark in report.remarks():
         console.print(Text(remark, style="yellow"), soft_wrap=True)  # paths stay whole
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+
+
+def _as_shown(table: TextTable, stream: TextIO | None) -> TextTable:
+    """The table with true minus signs, degraded for the stream before columns are measured: -> takes two, → one."""
+    cells = table.cells.copy()
+    for place, name in enumerate(table.names):
+        for row, text in enumerate(cells.iloc[:, place]):
+            signed = text if name in WORDS else MINUS.sub("−", text)
+            cells.iat[row, place] = on_console(signed, stream)
+    return replace(table, cells=cells)
 
 
 def _rich_table(table: TextTable) -> "RichTable":

@@ -33,7 +33,7 @@ def test_damaged_files_of_both_parts(pictures, monkeypatch, chunk):
     found.raise_damage(allowed=True)
     with pytest.raises(RequestError) as refusal:
         found.raise_damage(allowed=False)
-    assert all(word in str(refusal.value) for word in (*names, "3 of 33", "--skip_damaged"))
+    assert all(word in str(refusal.value) for word in (*names, "3 of 33", "--skip_bad_images"))
     assert digest(arrays) == digest(DATASETS.find(NAME, pictures).load(pictures))
 
 

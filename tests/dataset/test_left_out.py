@@ -66,8 +66,8 @@ def test_found_before_training(pictures, tmp_path, capsys):
     names = ["train/cats/0.png", "val/dogs/2.jpg"]
     assert train(pictures, tmp_path) == 2
     message = capsys.readouterr().err
-    assert all(word in message for word in (*names, "--skip_damaged"))
-    assert train(pictures, tmp_path, "--skip_damaged") == 0
+    assert all(word in message for word in (*names, "--skip_bad_images"))
+    assert train(pictures, tmp_path, "--skip_bad_images") == 0
     folder, (out, err) = folder_of(tmp_path), capsys.readouterr()
     assert all(name in err for name in names)
     assert ".txt" in out  # what was passed over
@@ -76,7 +76,7 @@ def test_found_before_training(pictures, tmp_path, capsys):
     assert [record.get("left_out") for record in read_metrics(folder)] == [names, None]
     words = ["--path", str(folder / "resnet8_last.pth"), "--dataset", NAME, "--data_folder", str(pictures)]
     assert evaluate.main(words) == 1
-    assert evaluate.main([*words, "--skip_damaged"]) == 0
+    assert evaluate.main([*words, "--skip_bad_images"]) == 0
     assert train(pictures, tmp_path) == 0  # it is finished
 
 
@@ -98,7 +98,7 @@ def test_met_in_training(pictures, tmp_path, monkeypatch, capsys, part):
             damaged_at(patch, path, 1, 3)
             assert train(pictures, output) == 1
         error = capsys.readouterr().err
-        assert all(word in error for word in (f"{part}/cats/0.png", "--skip_damaged"))
+        assert all(word in error for word in (f"{part}/cats/0.png", "--skip_bad_images"))
         assert "Traceback" not in error
         folder = folder_of(output)
         assert load(folder / "checkpoint.pth")["position"][0] in (1, 2)
@@ -108,7 +108,7 @@ def test_met_in_training(pictures, tmp_path, monkeypatch, capsys, part):
             assert train(pictures, output) == 0
             assert_same(outcome_of(folder), outcome_of(folder_of(tmp_path / "whole")))
         else:
-            assert train(pictures, output, "--skip_damaged") == 0
+            assert train(pictures, output, "--skip_bad_images") == 0
             assert read_json(folder / "result.json")["left_out"]["files"] == [f"{part}/cats/0.png"]
             path.write_bytes(content)
 
@@ -117,7 +117,7 @@ def test_met_in_training(pictures, tmp_path, monkeypatch, capsys, part):
 def test_a_run_that_may_leave_images_out_goes_on(pictures, tmp_path, monkeypatch, capsys):
     path = pictures / "pets/train/cats/0.png"
     damaged_at(monkeypatch, path, 1, 3)
-    assert train(pictures, tmp_path, "--skip_damaged") == 0
+    assert train(pictures, tmp_path, "--skip_bad_images") == 0
     assert "train/cats/0.png" in capsys.readouterr().err
     assert read_json(folder_of(tmp_path) / "result.json")["left_out"]["images"] == 1
 

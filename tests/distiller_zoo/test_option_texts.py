@@ -1,5 +1,7 @@
 """What docstrings say of options: one sentence for each, in all ways to write them."""
 
+import re
+
 import pytest
 
 from distiller_zoo import METHODS, Method, option_texts, options_of
@@ -8,6 +10,16 @@ from distiller_zoo import METHODS, Method, option_texts, options_of
 @pytest.mark.parametrize("method", METHODS)
 def test_each_has_a_sentence_in_the_docstring_and_no_other_has(method):
     assert option_texts(METHODS[method]).keys() == options_of(method).keys()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_sentence_is_of_one_option_and_stands_alone(method):
+    """It is a line of --help: no reader of it has the code or the formula at hand."""
+    texts = option_texts(METHODS[method])
+    assert len(set(texts.values())) == len(texts)
+    for text in texts.values():
+        assert len(text.split()) > 2
+        assert not re.search(r"\(see |\.py\b", text)
 
 
 def test_sentences_in_all_forms():

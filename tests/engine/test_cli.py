@@ -16,6 +16,7 @@ import transfer_student
 from common.errors import RequestError
 from dataset import load_arrays
 from dataset.cifar import CIFAR100
+from distiller_zoo import METHODS
 from engine import cli
 from engine.records.progress import Progress
 from models import create_model
@@ -362,38 +363,64 @@ def test_a_wrong_request_in_a_process():
 def test_a_loss_that_is_not_finite(capsys):
     assert train_teacher.main(["--model", "resnet8", *SMALL, "--learning_rate", "1e30"]) == 1
     errors = capsys.readouterr().err
-    assert re.match(r"error: none: \w+ is (nan|inf) at epoch 1, step \d+ of 10", errors)
+    assert re.match(r"error: resnet8, trial 1: \w+ is (nan|inf) at epoch 1, step \d+ of 10", errors)
     assert len(errors.splitlines()) == 2
     assert_mentions(errors, str(folder_of("save")), "--learning_rate")
 
 
 @pytest.mark.parametrize("script", [train_student, train_teacher, evaluate_script, transfer_student, ablate_std])
-def test_help(script, capsys):
-    assert script.main(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert script.__doc__.split(",")[0].split(".")[0] in " ".join(text.split())
-    assert len(text.split("\n\n")[0].splitlines()) == 1  # the usage
-    assert not re.search(r"\{[^}]*(\b\w+\b)[^}]*,\1\b", text)  # a choice that holds a comma looks like two
-    assert not any(f"--{name}" in text for name in cli.IGNORED)
+def test_help(script, capsys, monkeypatch):
+    """The common flags are on a screen; each flag has a text, and its default where it has a value."""
+    monkeypatch.setenv("COLUMNS", "80")
+    first, every = (help_of(script, capsys, *page) for page in ([], ["all"]))
+    assert script.__doc__.split(",")[0].split(".")[0] in " ".join(first.split())
+    text_of_usage = first.split("\n\n")[0]  # it has what is required
+    assert len(text_of_usage.splitlines()) == 1
+    assert len(first.splitlines()) <= 60, "put flags that few need into a further_group"
+    for text in (first, every):
+        assert max(map(len, text.splitlines())) <= 80
+        assert not re.search(r"\{[^}]*(\b\w+\b)[^}]*,\1\b", text)  # a choice that holds a comma looks like two
+        assert not any(f"--{name}" in text for name in cli.IGNORED)
+    entries = re.findall(r"^  (-\S.*?)(?:  +|\n {20,})(\S.*(?:\n {20,}.*)*)", every, re.MULTILINE)
+    flags = re.findall(r"^  -.*", every, re.MULTILINE)
+    assert len(entries) == len(flags)
+    assert all(len(text.split()) > 1 or "default" in text for _, text in entries)
+    valued = [(flag, text) for flag, text in entries if " " in re.sub("^-., ", "", flag)]
+    for flag, text in valued:
+        assert "default" in text or any(word in flag for word in ("--help", "--list")) or flag in text_of_usage, flag
 
 
-@pytest.mark.parametrize("script", [train_student, train_teacher, evaluate_script, transfer_student])
-def test_every_flag_has_a_text(script, capsys):
-    """An entry is "  --flag VALUE  text", or has its text on the next line."""
-    script.main(["--help"])
-    lines = capsys.readouterr().out.splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        if line.startswith("  -"):
-            assert re.search(r"\S  +\S", line) or following.startswith(" " * 20), line
+def help_of(script, capsys, *pages):
+    assert script.main(["--help", *pages]) == 0
+    return capsys.readouterr().out
 
 
-def test_common_flags_fit_on_a_screen(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "100")
-    train_student.main(["--help"])
-    text = capsys.readouterr().out
-    common = text[: text.index("\nrecipe:")]
-    assert len(common.splitlines()) <= 50
-    assert all(flag in common for flag in ("--distill", "--model_s", "--path_t", "--dataset", "--output", "--trial"))
+def test_the_first_page_has_the_common_flags_and_names_the_other_pages(capsys):
+    first, recipe = help_of(train_student, capsys), help_of(train_student, capsys, "recipe")
+    common = ("--distill", "--model_s", "--path_t", "--dataset", "--output", "--trial", "--epochs", "--beta", "--kd_T")
+    assert all(flag in first for flag in (*common, "--help recipe", "--help METHOD", "--help all"))
+    assert first.count("python train_student.py") == 3
+    assert "--erasing" not in first
+    assert all(flag in recipe for flag in ("--epochs", "--erasing", "240"))
+
+
+@pytest.mark.parametrize("word", ["--help", "--list"])
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [("std", {"--std_T", "--std_modules"}), ("fitnet", {"--hint_layer"}), ("crd+kd", {"--nce_k"}), ("kd", set())],
+)
+def test_a_page_for_each_method(capsys, word, name, flags):
+    assert train_student.main([word, name]) == 0
+    page = capsys.readouterr().out
+    methods = [METHODS[part] for part in name.split("+")]
+    assert_mentions(" ".join(page.split()), *(text for method in methods for text in (method.paper, method.refuses)))
+    assert flags <= set(re.findall(r"--\w+", page))
+    assert "--epochs" not in page
+
+
+@pytest.mark.parametrize(("name", "near"), [("sdt", "std"), ("recpie", "recipe"), ("fitnets", "fitnet"), ("x+kd", "")])
+def test_a_page_that_is_not_there(capsys, name, near):
+    assert_mentions(refused(capsys, train_student.main, "--help", name), name, near)
 
 
 def test_evaluate_prints_a_line_or_json(capsys, teacher):

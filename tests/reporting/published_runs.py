@@ -2,7 +2,7 @@
 
 import csv
 
-import compare
+from reporting.tables.build_report import build_report
 from tests.helpers import ROOT
 from tests.reporting.fake_runs import TEACHER, write_run
 
@@ -21,7 +21,7 @@ def write_published_run(root, name, top1, epochs=240, recipe=(), **config):
 
 def published_rows(root, **options):
     """The rows of compare.py --published by method."""
-    return compare.build_report([str(root)], published=True, **options).published.set_index("method")
+    return build_report([str(root)], published=True, **options).published.set_index("method")
 
 
 def stored():

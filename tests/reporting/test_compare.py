@@ -11,8 +11,11 @@ import pandas as pd
 import pytest
 
 import compare
+from reporting.formats.names import FORMATS
 from reporting.formats.printers import PRINTERS
+from reporting.tables.build_report import build_report
 from reporting.tables.columns import COLUMNS
+from reporting.tables.published_figures import FOLDER as FIGURES
 from tests.reporting.fake_runs import SCRIPT, run_script, write_pairs, write_run, write_suite
 
 
@@ -114,6 +117,10 @@ def test_an_unknown_flag_is_answered_with_the_nearest(tmp_path, capsys):
 # --- published figures ---
 
 
+def test_the_names_of_the_formats():
+    assert tuple(PRINTERS) == FORMATS
+
+
 @pytest.mark.parametrize("name", PRINTERS)
 def test_published_figures_stand_alone_in_every_format_without_runs(tmp_path, capsys, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -130,7 +137,7 @@ def test_the_folder_of_the_figures_stands_alone_also_where_there_are_runs(tmp_pa
     write_run(tmp_path / "save", "a", 60.0)
     pages = []
     for more in ([], ["--published"]):
-        assert compare.main([str(compare.FIGURES), *more]) == 0
+        assert compare.main([str(FIGURES), *more]) == 0
         pages.append(capsys.readouterr().out)
     assert pages[0] == pages[1]
     assert "wttm" in pages[0]
@@ -138,7 +145,7 @@ def test_the_folder_of_the_figures_stands_alone_also_where_there_are_runs(tmp_pa
 
 @pytest.mark.parametrize("flags", [["--where", "method=kd"], ["--by", "method"], ["--select", "best"], ["--top", "2"]])
 def test_published_figures_alone_take_no_choice_among_runs(capsys, flags):
-    assert compare.main([str(compare.FIGURES), *flags]) == 2
+    assert compare.main([str(FIGURES), *flags]) == 2
     assert flags[0] in capsys.readouterr().err
 
 
@@ -150,7 +157,7 @@ def test_published_figures_beside_runs(tmp_path, capsys, monkeypatch):
     assert compare.main(["--published"]) == 0
     assert "save/a: unfinished" in capsys.readouterr().out
     write_run(tmp_path / "save", "b", 60.0)
-    report = compare.build_report([], published=True)
+    report = build_report([], published=True)
     assert report.literature is None
     assert report.published is not None
 

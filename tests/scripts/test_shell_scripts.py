@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,15 +133,75 @@ def test_fetching_passes_the_names_on(stub):
 
 def test_checks_come_before_the_tests(tmp_path):
     """Each of them ends the script by failing, and arguments go to pytest."""
-    for name in ("ruff", "mypy", "python"):
-        (tmp_path / name).write_text(f'#!/usr/bin/env bash\necho {name} "$@"\n[ "$FAILS" != "{name} $1" ]\n')
-        (tmp_path / name).chmod(0o755)
+    (tmp_path / "python").write_text('#!/usr/bin/env bash\necho "$@"\n[ "$FAILS" != "$2 $3" ]\n')
+    (tmp_path / "python").chmod(0o755)
     done = run("test.sh", "-m", "fast", path=tmp_path, FAILS="")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ruff", "ruff", "mypy", "python"]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["ruff", "ruff", "mypy", "pytest"]
     assert done.stdout.splitlines()[-1].endswith("-m fast")
-    for fails in ("ruff check", "ruff format", "mypy ", "python -m"):
+    for fails in ("ruff check", "ruff format", "mypy ", "pytest --numprocesses"):
         assert run("test.sh", path=tmp_path, FAILS=fails).returncode == 1
+
+
+# --- the python that is there ----------------------------------------------------------------------
+
+# A python that answers as it is asked to, writes down what it is asked for, and cannot make an environment.
+PYTHON = r"""#!/usr/bin/env bash
+echo "$(dirname "$0") $*" >> "$CALLS"
+case "$*" in
+    *check_pins.py*) [[ $0 == *"${FITS:-nothing}"* ]] || { echo "it has no torch"; exit 1; } ;;
+    *"import engine"*) [[ $0 == *"${FITS:-nothing}"* ]] ;;
+    *"-m venv"*) exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Starts a script in a copy of the scripts where pythons are stubs: what it ended with, said and asked for."""
+    suite = tmp_path / "suite"
+    shutil.copytree(ROOT / "scripts", suite / "scripts")
+    for folder in ("active/bin", "conda/bin", "path"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ("python", "python3"):
+            (tmp_path / folder / name).write_text(PYTHON)
+            (tmp_path / folder / name).chmod(0o755)
+
+    def start(script, **variables):
+        (tmp_path / "calls").write_text("")
+        env = {"PATH": f"{tmp_path / 'path'}{os.pathsep}/usr/bin:/bin", "CALLS": str(tmp_path / "calls")} | variables
+        done = subprocess.run(["bash", str(suite / "scripts" / script)], env=env, capture_output=True, text=True)
+        calls = [line.removeprefix(f"{tmp_path}/") for line in (tmp_path / "calls").read_text().splitlines()]
+        return done.returncode, done.stdout + done.stderr, calls
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("variable", "fits"), [("", "path/python"), ("VIRTUAL_ENV", "active/bin"), ("CONDA_PREFIX", "conda/bin")]
+)
+def test_a_python_that_has_the_packages_is_used(machine, tmp_path, variable, fits):
+    active = {variable: str((tmp_path / fits).parent)} if variable else {}
+    for script, last in (("test.sh", "-m pytest"), ("fetch_pretrained_teachers.sh", "-m engine.checkpoints.teachers")):
+        code, said, calls = machine(script, FITS=fits, **active)
+        assert code == 0, said
+        assert fits.partition("/python")[0] in said  # which it is
+        assert not any("venv" in call for call in calls)
+        assert calls[-1].startswith(f"{fits.partition('/python')[0]} {last}")
+
+
+def test_the_packages_are_installed_where_no_python_has_them(machine):
+    """But not by a script that fetches files, and PYTHON says what .venv is made by."""
+    code, said, calls = machine("demo.sh")
+    assert code == 1
+    assert "torch" in said  # why the one that is there does not do
+    assert calls[-1].endswith("-m venv .venv")
+    code, said, calls = machine("fetch_pretrained_teachers.sh")
+    assert (code, "pip install" in said) == (2, True)
+    assert not any("-m" in call for call in calls)
+    code, said, calls = machine("demo.sh", PYTHON="python3", FITS="path/python")
+    assert not any("check_pins" in call for call in calls)
+    assert calls[-1].endswith("-m venv .venv")
 
 
 @pytest.mark.runs

@@ -70,9 +70,24 @@ def test_help_has_the_sentence_the_methods_and_the_default(register, capsys):
 
     register(Mine)
     with pytest.raises(SystemExit):
-        train_student.parse(["--help"])
+        train_student.parse(["--help", "all"])
     text = " ".join(capsys.readouterr().out.split())
     assert "options of mine: --mine_share FLOAT 50 % of all (default 0.5) --mine_other INT (default 3)" in text
+
+
+def test_a_flag_of_two_methods_has_the_text_of_each(register, capsys):
+    class Mine(Method):
+        """Options: dkd_T: something else."""
+
+        def __init__(self, pair, *, dkd_T: float = 2.0):
+            super().__init__(pair)
+
+    register(Mine)
+    with pytest.raises(SystemExit):
+        train_student.parse(["--help", "all"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "mine: something else (default 2)" in text
+    assert "dkd, sdd_dkd: temperature of both predictions (default 4)" in text
 
 
 @pytest.mark.parametrize("name", ["epochs", "trial", "list", "crop", "lwr", "num_workers"])

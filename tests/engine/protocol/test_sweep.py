@@ -4,7 +4,7 @@ import pytest
 
 import train_student
 from common.errors import RequestError
-from engine.protocol.names import distinct_labels
+from engine.protocol.names import distinct_names
 from engine.protocol.sweep import swept_flags, variants
 from scripts import ablate_std
 from tests.engine.planned import BACKBONE, plans_of
@@ -99,10 +99,10 @@ def test_epochs_without_commas_are_no_sweep(capsys):
 
 def test_runs_of_one_label_are_told_apart():
     plans = plans_of(f"{BASE} --distill none kd --learning_rate .05 .1 --kd_T 2 4 --trial 1 2")
-    names = distinct_labels(plans)
-    assert names[plans[0].run_id] == "none learning_rate=0.05"
+    names = distinct_names(plans)
+    assert names[plans[0].run_id] == "resnet8 none learning_rate=0.05"
     assert len({(name, plan.trial) for plan in plans for name in [names[plan.run_id]]}) == len(plans)
-    assert distinct_labels(plans_of(f"{BASE} --distill none kd --trial 1 2")) == {}
+    assert distinct_names(plans_of(f"{BASE} --distill none kd --trial 1 2")) == {}
 
 
 @pytest.mark.runs

@@ -161,7 +161,7 @@ def test_a_continued_run_has_all_code_that_trained_it(tmp_path, teacher, capsys)
         assert start(tmp_path, teacher) == 2
         refusal = capsys.readouterr().err
         assert len(refusal.splitlines()) == 2
-        for word in (KD, str(folder_of(tmp_path)), "--overwrite changed", "--continue_changed"):
+        for word in (KD, "resnet8 kd, trial 1", "--overwrite changed", "--continue_changed"):
             assert word in refusal
         patch.setattr(StudentRun, "step", lambda *arguments: 1 / 0)  # code that takes no step has trained nothing
         assert start(tmp_path, teacher, "--continue_changed") == 1

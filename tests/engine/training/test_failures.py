@@ -124,7 +124,7 @@ def test_one_that_cannot_begin_leaves_the_others_alone(breaking, alone, teacher,
     breaking.where, breaking.error = "prepare", torch.OutOfMemoryError("no room for the memory bank")
     assert train_few("kd", "breaking", output=tmp_path, teacher=teacher) == 1
     errors = capsys.readouterr().err
-    assert "breaking, epoch 1, step 0" in errors
+    assert "breaking, trial 1, epoch 1, step 0" in errors
     assert "--group_size" in errors
     assert_same(outcome_of(folder_of(tmp_path, "kd")), alone)
 

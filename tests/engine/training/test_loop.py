@@ -235,7 +235,7 @@ def test_second_that_is_refused_spoils_nothing_of_the_first(teacher, tmp_path, c
 
 def test_refused_ones_are_left_out_on_request(teacher, tmp_path, capsys):
     assert train_few("kd", "std", output=tmp_path, teacher=teacher, extra=["--skip_refused"]) == 0
-    assert "resnet8, std: " in capsys.readouterr().out
+    assert "resnet8 std: " in capsys.readouterr().out
     assert len(folders_of(tmp_path)) == 1
 
 

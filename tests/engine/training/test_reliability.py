@@ -532,7 +532,7 @@ def test_changed_data_does_not_go_on(field, files, tmp_path, monkeypatch, capsys
     capsys.readouterr()
     assert train_on(files, tmp_path / "cut") == 2
     errors = error_of(capsys)
-    assert str(folder) in errors
+    assert "resnet8 none, trial 1" in errors
     assert "--overwrite" in errors
     assert state_of(folder) == before
     if field == "train_images":
@@ -563,7 +563,7 @@ def test_a_finished_run_on_other_data_is_warned_of(files, tmp_path, capsys):
     out, errors = capsys.readouterr()
     assert str(folder) in out
     assert errors.startswith("warning: ")
-    assert str(folder) in errors
+    assert "resnet8 none, trial 1" in errors
     assert len(errors.splitlines()) == 1
     files["test_labels"].unlink()  # what is not there cannot be compared, and nobody asked for it
     assert train_on(files, tmp_path / "output") == 0
@@ -775,21 +775,21 @@ def assert_good_until(folder, position):
 def test_a_loss_that_is_no_number_amid_an_epoch(methods, teacher, tmp_path, capsys):
     assert run(tmp_path, teacher, method="breaking") == 1
     errors = error_of(capsys)
-    assert "breaking: loss is nan" in errors
+    assert "breaking, trial 1: loss is nan" in errors
     folder = folder_of(tmp_path)
     assert_good_until(folder, [2, 2])
     before = {path.name: path.read_bytes() for path in folder.glob("checkpoint*")}
     assert run(tmp_path, teacher, method="breaking") == 1  # and again, from there
     out, errors = capsys.readouterr()
     assert "epoch 2, step 2" in out
-    assert "breaking: loss is nan" in errors
+    assert "breaking, trial 1: loss is nan" in errors
     assert {path.name: path.read_bytes() for path in folder.glob("checkpoint*")} == before
 
 
 def test_weights_that_are_no_numbers_are_not_saved(methods, teacher, tmp_path, capsys):
     """The loss of the step that broke them still was one; the checkpoint within the epoch comes before the next."""
     assert run(tmp_path, teacher, method="bursting") == 1
-    assert re.search(r"bursting: .* epoch 2, step [23]", error_of(capsys))
+    assert re.search(r"bursting, trial 1: .* epoch 2, step [23]", error_of(capsys))
     assert_good_until(folder_of(tmp_path), [2, 1])
 
 

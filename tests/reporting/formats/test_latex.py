@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-import compare
 from reporting.formats.latex import ROWS, escape, to_latex
+from reporting.tables.build_report import build_report
 from tests.reporting.fake_runs import build, taught_by, write_run, write_suite
 from tests.reporting.formats.many_runs import write_many_methods, write_many_pairs
 
@@ -80,7 +80,7 @@ def test_it_compiles(tmp_path, published):
     write_run(tmp_path / "runs", "100%_{odd}\\ é→", result=None)
     write_run(tmp_path / "runs", "t", 72.0, kind="teacher", model="resnet56", teachers=[])
     write_run(tmp_path / "runs", "more", 73.0, model="vgg8", teachers=taught_by("ResNet50"))
-    report = compare.build_report([str(tmp_path / "runs")], published=published)
+    report = build_report([str(tmp_path / "runs")], published=published)
     (tmp_path / "table.tex").write_text(to_latex(report), encoding="utf-8")
     (tmp_path / "page.tex").write_text(DOCUMENT)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-import compare
 from reporting.formats.html.verdict import verdicts
+from reporting.tables.build_report import build_report
 from tests.reporting.fake_runs import row_of, write_run
 
 OLD, NEW = ({"distiller_zoo/kd.py": digest, "models/mixer.py": "m"} for digest in ("a", "b"))
@@ -14,7 +14,7 @@ def write(root, name, top1, finished, **config):
 
 
 def report_of(root):
-    return compare.build_report([str(root)])
+    return build_report([str(root)])
 
 
 def former_of(table):

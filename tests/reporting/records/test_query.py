@@ -5,6 +5,7 @@ import pytest
 import compare
 from common.errors import RequestError
 from reporting.formats.markdown import to_markdown
+from reporting.tables.build_report import build_report
 from tests.reporting.fake_runs import VGG, row_of, write_run
 
 
@@ -20,7 +21,7 @@ def save(tmp_path_factory):
 
 
 def report_of(root, *where, **options):
-    return compare.build_report([str(root)], where, **options)
+    return build_report([str(root)], where, **options)
 
 
 def groups_of(report):

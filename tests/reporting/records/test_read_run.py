@@ -6,10 +6,10 @@ import os
 import numpy as np
 import pytest
 
-import compare
 from reporting.formats.printers import PRINTERS
 from reporting.records.read_run import read_folder
 from reporting.records.run import Skipped
+from reporting.tables.build_report import build_report
 from tests.reporting.fake_runs import TEACHER, row_of, write_metrics, write_run
 
 
@@ -207,7 +207,7 @@ def test_absurd_numbers_of_one_run_are_left_empty_in_every_format(tmp_path, valu
         first = {"epoch": 1, "test": {"top1": last["top5"]}, "seconds": value, "images_per_second": value}
         write_metrics(folder, [first, {"epoch": 2, "test": {"top1": 60.0}}])
     write_run(tmp_path, "std", 61.0, method="std")
-    report = compare.build_report([str(tmp_path)])
+    report = build_report([str(tmp_path)])
     row = row_of(report.table, "kd")
     costs = row[["seconds_per_epoch", "images_per_second", "peak_memory_mib"]].astype(float)
     assert row.last_mean == 60.0

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-import compare
 from reporting.formats.html.verdict import verdicts
+from reporting.tables.build_report import build_report
 from reporting.tables.statistics import NO_SPREAD, SHARED_SEEDS, TESTED, TOO_FEW, holm
 from tests.reporting.fake_runs import build, row_of, tables_of, taught_by, write_run, write_suite
 
@@ -64,8 +64,8 @@ def test_holm_is_over_the_methods_of_one_pair(tmp_path):
 def test_a_choice_of_rows_makes_nothing_more_significant(tmp_path):
     write_suite(tmp_path)
     write_run(tmp_path, "strict", 50.0, method="none", label="none gamma=0.5")  # a row of every pair of this student
-    whole = compare.build_report([str(tmp_path)]).table
-    part = compare.build_report([str(tmp_path)], where=["label=std,kd,none"]).table
+    whole = build_report([str(tmp_path)]).table
+    part = build_report([str(tmp_path)], where=["label=std,kd,none"]).table
     std = row_of(part, "std")
     assert std.kd_p_holm == row_of(whole, "std").kd_p_holm == pytest.approx(3 * std.kd_p)
     # The winner was picked from four methods in both.
@@ -79,7 +79,7 @@ def test_a_choice_of_rows_brings_no_runs_on_other_data_together(tmp_path):
             write_run(tmp_path, f"{method}{trial}", 60 + trial, method=method, trial=trial, **data)
     write_run(tmp_path, "std4", method="std", trial=4, data_sha256="a" * 64)  # so that most are of these
     for where, by in (([], None), (["method=crd,kd,none"], None), (["trial=1,2"], None), ([], "data_sha256")):
-        table = compare.build_report([str(tmp_path)], where, by).table
+        table = build_report([str(tmp_path)], where, by).table
         assert pd.isna(row_of(table, "crd").kd_test)
         kd = row_of(table, "kd")
         assert "data aaaaaaaa" in kd.group

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import compare
 from distiller_zoo import METHODS
 from models import MODELS
 from reporting.formats.markdown import to_markdown
 from reporting.formats.printers import PRINTERS
 from reporting.tables import published_figures as published
+from reporting.tables.build_report import build_report
 from reporting.tables.published_figures import method_key, published_figures
 from tests.reporting.fake_runs import TEACHER, VGG, write_run
 from tests.reporting.published_runs import published_rows as rows
@@ -132,7 +132,7 @@ def test_a_method_without_published_figures_has_a_row(tmp_path):
 def test_images_of_another_size_have_a_table_of_their_own(tmp_path):
     write(tmp_path, "a", 70.0)
     write(tmp_path, "b", 60.0, image_size=64, teachers=[{**TEACHER, "top1": 60.0}])
-    report = compare.build_report([str(tmp_path)], published=True)
+    report = build_report([str(tmp_path)], published=True)
     assert list(report.published.differs) == ["", "", "teacher", "image size, teacher"]
     assert len({table.heading for table, _ in report.tables()}) == 2
 
@@ -161,14 +161,14 @@ def test_own_figures_come_before_quoted_ones_and_disagreement_is_shown(tmp_path)
     table = published_figures("cifar100")
     same = table[(table.student == "resnet8x4") & (table.teacher == "resnet32x4") & (table.distill == "dkd")]
     assert (found.sources["dkd"], found.lowest["dkd"]) == (len(same), same.top1.min())
-    (shown,) = (table for table, _ in compare.build_report([str(tmp_path)], published=True).tables())
+    (shown,) = (table for table, _ in build_report([str(tmp_path)], published=True).tables())
     assert "dkd 75.44 to 76.32" in shown.note
 
 
 def test_pairs_that_nobody_published_are_noted(tmp_path):
     write_run(tmp_path, "kd", 60.0)
     write_run(tmp_path, "digits", 90.0, dataset="digits", teachers=[VGG])
-    report = compare.build_report([str(tmp_path)], published=True)
+    report = build_report([str(tmp_path)], published=True)
     assert report.published.empty
     for note, words in zip(report.notes, (["resnet56", "cifar100"], ["vgg13", "digits"]), strict=True):
         assert all(word in note for word in words)
@@ -178,7 +178,7 @@ def test_pairs_that_nobody_published_are_noted(tmp_path):
 def test_every_format_holds_the_comparison(tmp_path):
     write(tmp_path, "kd", 70.0)
     write(tmp_path, "mine", 72.0, method="logits")
-    report = compare.build_report([str(tmp_path)], published=True)
+    report = build_report([str(tmp_path)], published=True)
     for to_text in PRINTERS.values():
         assert "70.66" in to_text(report)
     assert list(report.data) == published.COLUMNS
@@ -189,7 +189,7 @@ def test_every_format_holds_the_comparison(tmp_path):
 def test_the_table_for_people(tmp_path):
     write(tmp_path, "kd1", 70.56)
     write(tmp_path, "kd2", 70.66, trial=2)
-    (shown,) = (table for table, _ in compare.build_report([str(tmp_path)], published=True).tables())
+    (shown,) = (table for table, _ in build_report([str(tmp_path)], published=True).tables())
     assert list(shown.cells.set_index("method").loc["kd"]) == [
         "70.66", "70.61 ± 0.07 (2)", "−0.05", "240, last", "", "1",
     ]  # fmt: skip

@@ -2,10 +2,10 @@
 
 import pytest
 
-import compare
 from reporting.formats.markdown import to_markdown
 from reporting.records.runs import read_runs
 from reporting.tables import published_figures as published
+from reporting.tables.build_report import build_report
 from reporting.tables.published_figures import published_figures
 from reporting.tables.published_terms import recipe_of, settings_of_pair, unequal_settings
 from tests.helpers import ROOT
@@ -58,7 +58,7 @@ def test_a_recipe_known_to_be_another_is_not_one_that_is_not_known(tmp_path, mon
     standardised = found.loc["mlkd standardised"]
     assert (standardised.published, standardised.published_recipe) == (72.33, "other")
     assert standardised.differs == "epochs, selection, recipe, precision?, settings?"
-    assert "recipe?" in to_markdown(compare.build_report([str(tmp_path)], published=True))
+    assert "recipe?" in to_markdown(build_report([str(tmp_path)], published=True))
     known = published_figures("cifar100")
     unknown = known.assign(recipe=known.recipe.replace("other", ""))
     monkeypatch.setattr(published, "published_figures", lambda dataset: unknown)
@@ -121,7 +121,7 @@ def test_settings_of_the_sources_own_are_marked_and_named(tmp_path):
     found = rows(tmp_path).loc["simkd"]
     assert found.setting
     assert found.differs.split(", ")[-1] == "settings"
-    (shown,) = (table for table, _ in compare.build_report([str(tmp_path)], published=True).tables())
+    (shown,) = (table for table, _ in build_report([str(tmp_path)], published=True).tables())
     assert found.setting in shown.note
 
 

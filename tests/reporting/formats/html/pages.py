@@ -2,8 +2,8 @@
 
 from html.parser import HTMLParser
 
-import compare
 from reporting.formats.html.page import to_html
+from reporting.tables.build_report import build_report
 
 VOID = {"meta", "img", "input"}
 HOSTILE = "kd <img src=x onerror=alert(1)> & \"two\" 'one' {{ 7*7 }} ünï→"
@@ -43,4 +43,4 @@ class Page(HTMLParser):
 
 def page_of(root, out=None, report=(), **options):
     """The page of the runs below a folder; `report` are arguments of build_report."""
-    return Page(to_html(compare.build_report([str(root)], **dict(report)), out, **options))
+    return Page(to_html(build_report([str(root)], **dict(report)), out, **options))

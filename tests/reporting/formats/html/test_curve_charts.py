@@ -1,8 +1,8 @@
 """Charts of the runs: a line and a band for every method, and a point for its cost."""
 
-import compare
 from reporting.formats.html.chart import COLOURS, DASHES
 from reporting.formats.html.curve_charts import style_numbers
+from reporting.tables.build_report import build_report
 from tests.reporting.fake_runs import TEACHER, write_metrics, write_run, write_suite
 from tests.reporting.formats.html.pages import page_of
 
@@ -29,7 +29,7 @@ def test_what_others_are_compared_with_has_a_style_of_its_own(tmp_path):
     """However many methods there are, and whatever they are called."""
     for method in ("none", "kd", *(f"a{number:02}" for number in range(45))):
         write_run(tmp_path, method, 60.0, method=method)
-    styles = style_numbers(compare.build_report([str(tmp_path)]).table)
+    styles = style_numbers(build_report([str(tmp_path)]).table)
     assert (styles["student alone"], styles["kd"]) == (0, 1)
     others = [number for label, number in styles.items() if label not in ("student alone", "kd")]
     assert (len(others), set(others)) == (45, set(range(2, COLOURS * DASHES)))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import compare
 from reporting.formats.html.verdict import verdicts
+from reporting.tables.build_report import build_report
 from reporting.tables.numbers import MINUS
 from reporting.tables.statistics import TOO_FEW, average_relative_improvement, gap_recovered
 from tests.helpers import ROOT
@@ -16,7 +16,7 @@ from tests.reporting.fake_runs import write_run, write_suite
 
 
 def verdicts_of(root):
-    return list(verdicts(compare.build_report([str(root)]).table))
+    return list(verdicts(build_report([str(root)]).table))
 
 
 def figures_of(verdict):
