@@ -17,6 +17,7 @@ from torch import nn
 import train_student
 import train_teacher
 from common.errors import RequestError
+from common.signals import STOP_SIGNALS
 from dataset import DATASETS, Batch, BatchStream, DatasetEntry
 from distiller_zoo import METHODS, options_of
 from engine.checkpoints.weights import WeightsHeader, save_weights
@@ -80,6 +81,17 @@ def environment() -> dict[str, str]:
     nowhere = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "HTTP", "HTTPS")}
     one_thread = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
     return os.environ | nowhere | one_thread
+
+
+@contextlib.contextmanager
+def default_stop_signals() -> Iterator[None]:
+    """Give the signals that stop a command their default handlers: the tests themselves may run under `nohup`."""
+    former = {signum: signal.signal(signum, signal.SIG_DFL) for signum in STOP_SIGNALS if signum != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for signum, handler in former.items():
+            signal.signal(signum, handler)
 
 
 # --- networks -------------------------------------------------------------------------------------

@@ -11,10 +11,17 @@ from common import signals
 from common.command import guard
 from common.signals import STOP_SIGNALS, ignore_stop_signals, on_stop_signals
 from engine.training.stop_request import StopRequest
+from tests.helpers import default_stop_signals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 INTERRUPTED = 130
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_in_a_terminal():
+    with default_stop_signals():
+        yield
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_processes_that_train_along_print_nothing(capsys):
 
 
 def test_the_line_of_an_epoch_has_the_accuracy_on_held_out_images(capsys):
-    plan = SimpleNamespace(model="resnet8", label="kd", recipe=SimpleNamespace(epochs=2))
+    plan = SimpleNamespace(run_id="", console_name="resnet8 kd", recipe=SimpleNamespace(epochs=2))
     record = {"epoch": 1, "train": {"loss": 1.0, "top1": 50.0}, "test": {"top1": 60.0}, "seconds": 1.0}
     for validation in ({}, {"validation": {"top1": 72.0}}):
         Progress().epoch(plan, record | validation, record)

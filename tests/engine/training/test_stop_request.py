@@ -15,11 +15,17 @@ from engine.records.run_folder import RunFolder
 from engine.training import epoch_end, group, run_plans, student_run
 from engine.training.student_run import StudentRun
 from tests.engine.training.few import SMALL, train_few
-from tests.helpers import arguments, assert_same, at_step, folder_of, load, outcome_of
+from tests.helpers import arguments, assert_same, at_step, default_stop_signals, folder_of, load, outcome_of
 
 pytestmark = [pytest.mark.runs, pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")]
 
 INTERRUPTED = 130
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_in_a_terminal():
+    with default_stop_signals():
+        yield
 
 
 @pytest.fixture(scope="module")
