@@ -7,7 +7,7 @@ teacher are all this one case. Where several prefixes fit, the user chooses.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,12 @@ from torch import Tensor
 
 from common.errors import RequestError
 from common.messages import counted
+from engine.checkpoints.parts_of_file import MOST_PIECES, TOP, Part, Tensors, Wanted, candidates, matches_of
 from engine.checkpoints.tensor_checks import is_plain
 from engine.checkpoints.tensors_in_file import Held, is_averaged, tensors_in
-from models import Network
 
-MOST_PARTS, MOST_PIECES, MOST_LISTED, LONGEST_SHOWN = 32, 4, 6, 60
+MOST_LISTED, LONGEST_SHOWN = 6, 60
 PLAIN = ("", "model.")  # places that need no mention
-TOP = "."  # as a key: the top level of the file
-
-Tensors = Mapping[str, Held]
-Matches = dict[str, set[str]]  # prefix → names of the network that are found behind it
 
 
 @dataclass(frozen=True)
@@ -45,67 +41,6 @@ class WeightsChoice:
 
 
 ONLY_WEIGHTS = WeightsChoice()
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The entries of a network's state dict.
-
-    Attributes:
-        shapes: of all entries.
-        required: entries that a file must have.
-        ignored: last parts of names that authors' files hold and the network computes.
-    """
-
-    shapes: Mapping[str, torch.Size]
-    required: frozenset[str]
-    ignored: Collection[str] = ()
-
-    @classmethod
-    def by(cls, network: Network, with_classifier: bool = True) -> "Wanted":
-        """What a file must have for a network; the last linear layer may be of other classes or missing if it says so.
-
-        Checkpoints of PyTorch 0.4.0 have no count of batches.
-        """
-        shapes = {name: value.shape for name, value in network.state_dict().items()}
-        head = () if with_classifier else f"{network.classifier_name}."
-        required = (n for n in shapes if not n.endswith("num_batches_tracked") and not n.startswith(head))
-        return cls(shapes, frozenset(required), network.constants)
-
-    def knows(self, name: str, held: Held) -> bool:
-        """True for an entry of the network, and for what may lie beside its entries."""
-        return name in self.shapes or name.rpartition(".")[2] in self.ignored or held.is_counter()
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a file that has all parameters of a network.
-
-    Attributes:
-        prefixes: behind which they are, together.
-        without: prefixes within these behind which other such parts are.
-    """
-
-    prefixes: tuple[str, ...]
-    without: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """Where it is, for messages and as a choice."""
-        return self.prefixes[0].rstrip(".") or TOP
-
-    def name_of(self, full: str) -> str | None:
-        """The name of a tensor behind the longest prefix that it has; None if it has none."""
-        prefix = max((p for p in self.prefixes if full.startswith(p)), key=len, default=None)
-        return None if prefix is None or full.startswith(self.without) else full[len(prefix) :]
-
-    def tensors(self, tensors: Tensors) -> dict[str, tuple[str, Held]]:
-        """Full name → own name and tensor, of all that is in the dictionaries of the weights."""
-        own = {full: (name, held) for full, held in tensors.items() if (name := self.name_of(full)) is not None}
-        # Dictionaries below the weights' own are others, unless the weights are a dictionary for each layer.
-        depth = len(self.prefixes[0])
-        direct = {full: pair for full, pair in own.items() if len(pair[1].place) <= depth}
-        return direct if direct and len(self.prefixes) == 1 else own
 
 
 @dataclass(frozen=True)
@@ -138,7 +73,7 @@ def find_weights(content: Any, path: Path, wanted: Wanted, choice: WeightsChoice
     if not any(held.is_weight() for held in tensors.values()):
         raise RequestError(f"{path} holds no weights, no dictionary of tensors; save model.state_dict()")
     chosen = _chosen_part(tensors, path, choice)
-    part = _only(_candidates(chosen, wanted), chosen, path, choice)
+    part = _only(candidates(chosen, wanted), chosen, path, choice)
     if part is None:
         state, others = _likeliest(chosen, wanted)
         return FoundWeights(state, others=others)
@@ -160,7 +95,7 @@ def fits(content: Any, wanted: Wanted, classifier: str) -> bool:
     """
     tensors = tensors_in(content)
     weight = f"{classifier}.weight"
-    for part in _candidates(tensors, wanted):
+    for part in candidates(tensors, wanted):
         taken = dict(part.tensors(tensors).values())
         if (
             all(wanted.knows(name, held) for name, held in taken.items())
@@ -171,64 +106,12 @@ def fits(content: Any, wanted: Wanted, classifier: str) -> bool:
     return False
 
 
-# --- which prefixes ------------------------------------------------------------------------------
-
-
-def _candidates(tensors: Tensors, wanted: Wanted) -> list[Part]:
-    """The parts that have all required entries: with the right shapes and nothing else, if that is possible."""
-    for shapes_too in (True, False):
-        matches = _matches(tensors, wanted, shapes_too)
-        prefixes = [prefix for prefix, names in matches.items() if wanted.required <= names]
-        if prefixes:
-            whole = [Part((p,), tuple(q for q in prefixes if q != p and q.startswith(p))) for p in prefixes]
-            averages = [part for part in whole if is_averaged(part.key)]
-            plain = [part for part in whole if part not in averages]
-            return _cleanest(plain, tensors, wanted) + _cleanest(averages, tensors, wanted)
-        if pieces := _pieces(tensors, matches, wanted):
-            return [Part(pieces)]
-    return []
-
-
-def _cleanest(parts: list[Part], tensors: Tensors, wanted: Wanted) -> list[Part]:
-    """Those with nothing unknown in them; the first if there are none, which shows what is wrong."""
-    clean = [part for part in parts if all(wanted.knows(*pair) for pair in part.tensors(tensors).values())]
-    return clean or parts[:1]
-
-
-def _matches(tensors: Tensors, wanted: Wanted, shapes_too: bool) -> Matches:
-    matches: Matches = {}
-    for name, held in tensors.items():
-        parts = name.split(".", MOST_PARTS)
-        for cut in range(len(parts)):
-            end = ".".join(parts[cut:])
-            if end in wanted.shapes and not (shapes_too and held.shape != wanted.shapes[end]):
-                matches.setdefault(name.removesuffix(end), set()).add(end)
-    return matches
-
-
-def _pieces(tensors: Tensors, matches: Matches, wanted: Wanted) -> tuple[str, ...]:
-    """Prefixes that have all entries together, each once and nothing else (`backbone.` and `head.`); () if none do."""
-    pieces: list[str] = []
-    missing = set(wanted.required)
-    while missing:
-        counts = Counter({prefix: len(names & missing) for prefix, names in matches.items()}).most_common(2)
-        if not counts or not counts[0][1] or len(pieces) == MOST_PIECES:
-            return ()
-        if len(counts) > 1 and counts[0][1] == counts[1][1]:
-            return ()
-        pieces.append(counts[0][0])
-        missing -= matches[counts[0][0]]
-    used: Counter[str] = Counter(name for prefix in pieces for name in matches[prefix] & wanted.required)
-    pairs = Part(tuple(pieces)).tensors(tensors).values()
-    return tuple(pieces) if max(used.values()) == 1 and all(wanted.knows(*pair) for pair in pairs) else ()
-
-
-def _only(candidates: Sequence[Part], tensors: Tensors, path: Path, choice: WeightsChoice) -> Part | None:
+def _only(parts: Sequence[Part], tensors: Tensors, path: Path, choice: WeightsChoice) -> Part | None:
     """The one of several parts that is meant; None if there are none."""
-    averages = [part for part in candidates if is_averaged(part.key)]
-    if choice.averaged and candidates and not averages:
+    averages = [part for part in parts if is_averaged(part.key)]
+    if choice.averaged and parts and not averages:
         raise RequestError(f"{path} holds no averaged weights of this network; leave --ema out")
-    pool = averages if choice.averaged else [part for part in candidates if part not in averages] or averages
+    pool = averages if choice.averaged else [part for part in parts if part not in averages] or averages
     if choice.key == TOP:
         pool = [part for part in pool if part.key == TOP]
     if len(pool) > 1 and not _equal(pool, tensors):
@@ -287,7 +170,7 @@ def _key_of(part: Part, tensors: Tensors, path: Path, wanted: Wanted, choice: We
     if choice == replace(ONLY_WEIGHTS, model_flag=choice.model_flag):
         return None
     try:
-        default = _only(_candidates(tensors, wanted), tensors, path, ONLY_WEIGHTS)
+        default = _only(candidates(tensors, wanted), tensors, path, ONLY_WEIGHTS)
     except RequestError:
         default = None
     return None if default is not None and part.prefixes == default.prefixes else part.key
@@ -337,13 +220,13 @@ def _on_averages(tensors: Tensors, part: Part, wanted: Wanted) -> list[str]:
     """Announces averaged weights, whether they are taken or not."""
     if is_averaged(part.key):
         return ["these are averaged weights"]
-    others = [other.key for other in _candidates(tensors, wanted) if is_averaged(other.key)]
+    others = [other.key for other in candidates(tensors, wanted) if is_averaged(other.key)]
     return [f"averaged weights are under {_shown(others[0])} (--ema takes them)"] if others else []
 
 
 def _likeliest(tensors: Tensors, wanted: Wanted) -> tuple[dict[str, Tensor], str]:
     """The dictionary that is nearest to the network, without what precedes all its names; and what others there are."""
-    matches = _matches(tensors, wanted, shapes_too=False)
+    matches = matches_of(tensors, wanted, shapes_too=False)
     prefix = max(matches, key=lambda p: len(matches[p]), default="")
     near = {name[len(prefix) :]: held for name, held in tensors.items() if name.startswith(prefix)}
     if not matches:

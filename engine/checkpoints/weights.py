@@ -19,8 +19,9 @@ from common.messages import counted
 from dataset import DatasetEntry
 from distiller_zoo import Method, Pair, create_method
 from engine.checkpoints.file_kinds import is_safetensors
-from engine.checkpoints.find_weights import ONLY_WEIGHTS, FoundWeights, Wanted, WeightsChoice, find_weights
+from engine.checkpoints.find_weights import ONLY_WEIGHTS, FoundWeights, WeightsChoice, find_weights
 from engine.checkpoints.inference_network import InferenceNetwork, Renormalise
+from engine.checkpoints.parts_of_file import Wanted
 from engine.checkpoints.read_checkpoint import is_own_file, read_content
 from engine.checkpoints.tensor_checks import check_finite, check_kinds, is_plain, not_finite
 from engine.checkpoints.which_network import find_arch, fitting_networks

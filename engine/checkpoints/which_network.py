@@ -10,7 +10,8 @@ import torch
 
 from common.errors import RequestError
 from common.seeds import isolated_seed
-from engine.checkpoints.find_weights import Wanted, fits
+from engine.checkpoints.find_weights import fits
+from engine.checkpoints.parts_of_file import Wanted
 from engine.checkpoints.read_checkpoint import is_own_file
 from models import MODELS, create_model
 

@@ -78,7 +78,7 @@ def check_data(
 
 
 def report_changed_data(finished: Sequence[StudentRun], progress: Progress) -> None:
-    """Tell of finished runs whose data has changed since."""
+    """Report the finished runs whose data has changed since."""
     for run in finished:
         if run.anew:
             progress.line(f"{run.plan.short_name}: it was finished on other data and starts anew")
