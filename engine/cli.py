@@ -84,7 +84,7 @@ def add_checkpoint_arguments(parser: Flags, several: bool = False) -> None:
         "--weights_key",
         nargs="+" if several else None,
         metavar="KEY",
-        help="which weights of a file that holds several, such as student or state_dict.model",
+        help="which weights of a file, such as student or state_dict.model (default: the only ones)",
     )
     parser.add_argument("--ema", action="store_true", help="take the averaged weights (EMA, SWA) of a file")
     parser.add_argument("--allow_namespace", action="store_true", help="accept a pickled argparse.Namespace in a file")

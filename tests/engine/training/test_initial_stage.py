@@ -104,7 +104,7 @@ def test_what_each_stage_trains(teacher, tmp_path, monkeypatch, capsys):
     changed = {key for key in first["student"] if not torch.equal(first["student"][key], second["student"][key])}
     assert "conv1.weight" in changed
     assert not changed & {"fc.weight", "fc.bias"}  # nothing tells the classifier anything yet
-    assert "initial epoch 1/2  resnet8  staged_student" in capsys.readouterr().out
+    assert "initial epoch 1/2  resnet8 staged_student" in capsys.readouterr().out
 
 
 def test_in_company_of_methods_without(teacher, tmp_path):
