@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 PERPLEXITY = 30.0
@@ -50,6 +49,8 @@ def project(embeddings: np.ndarray) -> np.ndarray:
     """
     perplexity = min(PERPLEXITY, (len(embeddings) - 1) / 3)
     varies = bool(np.ptp(embeddings, axis=0).any())  # principal components are scaled by their deviation
+    from sklearn.manifold import TSNE  # its import takes seconds, and a wrong command line is refused before
+
     tsne = TSNE(perplexity=perplexity, init="pca" if varies else "random", random_state=SEED)
     with threadpool_limits(1):
         return tsne.fit_transform(embeddings.astype(np.float64))
