@@ -19,6 +19,7 @@ from common.messages import did_you_mean
 from common.output_places import check_output_folder
 from common.user_paths import file_is_there
 from dataset import DATASETS, DatasetEntry, load_arrays
+from engine.checkpoints.class_names import compare_classes
 from engine.checkpoints.find_weights import ONLY_WEIGHTS, WeightsChoice
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.published_teachers import by_hand, fetch
@@ -55,7 +56,8 @@ def load_teachers(
         choices: which weights, one for all files or one for each.
 
     Raises:
-        RequestError: as `load_network`, or the number of choices is wrong.
+        RequestError: as `load_network`; the number of choices is wrong; or a teacher has the classes of the data set in
+            another order.
     """
     choices = list(choices) * len(files) if len(choices) == 1 else list(choices)
     if len(choices) != len(files):
@@ -65,6 +67,8 @@ def load_teachers(
         loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace, choice=choice)
         if loaded.note:
             say(loaded.note)
+        if warning := compare_classes(loaded.classes, entry, path):
+            say(f"warning: {warning}")
         file = TeacherFile(loaded.arch, path, loaded.sha256, loaded.normalisation_override, loaded.weights_key)
         teachers.append(Teacher(file, loaded.network))
     return tuple(teachers)

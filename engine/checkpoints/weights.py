@@ -18,6 +18,7 @@ from common.files import sha256_of, write_bytes
 from common.messages import counted
 from dataset import DatasetEntry
 from distiller_zoo import Method, Pair, create_method
+from engine.checkpoints.class_names import recorded_classes
 from engine.checkpoints.file_kinds import is_safetensors
 from engine.checkpoints.find_weights import ONLY_WEIGHTS, FoundWeights, WeightsChoice, find_weights
 from engine.checkpoints.inference_network import InferenceNetwork, Renormalise
@@ -69,6 +70,7 @@ class LoadedNetwork:
         weights_key: where in the file the weights were, if the user chose them and they are not what it gives without
             a choice. One file is then several teachers.
         note: one line on what was done beyond reading a plain state dict; "" if nothing.
+        classes: names of the classes that it was trained on; empty if they are unknown.
     """
 
     arch: str
@@ -77,6 +79,7 @@ class LoadedNetwork:
     normalisation_override: Normalisation | None = None
     weights_key: str | None = None
     note: str = ""
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def build_network(
     renormalise = None if needed == usual else Renormalise(entry, *needed)
     deployed = InferenceNetwork(network, method, renormalise).eval().requires_grad_(False)
     override = needed if recorded is None and needed != usual else None
-    return LoadedNetwork(name, deployed, digest, override, found.key, file.note_on(found))
+    return LoadedNetwork(name, deployed, digest, override, found.key, file.note_on(found), recorded_classes(content))
 
 
 def _with_advice(
