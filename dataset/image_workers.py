@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling as alarms
 
 from common.errors import DataError
 from common.messages import words_of
@@ -138,14 +139,21 @@ def _death(worker: BaseProcess) -> str:
 
 @contextmanager
 def _without_alarm() -> Iterator[None]:
-    """Take back the handler by which a worker's death raises an error in the middle of any step; `_next` looks."""
+    """Take back torch's handler, by which a worker's death raises an error in the middle of any step; `_next` looks.
+
+    Another loader of this process may have set it before.
+    """
     alarm = getattr(signal, "SIGCHLD", None)
     before = None if alarm is None else signal.getsignal(alarm)
     try:
         yield
     finally:
-        if alarm is not None and signal.getsignal(alarm) is not before:
-            signal.signal(alarm, signal.SIG_DFL if before is None else before)
+        if alarm is not None and _is_torchs(signal.getsignal(alarm)):
+            signal.signal(alarm, signal.SIG_DFL if before is None or _is_torchs(before) else before)
+
+
+def _is_torchs(handler: object) -> bool:
+    return getattr(handler, "__module__", None) == alarms.__name__
 
 
 def _own_cores() -> int:

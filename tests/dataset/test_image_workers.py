@@ -87,3 +87,31 @@ def test_a_reader_that_stops_early_leaves_no_process(monkeypatch):
 
 def test_nothing_to_do():
     assert list(from_workers(Work(lambda: None), 0)) == []
+
+
+def test_the_alarm_that_another_loader_has_set_is_taken_back():
+    """It would raise an error of torch's in the middle of any step when a worker dies."""
+
+    def alarm(signum, frame):
+        raise RuntimeError("a worker has died")
+
+    alarm.__module__ = module.alarms.__name__
+    before = signal.signal(signal.SIGCHLD, alarm)
+    try:
+        with pytest.raises(DataError, match="SIGKILL"):
+            list(from_workers(Work(lambda: os.kill(os.getpid(), signal.SIGKILL)), ITEMS))
+        assert signal.getsignal(signal.SIGCHLD) is not alarm
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_the_callers_own_handler_stays():
+    def own(signum, frame):
+        pass
+
+    before = signal.signal(signal.SIGCHLD, own)
+    try:
+        assert len(list(from_workers(Work(lambda: None), ITEMS))) == ITEMS
+        assert signal.getsignal(signal.SIGCHLD) is own
+    finally:
+        signal.signal(signal.SIGCHLD, before)
