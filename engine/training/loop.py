@@ -88,7 +88,7 @@ def save_where_due(runs: Sequence[StudentRun], group: Group, session: Session, t
 
 
 def epoch_in_words(epoch: int, epochs: int) -> str:
-    """The number of an epoch as text; epochs of an initial stage, which count up to 0, are told by those to go."""
+    """The number of an epoch as text; of an initial stage, which counts up to 0, the number of epochs to go."""
     return f"epoch {epoch}/{epochs}" if epoch > 0 else f"{1 - epoch} initial epochs to go"
 
 

@@ -19,7 +19,7 @@ BATCH_SIZE = 32
 
 
 def quantise(path: Path, out: Path, data: Arrays, description: Description) -> None:
-    """Write an eight-bit form of an ONNX file: weights per channel, activations by the range on training images.
+    """Write an eight-bit form of an ONNX file: weights per channel, activations by their range on training images.
 
     Args:
         data: calibration reads CALIBRATION_IMAGES training images, evenly spread.

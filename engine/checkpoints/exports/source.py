@@ -1,4 +1,4 @@
-"""What is exported: a weights file or a run's folder, read with the description that will travel with it."""
+"""Reads the network that is to be exported, with the description that will travel with it."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ HEADER = (
     "top5",
     "loss",
 )
-# What config.json tells of the training, in the words of the run's own records.
+# The entries of config.json that say how a network was trained.
 FROM_CONFIG = ("label", "weights", "kd_T", "options", "recipe", "precision", "trial", "seed", "run_id")
 FROM_ENVIRONMENT = ("command", "git_commit", "torch")
 
@@ -98,12 +98,12 @@ def recorded_entry(content: dict[str, Any]) -> DatasetEntry:
 
 
 def recorded_training(folder: Path) -> dict[str, Any]:
-    """What the config.json of a run's folder tells of the training; nothing where there is none that can be read."""
+    """The record of the training in a run's folder; empty where there is none that can be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         environment = config["environment"]
         teachers = [{key: teacher.get(key) for key in ("model", "sha256", "top1")} for teacher in config["teachers"]]
-        told = {key: config[key] for key in FROM_CONFIG if key in config}
-        return told | {"teachers": teachers} | {key: environment.get(key) for key in FROM_ENVIRONMENT}
+        kept = {key: config[key] for key in FROM_CONFIG if key in config}
+        return kept | {"teachers": teachers} | {key: environment.get(key) for key in FROM_ENVIRONMENT}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
