@@ -1,6 +1,7 @@
 """Reads the network that is to be exported, with the description that will travel with it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ HEADER = (
 )
 # The entries of config.json that say how a network was trained.
 FROM_CONFIG = ("label", "weights", "kd_T", "options", "recipe", "precision", "trial", "seed", "run_id")
-FROM_ENVIRONMENT = ("command", "git_commit", "torch")
+FROM_ENVIRONMENT = ("git_commit", "torch")
 
 
 def load_deployed(
@@ -104,6 +105,13 @@ def recorded_training(folder: Path) -> dict[str, Any]:
         environment = config["environment"]
         teachers = [{key: teacher.get(key) for key in ("model", "sha256", "top1")} for teacher in config["teachers"]]
         kept = {key: config[key] for key in FROM_CONFIG if key in config}
-        return kept | {"teachers": teachers} | {key: environment.get(key) for key in FROM_ENVIRONMENT}
+        command = [_without_folder(str(word)) for word in environment.get("command") or []]
+        versions = {key: environment.get(key) for key in FROM_ENVIRONMENT}
+        return kept | {"teachers": teachers, "command": command} | versions
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _without_folder(word: str) -> str:
+    """A word of a command line; of an absolute path its name alone, as the file may go to strangers."""
+    return os.path.basename(word) if os.path.isabs(word) else word

@@ -21,12 +21,17 @@ def test_the_training_is_told_where_it_is_known(tmp_path):
     config = {
         "label": "kd alpha=0.5",
         "teachers": [{"model": "resnet14", "sha256": "cd", "top1": 91.5, "path": "/home/me/secret.pth"}],
-        "environment": {"command": ["train_student.py"], "git_commit": "abc", "torch": "2"},
+        "environment": {
+            "command": ["train_student.py", "--path_t", "/home/secret/t.pth"],
+            "git_commit": "abc",
+            "torch": "2",
+        },
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     origin = load_deployed(tmp_path / "own.pth")[1].origin
     assert origin["label"] == "kd alpha=0.5"
     assert origin["teachers"] == [{"model": "resnet14", "sha256": "cd", "top1": 91.5}]
+    assert origin["command"] == ["train_student.py", "--path_t", "t.pth"]
     assert "secret" not in json.dumps(origin)
 
 
