@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from reporting.tables.numbers import number, signed
-from reporting.tables.pair_tables import figure_cells
+from reporting.tables.pair_tables import BALANCED, balanced_cell, figure_cells
 from reporting.tables.ranking import ranked
 from reporting.tables.text_table import TextTable, without_empty_columns
 from reporting.tables.wording import figure_words
@@ -23,6 +23,7 @@ def probe_table(heading: str, frozen: pd.DataFrame) -> TextTable:
             words.column: figure,
             "test top-1": number(row.top1_mean) if words.figure == "validation" else "",
             words.beside: number(getattr(row, words.beside_column)),
+            BALANCED: balanced_cell(row),
             "gain over none": signed(row.gain),
         }
         for row, figure in zip(rows, figures, strict=True)
@@ -43,6 +44,7 @@ def network_table(heading: str, networks: pd.DataFrame) -> TextTable:
             words.column: figure,
             "test top-1": number(row.top1_mean) if words.figure == "validation" else "",
             words.beside: number(getattr(row, words.beside_column)),
+            BALANCED: balanced_cell(row),
             "parameters": f"{row.parameters:,}",
             "protocol": f"{row.protocol} [{row.protocol_id}]" if ambiguous else row.protocol,
         }

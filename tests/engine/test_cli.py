@@ -431,7 +431,7 @@ def test_evaluate_prints_a_line_or_json(capsys, teacher):
     assert found
     assert evaluate_script.main([*argv, "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)
-    assert measured.keys() == {"top1", "top5", "loss", "images", "model"}
+    assert measured.keys() == {"top1", "top5", "loss", "images", "balanced", "model"}
     assert (measured["images"], measured["model"]) == (500, "resnet8")
     assert [f"{measured['top1']:.2f}", f"{measured['top5']:.2f}", f"{measured['loss']:.3f}"] == list(found.groups())
 
