@@ -1,7 +1,7 @@
 """Figures of each class, from a confusion matrix: how many of its images are found, and what it is mistaken for."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
