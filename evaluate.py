@@ -14,13 +14,7 @@ if __name__ == "__main__":
 
 from common.command import DONE, guard, make_parser, show
 from common.files import to_json
-from dataset import DATASETS, LeftOut, load_arrays
-from engine import cli
-from engine.checkpoints.run_weights import weights_file
-from engine.checkpoints.weights import build_network, read_weights
-from engine.device.compute import Compute, resolve_compute
-from engine.records.progress import Progress
-from engine.training.evaluation import batches_of_test, check_finite_loss, evaluate, evaluate_by_head
+from engine.light_flags import add_checkpoint_arguments, add_compute_arguments, add_data_of_file_arguments
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -29,15 +23,24 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", metavar="NAME", help="the network (default: as the checkpoint has it)")
     parser.add_argument("--answers", action="store_true", help="measure each prediction head of the network too (std)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
-    cli.add_checkpoint_arguments(parser)
-    cli.add_data_arguments(parser, of_file=True)
-    cli.add_compute_arguments(parser, precision="fp32")
+    add_checkpoint_arguments(parser)
+    add_data_of_file_arguments(parser)
+    add_compute_arguments(parser, precision="fp32")
     return parser.parse_args(argv)
 
 
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
+    # These take seconds to import: the command line is checked first.
+    from dataset import DATASETS, LeftOut, load_arrays
+    from engine import cli
+    from engine.checkpoints.run_weights import weights_file
+    from engine.checkpoints.weights import build_network, read_weights
+    from engine.device.compute import Compute, resolve_compute
+    from engine.records.progress import Progress
+    from engine.training.evaluation import batches_of_test, check_finite_loss, evaluate, evaluate_by_head
+
     given = None if arguments.dataset is None else DATASETS.find(arguments.dataset, arguments.data_folder)
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
     file = read_weights(weights_file(arguments.path, "--path"), arguments.allow_namespace)
