@@ -10,6 +10,7 @@ part of the network's name.
 """
 
 import difflib
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,30 @@ class TimmNetwork(Network):
         listed: Callable[[], set[str]] = getattr(self.net, "no_weight_decay", set)
         others = {name for name, _ in self.net.named_parameters() if not name.endswith("weight")}
         return {PREFIX + name for name in others | set(listed())}
+
+    def parameter_depths(self) -> dict[str, int]:
+        """The layer of each parameter by its name, as timm groups them: stages of CNNs, blocks of others."""
+        matcher = getattr(self.net, "group_matcher", None)
+        if matcher is None:
+            return super().parameter_depths()
+        from timm.models import group_parameters
+
+        return {
+            PREFIX + name: depth
+            for name, depth in group_parameters(self.net, matcher(coarse=True), reverse=True).items()
+        }
+
+    def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict as timm makes it fit: tables of positions and patches of another image size are resampled."""
+        convert = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
+        if convert is None:
+            return state
+        try:
+            return dict(convert(dict(state), self.net))
+        except (
+            Exception
+        ):  # of other weights, on which timm's filter was never tried: the strict loader says what is wrong
+            return state
 
     def features(self, x: Tensor) -> Features:
         """Features of B×3×H×W images of `image_size`."""

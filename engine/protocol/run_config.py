@@ -47,6 +47,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
         "teacher_weighting": plan.teacher_weighting,
         "retrospection": None if plan.retrospection is None else asdict(plan.retrospection),
         "backbone": None if plan.backbone is None else _backbone(plan.backbone),
+        "init": None if plan.init is None else asdict(plan.init) | {"path": str(plan.init.path)},
         "trial": plan.trial,
         "seed": plan.seed,
         "recipe": plan.recipe.as_dict(),

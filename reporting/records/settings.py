@@ -7,6 +7,7 @@ taken to be as most are.
 """
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -37,7 +38,8 @@ Setting = dict[str, Any]
 def settings_of(config: Mapping[str, Any]) -> Setting:
     """Returns {dotted path: value} of the fields of config.json that may change what a run learns."""
     found: Setting = {}
-    left = [(name, value) for name, value in config.items() if name != "teachers"]
+    left = [(name, value) for name, value in config.items() if name not in ("teachers", "init")]
+    found["init"] = _start(config.get("init"))
     teachers = config.get("teachers")
     for teacher in teachers if isinstance(teachers, list) else []:
         for name, value in teacher.items() if isinstance(teacher, dict) else ():
@@ -52,6 +54,15 @@ def settings_of(config: Mapping[str, Any]) -> Setting:
             found[path] = "given"  # null is another setting than any dict
             left += [(f"{path}.{name}", inner) for name, inner in value.items()]
     return found
+
+
+def _start(weights: Any) -> str | None:
+    """Returns a word for the weights that a run started from; None for random ones, also of records without the field."""
+    if not isinstance(weights, dict):
+        return None
+    constants = weights.get("normalisation") if weights.get("named_normalisation") else None
+    text = json.dumps([weights.get("sha256"), weights.get("weights_key"), constants])
+    return f"{weights.get('name')}:{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def apart_by_settings(runs: Iterable[Run]) -> list[Run]:

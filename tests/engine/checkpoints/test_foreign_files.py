@@ -17,7 +17,8 @@ import evaluate
 import train_student
 from common.errors import RequestError
 from engine.checkpoints.find_weights import WeightsChoice
-from engine.checkpoints.frozen_backbone import load_backbone, read_backbone
+from engine.checkpoints.frozen_backbone import load_backbone
+from engine.checkpoints.start_weights import read_start_weights
 from engine.checkpoints.weights import load_network
 from models import MODELS, create_model
 from tests.helpers import DIGITS, SMALL, folder_of, read_json, save_network, train_alone
@@ -251,7 +252,7 @@ BACKBONES = {
 @pytest.mark.parametrize("case", BACKBONES)
 def test_a_backbone_needs_no_classifier(case, tmp_path):
     file = BACKBONES[case]
-    backbone = read_backbone(saved(file.content, tmp_path), image_size=8, choice=WeightsChoice(**file.choice))
+    backbone = read_start_weights(saved(file.content, tmp_path), image_size=8, choice=WeightsChoice(**file.choice))
     assert backbone.note
     assert (backbone.weights_key is None) == (not file.choice)
     network = create_model("resnet8", 10, DIGITS.image_size)
