@@ -38,7 +38,8 @@ def finish_epoch(run: StudentRun, session: Session) -> None:
     if run.plan.save_freq and epoch % run.plan.save_freq == 0:
         save_weights(run, run.folder.at_epoch(epoch))
     run.position, run.meters = (epoch + 1, 0), RunningMeans()
-    run.set_mode()  # the next epoch may train more
+    if epoch == run.plan.recipe.freeze_epochs:
+        run.end_frozen_epochs()
     run.save()
     run.history.publish_last()
 

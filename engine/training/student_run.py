@@ -224,6 +224,11 @@ class StudentRun:
         self.optimizer = self._make_optimizer()
         self.set_mode()
 
+    def end_frozen_epochs(self) -> None:
+        """Train the whole network from here on, by a new optimizer: the former one knows the classifier alone."""
+        self.set_mode()
+        self.optimizer = self._make_optimizer()
+
     def _make_optimizer(self) -> torch.optim.Optimizer:
         of_student = [] if self.initial and not self.method.initial_trains_student else [self.student]
         return make_optimizer(self.plan.recipe, [*of_student, self.method])
@@ -236,7 +241,7 @@ class StudentRun:
     def set_mode(self) -> None:
         """Training mode, but not below the classifier of a frozen network: its batch-norm statistics and dropout stay.
 
-        To be called where an epoch begins in which other parts are trained.
+        To be called where other parts begin to be trained.
         """
         self.student.train(not self.frozen)
         self.method.train()

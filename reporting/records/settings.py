@@ -57,7 +57,7 @@ def settings_of(config: Mapping[str, Any]) -> Setting:
 
 
 def _start(weights: Any) -> str | None:
-    """Returns a word for the weights that a run started from; None for random ones, also of records without the field."""
+    """Returns a word for the weights that a run started from; None for random ones, as of records without the field."""
     if not isinstance(weights, dict):
         return None
     constants = weights.get("normalisation") if weights.get("named_normalisation") else None
