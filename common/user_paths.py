@@ -55,7 +55,8 @@ def why_unreachable(path: Path | str) -> str | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        file = next((folder for folder in Path(path).parents if os.path.exists(folder)), path)
+        places = (Path(path), *Path(path).parents)  # itself too: a slash may follow a file's name
+        file = next((place for place in places if os.path.exists(place)), path)
         return f"cannot be: {shown_path(file)} is {kind_of(os.stat(file).st_mode)}, not a folder"
     except (OSError, ValueError) as error:
         return f"cannot be reached: {_reason(error)}"
