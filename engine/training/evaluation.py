@@ -124,6 +124,11 @@ def evaluate_by_head(
     return {name: total.over_processes(world).means(images) for name, total in totals.items()}
 
 
+def top_classes(logits: Tensor) -> Tensor:
+    """The five classes of the largest of B×K logits, the largest first; fewer where K is less than 5."""
+    return logits.topk(min(5, logits.shape[1]), dim=1).indices
+
+
 class _Totals(NamedTuple):
     """Sums over images, float64.
 
@@ -138,7 +143,7 @@ class _Totals(NamedTuple):
     @classmethod
     def of(cls, logits: Tensor, labels: Tensor, classes: int) -> "_Totals":
         """Sums over a batch, from B×K logits and B labels."""
-        top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        top = top_classes(logits) == labels[:, None]
         loss = F.cross_entropy(logits, labels, reduction="sum")
         whole = torch.stack([top[:, 0].sum().double(), top.sum().double(), loss.double()])
         # One dimension, in which scatter_add is deterministic on a GPU too.

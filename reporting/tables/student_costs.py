@@ -7,7 +7,6 @@ import pandas as pd
 from reporting.tables.cost_names import COST_NAMES
 from reporting.tables.numbers import number
 
-
 DECIMALS = ((10, 1), (0.1, 2), (0.01, 3))  # of figures from so much on
 
 
