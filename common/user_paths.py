@@ -76,6 +76,14 @@ def reachable_path(text: str) -> Path:
     return Path(text)
 
 
+def reachable_folder(text: str) -> Path:
+    """A type for argparse: a path of a folder, which is there or may be made."""
+    path = reachable_path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{shown_path(path)} is {kind_of(path.stat().st_mode)}, not a folder")
+    return path
+
+
 def kind_of(mode: int) -> str:
     """What lies there, in words, from its `st_mode`."""
     return next((words for is_kind, words in _KINDS if is_kind(mode)), "a file")

@@ -408,6 +408,11 @@ def test_evaluate_says_what_it_did(tmp_path, capsys):
     assert "--model_t" not in text
 
 
+def test_evaluate_says_that_there_is_one_head(tmp_path, capsys):
+    assert evaluate.main(["--path", str(saved(A, tmp_path)), "--dataset", "digits", *CPU, "--answers"]) == 0
+    assert "--answers" in capsys.readouterr().err
+
+
 @pytest.mark.runs
 def test_a_run_folder_stands_for_its_last_weights(tmp_path, capsys):
     assert train_alone(tmp_path, "--epochs", "1") == 0
