@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 from scipy.special import softmax
 
-from analysis.tested_images import TestedImages
+from analysis.evaluated_images import EvaluatedImages
 from common.files import make_folder, write_bytes, write_text
 from common.spreadsheet import csv_of
 
@@ -68,7 +68,7 @@ def small_picture(image: Image.Image) -> tuple[bytes, str]:
     return buffer.getvalue(), ".jpg"
 
 
-def report_mistakes(folder: Path, mistakes: Iterable[Mistake], tested: TestedImages) -> None:
+def report_mistakes(folder: Path, mistakes: Iterable[Mistake], tested: EvaluatedImages) -> None:
     """Write the pictures of mistakes to `folder`/mistakes, and their classes and probabilities to mistakes.csv.
 
     Raises:

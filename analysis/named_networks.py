@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.command import say
@@ -11,7 +11,9 @@ from common.json_files import BrokenError, read_object
 from dataset import DatasetEntry
 from engine.checkpoints.find_weights import ONLY_WEIGHTS, WeightsChoice
 from engine.checkpoints.inference_network import InferenceNetwork
-from engine.checkpoints.weights import load_network
+from engine.checkpoints.parts_of_file import TOP
+from engine.checkpoints.read_checkpoint import is_own_file
+from engine.checkpoints.weights import build_network, read_weights
 from reporting.tables.wording import NAMES
 
 LONGEST_NAME = 180  # characters of a name, so that a file's is below 255 with what comes before and after it
@@ -38,8 +40,21 @@ def load_named_network(
     allow_namespace: bool,
     choice: WeightsChoice = ONLY_WEIGHTS,
 ) -> NamedNetwork:
-    """Load a network. Raises RequestError if the file holds no network for this data set (`load_network`)."""
-    loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace, choice=choice)
+    """Load a network.
+
+    Args:
+        choice: which weights of a file from elsewhere; a file of this suite has one network in it.
+
+    Raises:
+        RequestError: the file holds no network for this data set (`load_network`).
+    """
+    file = read_weights(path, allow_namespace)
+    only = replace(ONLY_WEIGHTS, model_flag=choice.model_flag)
+    if is_own_file(file.content) and choice != only:
+        if choice.key != TOP:
+            say(f"{path} is a file of this suite, with one network in it: --weights_key and --ema are for the others")
+        choice = only
+    loaded = build_network(file, entry, arch=arch, choice=choice)
     if loaded.note:
         say(loaded.note)
     return NamedNetwork(name, path, loaded.arch, loaded.sha256, loaded.network)

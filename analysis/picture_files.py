@@ -13,19 +13,19 @@ from analysis.agreement import Agreement, compare, gain_errors
 from analysis.class_correlation import class_correlation, mean_difference
 from analysis.collect import Predictions
 from analysis.embedding import ShownImages, project
+from analysis.evaluated_images import EvaluatedImages
 from analysis.gallery import report_mistakes, surest_mistakes
 from analysis.learning_curves import Band, CurvePicture
 from analysis.named_networks import ALONE, NamedNetwork
 from analysis.per_class import balanced_accuracy, class_accuracy, confusion
 from analysis.pictures import ClassGain
-from analysis.tested_images import TestedImages
 from common.files import make_folder, write_text
 from common.spreadsheet import csv_of
 
 
 def report_student(
     folder: Path,
-    tested: TestedImages,
+    tested: EvaluatedImages,
     teacher: tuple[NamedNetwork, Predictions],
     student: tuple[NamedNetwork, Predictions],
     alone: Predictions | None,
@@ -73,7 +73,7 @@ def report_student(
     }
 
 
-def accuracies(logits: np.ndarray, tested: TestedImages) -> dict[str, float]:
+def accuracies(logits: np.ndarray, tested: EvaluatedImages) -> dict[str, float]:
     """Top-1 and balanced accuracy in per cent, from N×K logits."""
     counts = confusion(tested.labels, logits.argmax(axis=1), tested.num_classes)
     return {"top1": 100 * float(np.trace(counts) / counts.sum()), "balanced": balanced_accuracy(counts)}

@@ -21,12 +21,12 @@ from analysis import pictures
 from analysis.cka import SMALLEST_BATCH
 from analysis.collect import collect
 from analysis.embedding import FEWEST_IMAGES, MOST_CLASSES, ShownImages, choose_images
+from analysis.evaluated_images import EvaluatedImages
 from analysis.gallery import TABLE as MISTAKES
 from analysis.gallery import report_mistakes, surest_mistakes
 from analysis.learning_curves import BAND_NAMES, CurvePicture, curve_pictures
 from analysis.named_networks import TEACHER, NamedNetwork, load_named_network, load_students
 from analysis.picture_files import accuracies, highest_difference, report_curves, report_student, report_tsne
-from analysis.tested_images import TestedImages
 from common.command import DONE, guard, make_parser
 from common.errors import RequestError
 from common.files import make_folder, write_json
@@ -135,7 +135,7 @@ def analyse(
     """Write all pictures of the networks and `analysis.json`, and print the scalar figures."""
     classes = chosen_classes(arguments.classes, entry)
     data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_bad_images))
-    tested = TestedImages.of(data, entry)
+    tested = EvaluatedImages.of(data, entry)
     chosen = choose_images(tested.labels, classes, arguments.images)
     networks = [teacher, *students]
     for named in networks:

@@ -13,7 +13,7 @@ LONGEST_NAME = 14  # letters of a class in a picture
 
 
 @dataclass(frozen=True)
-class TestedImages:
+class EvaluatedImages:
     """The test set of a data set.
 
     Attributes:
@@ -29,7 +29,7 @@ class TestedImages:
     num_classes: int
 
     @classmethod
-    def of(cls, data: Arrays, entry: DatasetEntry) -> "TestedImages":
+    def of(cls, data: Arrays, entry: DatasetEntry) -> "EvaluatedImages":
         """The test set of a data set that is loaded."""
         names = tuple(map(printable, entry.classes))
         return cls(data.test_images, np.asarray(data.test_labels), names, entry.num_classes)
