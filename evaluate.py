@@ -12,21 +12,12 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-import numpy as np
-
 from common.class_sizes import are_uneven
 from common.command import DONE, guard, make_parser, show
 from common.errors import RequestError
 from common.files import to_json
 from common.output_places import check_output_file, write_output
-from dataset import DATASETS, LeftOut, load_arrays
-from engine import cli
-from engine.checkpoints.run_weights import weights_file
-from engine.checkpoints.weights import build_network, read_weights
-from engine.device.compute import Compute, resolve_compute
-from engine.records.progress import Progress
-from engine.training.evaluation import batches_of_test, check_finite_loss, evaluate, evaluate_by_head
-from engine.training.predicted_classes import PredictedClasses
+from engine.light_flags import add_checkpoint_arguments, add_compute_arguments, add_data_of_file_arguments
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -40,9 +31,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--out", type=Path, metavar="FILE", help="with --per_class: a CSV row for each class (default: none)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
-    cli.add_checkpoint_arguments(parser)
-    cli.add_data_arguments(parser, of_file=True)
-    cli.add_compute_arguments(parser, precision="fp32")
+    add_checkpoint_arguments(parser)
+    add_data_of_file_arguments(parser)
+    add_compute_arguments(parser, precision="fp32")
     return parser.parse_args(argv)
 
 
@@ -50,6 +41,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     check(arguments)
+    # These take seconds to import: the command line is checked first.
+    import numpy as np
+
+    from dataset import DATASETS, LeftOut, load_arrays
+    from engine import cli
+    from engine.checkpoints.run_weights import weights_file
+    from engine.checkpoints.weights import build_network, read_weights
+    from engine.device.compute import Compute, resolve_compute
+    from engine.records.progress import Progress
+    from engine.training.evaluation import batches_of_test, check_finite_loss, evaluate, evaluate_by_head
+    from engine.training.predicted_classes import PredictedClasses
+
     given = None if arguments.dataset is None else DATASETS.find(arguments.dataset, arguments.data_folder)
     compute = resolve_compute(arguments.device, arguments.precision, compilation="off")
     file = read_weights(weights_file(arguments.path, "--path"), arguments.allow_namespace)

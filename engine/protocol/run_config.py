@@ -15,7 +15,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
     """Everything that is known of a run before it starts.
 
     Args:
-        measured: each teacher's top1, top5, loss and balanced accuracy on the test set.
+        measured: each teacher's top1, top5, loss and balanced accuracy on the test set, and its size.
         environment: versions, hardware and commit.
     """
     entry = DATASETS[plan.dataset]

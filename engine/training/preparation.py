@@ -110,7 +110,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     """Bring a run onto the device, to where its checkpoint has it, and write its config.json.
 
     Args:
-        measured: accuracy and loss of each of its teachers on the test set.
+        measured: accuracy and loss of each of its teachers on the test set, and its size.
     """
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)

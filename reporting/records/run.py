@@ -7,6 +7,7 @@ from typing import Any
 
 from common.class_sizes import are_uneven
 from common.json_files import printable
+from reporting.records.latency import Latency
 from reporting.records.untrusted_json import percentage_or_none, read_tail
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
@@ -19,6 +20,21 @@ class Accuracy:
     top1: float
     top5: float | None = None
     balanced: float | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """What it takes to keep and to run a network; None where the records do not say.
+
+    Attributes:
+        parameters: of the network, with the heads that it predicts with.
+        macs: multiply-accumulates of the prediction of one image.
+        file_bytes: of its weights file.
+    """
+
+    parameters: int | None = None
+    macs: int | None = None
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,7 @@ class Teacher:
     accuracy: Accuracy
     normalisation: str = ""
     epoch: str = ""
+    size: Size = field(default=Size(), compare=False)  # older records of the same teacher have none
 
     @property
     def name(self) -> str:
@@ -57,8 +74,11 @@ class Costs:
         initial_epochs, initial_seconds: of the stage that some methods have before the first epoch; not part of the
             two above.
         peak_memory_mib: of the process on the CPU, of the allocator on a GPU; the runs of one command share it.
+        parameters: of the network, with the heads that it predicts with where the record has them.
         method_parameters: what the method trains beside the student.
         hardware: the GPU, or the processor and its threads; "" where the records do not say.
+        macs, file_bytes: see `Size`.
+        latency: of one image, beside the teacher's.
     """
 
     seconds_per_epoch: float | None = None
@@ -69,6 +89,9 @@ class Costs:
     parameters: int = 0
     method_parameters: int | None = None
     hardware: str = ""
+    macs: int | None = None
+    file_bytes: int | None = None
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True)

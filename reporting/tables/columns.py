@@ -20,9 +20,11 @@ COSTS = [
     "method_parameters",
     "hardware",
 ]
+SIZES = ["macs", "file_bytes"]
+LATENCY = ["latency_ratio", "latency_ms", "teacher_latency_ms", "latency_hardware"]
 HEAD = ["dataset", "num_classes", "image_size", "protocol_id", "group", "protocol", "teacher", "student", "role"]
 LISTS = ["trials", "seeds", "values", "paths"]  # one entry per trial
 COLUMNS = [*HEAD, "method", "n", *FIGURES, *AGAINST_ALONE, "gap_recovered"]
-COLUMNS += ["methods", *AGAINST_KD, *ACROSS, *COSTS, *LISTS, *HELD_OUT, *BALANCED]
+COLUMNS += ["methods", *AGAINST_KD, *ACROSS, *COSTS, *LISTS, *HELD_OUT, *BALANCED, *SIZES, *LATENCY]
 ROLES = ("teacher", "student", "former", "method", "probe", "network")  # the order of rows within a pair
 REFERENCE = "kd"  # the method that the others are tested against
