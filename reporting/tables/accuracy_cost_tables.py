@@ -62,7 +62,7 @@ def front_of(students: pd.DataFrame, name: str) -> np.ndarray:
     """
     front = pd.Series(False, index=students.index)
     for _, rows in students.groupby([*GROUP, "teacher"], sort=False):
-        costs = rows[COSTS[name].column].astype(float)
+        costs = COSTS[name].of(rows)
         places = latency_places(rows).values() if name == "latency" else [costs.notna()]
         for of_place in places:
             front[rows.index] |= on_front(ranked(rows).tolist(), costs.where(of_place).tolist())
@@ -145,9 +145,9 @@ def within_sentences(rows: pd.DataFrame, choice: CostChoice) -> Iterator[str]:
     of_teacher = rows[rows.role == "teacher"].set_index("student").top1_mean
     students = rows[rows.role.isin(["student", "method"])]
     students = students.assign(
-        figure=students.top1_mean, teacher_figure=students.student.map(of_teacher), cost=students[cost.column]
+        figure=students.top1_mean, teacher_figure=students.student.map(of_teacher), cost=cost.of(students)
     )
-    smallest, closest = smallest_within(students.astype({"cost": float}), choice.within)
+    smallest, closest = smallest_within(students, choice.within)
     points = f"{choice.within:g} point{'s' * (choice.within != 1)}"
     if smallest is not None:
         teacher = f"the teacher ({number(smallest.teacher_figure)} %)"
