@@ -42,10 +42,17 @@ class CostChoice:
 
 
 def check_costs(table: pd.DataFrame, choice: CostChoice) -> None:
-    """Raises RequestError where no student has a cost that is asked for, or there is no teacher to be close to."""
+    """Raises RequestError where no student has a cost that is asked for, or there is no teacher to be close to.
+
+    There is nothing to refuse in an empty table, of runs that are not finished yet.
+    """
+    if table.empty:
+        return
     students = table[table.role.isin(["student", "method"])]
-    for flag, name in (("--pareto", choice.pareto), ("--within", choice.within and choice.within_cost)):
-        if name and not students.empty and students[COSTS[name].column].isna().all():
+    if students.empty:
+        raise RequestError("--pareto and --within compare students, and no run here is of one; leave them out")
+    for flag, name in (("--pareto", choice.pareto), ("--within", choice.within_cost)):
+        if name in choice.costs and students[COSTS[name].column].isna().all():
             raise RequestError(f"{flag}: no run of a student has {name} on record; {COSTS[name].hint}")
     if choice.within is not None and not (table.role == "teacher").any():
         raise RequestError("--within compares students with their teacher, and no run here has one; leave it out")

@@ -77,6 +77,8 @@ def _students(table: pd.DataFrame) -> Iterator[Students]:
             places = latency_places(students) if name == "latency" else {"": students[cost.column].notna()}
             for hardware, of_place in places.items():
                 shown = students[of_place & students.figure.notna()]
+                if shown.empty:
+                    continue
                 shown = shown.assign(cost=cost.of(shown) / cost.divisor)
                 of_teacher = 1.0 if name == "latency" else _shared(teachers[cost.column]) / cost.divisor
                 place = place_of(rows.iloc[0]) + (f", measured on {hardware}" if hardware else "")
