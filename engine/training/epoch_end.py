@@ -86,7 +86,7 @@ def _measured(run: StudentRun, means: dict[str, float], session: Session) -> Rec
 
 def _accuracy_and_loss(result: dict[str, Any]) -> dict[str, float]:
     """What a record keeps of an evaluation."""
-    return {key: result[key] for key in ("top1", "top5", "loss")}
+    return {key: result[key] for key in ("top1", "top5", "loss", "balanced")}
 
 
 def save_weights(run: StudentRun, path: Path) -> None:

@@ -119,6 +119,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
         "teacher_order_matters": bool(len(measured) > 1 and run.plan.weights.beta and run.method.places_teachers()),
         "data_sha256": session.data_digest,
         "test_images": len(session.data.test_labels),
+        "test_class_images": session.data.test_labels.bincount(minlength=session.entry.num_classes).tolist(),
     }
     if session.left_out.reasons:
         config["left_out"] = dict(session.left_out.reasons)

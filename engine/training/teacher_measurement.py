@@ -24,7 +24,7 @@ from engine.training.session import Session
 
 FILE = "teacher_accuracies.json"
 MOST_KEPT = 500
-FIGURES = ("top1", "top5", "loss")
+FIGURES = ("top1", "top5", "loss", "balanced")
 
 Figures = dict[str, float]
 Item = TypeVar("Item")

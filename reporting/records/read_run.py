@@ -128,7 +128,7 @@ def _teacher(entry: dict[str, Any]) -> Teacher:
     return Teacher(
         model=text(entry, "model", where),
         sha256=text(entry, "sha256", where),
-        accuracy=Accuracy(percentage(entry, "top1", where), percentage_or_none(entry.get("top5"))),
+        accuracy=_accuracy(entry, where),
         normalisation=_normalisation(entry.get("normalisation")),
         epoch=_epoch_of_file(entry.get("path")),
         size=_size(entry),
@@ -175,15 +175,18 @@ def _read_accuracies(result: dict[str, Any], history: Mapping[int, float], epoch
     last, best = mapping(result, "last", RESULT), mapping(result, "best", RESULT)
     if integer(last, "epoch", f"{RESULT} last") != epochs:  # another epoch's figure is not the table's figure
         raise BrokenError(f"its last epoch is {last['epoch']}, its recipe has {epochs}")
-    found = [
-        Accuracy(percentage(part, "top1", f"{RESULT} {name}"), percentage_or_none(part.get("top5")))
-        for name, part in (("last", last), ("best", best))
-    ]
+    found = [_accuracy(part, f"{RESULT} {name}") for name, part in (("last", last), ("best", best))]
     loss = last.get("loss", 0.0)
     if loss is None or (isinstance(loss, float) and not math.isfinite(loss)):
         raise BrokenError(f"{RESULT} last: loss is {'not finite' if loss is None else loss}")
     _check_agreement(found[0].top1, found[1].top1, history, epochs)
     return found[0], found[1]
+
+
+def _accuracy(part: dict[str, Any], where: str) -> Accuracy:
+    """Raises BrokenError without top-1; the others may be missing."""
+    others = (percentage_or_none(part.get(name)) for name in ("top5", "balanced"))
+    return Accuracy(percentage(part, "top1", where), *others)
 
 
 def _check_agreement(last: float, best: float, history: Mapping[int, float], epochs: int) -> None:

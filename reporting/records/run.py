@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.class_sizes import are_uneven
 from common.json_files import printable
 from reporting.records.latency import Latency
 from reporting.records.untrusted_json import percentage_or_none, read_tail
@@ -14,10 +15,11 @@ CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Test accuracy in per cent; top-5 is None where it is not on record."""
+    """Test accuracy in per cent, top-1, top-5 and balanced (the mean of the classes'); None where not on record."""
 
     top1: float
     top5: float | None = None
+    balanced: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,12 @@ class Run:
     def test_images(self) -> int | None:
         """Number of test images; None where the record does not say."""
         return _count(self.config.get("test_images"))
+
+    @property
+    def uneven_classes(self) -> bool:
+        """True if the test set is known to have classes of unequal sizes, so that balanced accuracy says more."""
+        images = self.config.get("test_class_images")
+        return isinstance(images, list) and are_uneven(filter(None, map(_count, images)))
 
     @property
     def recipe_changes(self) -> Mapping[str, Any]:

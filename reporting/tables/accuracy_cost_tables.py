@@ -149,12 +149,7 @@ def within_sentences(rows: pd.DataFrame, choice: CostChoice) -> Iterator[str]:
     if choice.within is None or not (rows.role == "teacher").any():
         return
     cost = COSTS[choice.within_cost]
-    of_teacher = rows[rows.role == "teacher"].set_index("student").top1_mean
-    students = rows[rows.role.isin(["student", "method"])]
-    students = students.assign(
-        figure=students.top1_mean, teacher_figure=students.student.map(of_teacher), cost=cost.of(students)
-    )
-    smallest, closest = smallest_within(students, choice.within)
+    smallest, closest = smallest_within(beside_teachers(rows, choice.within_cost), choice.within)
     points = f"{choice.within:g} point{'s' * (choice.within != 1)}"
     if smallest is not None:
         teacher = f"the teacher ({number(smallest.teacher_figure)} %)"
@@ -165,6 +160,19 @@ def within_sentences(rows: pd.DataFrame, choice: CostChoice) -> Iterator[str]:
             f"None is within {points} of {teacher}; the closest, {number(closest.below)} points below it, is "
             f"{_described(closest, cost)}."
         )
+
+
+def beside_teachers(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Returns the students with test accuracy, that of their teacher, and a cost, as `smallest_within` takes them.
+
+    Args:
+        rows: of one data set, protocol and teacher in the tidy table.
+        name: of the cost.
+    """
+    of_teacher = rows[rows.role == "teacher"].set_index("student").top1_mean
+    students = rows[rows.role.isin(["student", "method"])]
+    teachers = students.student.map(of_teacher)
+    return students.assign(figure=students.top1_mean, teacher_figure=teachers, cost=COSTS[name].of(students))
 
 
 def within_lines(table: pd.DataFrame, choice: CostChoice) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from reporting.records.run import Run, Size, Teacher
 from reporting.records.selection import Entry
 from reporting.tables.averages import add_averages
-from reporting.tables.columns import COLUMNS, COSTS, FIGURES, GROUP, LATENCY, LISTS, PAIR, ROLES, ROW, SIZES
+from reporting.tables.columns import BALANCED, COLUMNS, COSTS, FIGURES, GROUP, LATENCY, LISTS, PAIR, ROLES, ROW, SIZES
 from reporting.tables.comparisons import add_comparisons
 from reporting.tables.ranking import ranked
 
@@ -42,6 +42,8 @@ def tabulate(
     | `common_pairs`, `average_rank`, `ari` | over the pairs that all methods have: see `averages` |
     | `validation_mean`, `validation_std` | accuracy (%) of the same epoch on the images that were held out |
     | `validation_images`, `test_images` | how many images these are; empty where runs differ or do not say |
+    | `balanced_mean` | mean accuracy (%) of the classes, each counting once, of the figure's epoch |
+    | `uneven_classes` | whether the classes of the test set are known to have unequal numbers of images |
     | `checkpoint` | of a teacher: the epoch that its file is of, where the file's name says so |
     | `macs`, `file_bytes` | multiply-accumulates of one image; bytes of the weights file |
     | `latency_*` | ms of one image, its share of the teacher's, and where it was measured: see `records.latency` |
@@ -56,6 +58,7 @@ def tabulate(
     rows = pd.DataFrame(_rows(entries, methods or {}))
     table = pd.concat([_aggregate(rows), _teachers(entries)], ignore_index=True)
     table["checkpoint"] = table.checkpoint.fillna("")
+    table["uneven_classes"] = table.uneven_classes.astype(bool)
     table["selection"] = selection
     table["methods"] = table.groupby(PAIR).methods.transform("max")
     table = add_averages(add_comparisons(table))
@@ -96,6 +99,8 @@ def _rows(entries: Sequence[Entry], methods: Mapping[tuple, int]) -> Iterator[di
                 "seed": run.seed,
                 "top1": entry.figure.top1,
                 "top5": entry.figure.top5,
+                "balanced": entry.figure.balanced,
+                "uneven_classes": run.uneven_classes,
                 "last": run.last.top1,
                 "best": run.best.top1,
                 "validation": entry.validation,
@@ -128,7 +133,7 @@ def _role(run: Run) -> str:
 
 def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
     measured = (
-        *("top5", "seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib"),
+        *("top5", "balanced", "seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib"),
         *("validation", "validation_images", "test_images", *LATENCY[:3]),
     )
     rows = rows.astype({**dict.fromkeys(measured, float), **dict.fromkeys(("method_parameters", *SIZES), "Int64")})
@@ -140,6 +145,8 @@ def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
         top1_mean=("top1", "mean"),
         top1_std=("top1", "std"),
         top5_mean=("top5", lambda figures: figures.mean(skipna=False)),  # of all trials, as top-1, or not at all
+        balanced_mean=("balanced", lambda figures: figures.mean(skipna=False)),
+        uneven_classes=("uneven_classes", "any"),
         last_mean=("last", "mean"),
         last_std=("last", "std"),
         best_mean=("best", "mean"),
@@ -183,7 +190,7 @@ def _the_one(values: pd.Series) -> float:
 def _teachers(entries: Iterable[Entry]) -> pd.DataFrame:
     """Returns a row per pair over the distinct checkpoints that taught it, however many runs each one taught."""
     checkpoints: dict[tuple, dict[str, Teacher]] = defaultdict(dict)
-    ensembles = set()
+    ensembles, uneven = set(), set()
     for entry in entries:
         pair = (*entry.place, entry.run.teacher, entry.run.model)
         for teacher in entry.run.teachers:
@@ -192,22 +199,27 @@ def _teachers(entries: Iterable[Entry]) -> pd.DataFrame:
                 checkpoints[pair][teacher.sha256] = replace(known, size=teacher.size)
         if len(entry.run.teachers) > 1:
             ensembles.add(pair)
+        if entry.run.uneven_classes:
+            uneven.add(pair)
     rows = []
     for pair, by_hash in checkpoints.items():
         accuracies = [by_hash[key].accuracy for key in sorted(by_hash)]
         top1 = pd.Series([accuracy.top1 for accuracy in accuracies], dtype=float)
         top5 = pd.Series([accuracy.top5 for accuracy in accuracies], dtype=float)
+        balanced = pd.Series([accuracy.balanced for accuracy in accuracies], dtype=float).mean(skipna=False)
         # Teachers that taught together are no sample of anything.
         mean, std = top1.mean(), np.nan if pair in ensembles else top1.std()
         figures = {"top1_mean": mean, "top1_std": std, "last_mean": mean, "last_std": std, "top5_mean": top5.mean()}
         epochs = {teacher.epoch for teacher in by_hash.values()}
         row = {**dict(zip(PAIR, pair, strict=True)), "role": "teacher", "method": "teacher", "n": len(top1)}
+        row |= {"balanced_mean": balanced, "uneven_classes": pair in uneven}
         row["checkpoint"] = epochs.pop() if len(epochs) == 1 else ""
         sizes = {teacher.size for teacher in by_hash.values()}
         row |= asdict(sizes.pop() if len(sizes) == 1 else Size())
         row |= {"hardware": "", "latency_hardware": "", "trials": [], "seeds": [], "values": top1.tolist(), "paths": []}
         rows.append({**row, **figures})
-    columns = [*ROW, "n", *FIGURES[1:6], "hardware", *LISTS, "checkpoint", "parameters", *SIZES, "latency_hardware"]
+    columns = [*ROW, "n", *FIGURES[1:6], "hardware", *LISTS, "checkpoint", *BALANCED]
+    columns += ["parameters", *SIZES, "latency_hardware"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("parameters", *SIZES), "Int64"))
 
 
