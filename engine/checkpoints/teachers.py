@@ -19,7 +19,7 @@ from common.messages import did_you_mean
 from common.output_places import check_output_folder
 from common.user_paths import file_is_there
 from dataset import DATASETS, DatasetEntry, load_arrays
-from engine.checkpoints.class_names import FITS, ClassFit, compare_classes
+from engine.checkpoints.class_fit import FITS, ClassFit, compare_classes
 from engine.checkpoints.find_weights import ONLY_WEIGHTS, WeightsChoice
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.published_teachers import by_hand, fetch
@@ -72,7 +72,7 @@ def load_teachers(
         if loaded.note:
             say(loaded.note)
         file = TeacherFile(loaded.arch, path, loaded.sha256, loaded.normalisation_override, loaded.weights_key)
-        fit = compare_classes(loaded.num_classes, loaded.classes, entry, path)
+        fit = compare_classes(loaded, entry, path)
         teachers.append(Teacher(file, loaded.network, fit))
     return tuple(teachers)
 

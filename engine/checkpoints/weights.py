@@ -73,6 +73,7 @@ class LoadedNetwork:
         note: one line on what was done beyond reading a plain state dict; "" if nothing.
         classes: names of the classes that it was trained on; empty if they are unknown.
         num_classes: of the file's classifier; 0 if the file has none, and the network a random one.
+        dataset: name of the data set that it was trained on; None if the file does not say.
     """
 
     arch: str
@@ -83,6 +84,7 @@ class LoadedNetwork:
     note: str = ""
     classes: tuple[str, ...] = ()
     num_classes: int = 0
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ def build_network(
     deployed = InferenceNetwork(network, method, renormalise).eval().requires_grad_(False)
     override = needed if recorded is None and needed != usual else None
     note, classes = file.note_on(found), recorded_classes(content)
-    return LoadedNetwork(name, deployed, digest, override, found.key, note, classes, num_classes)
+    return LoadedNetwork(name, deployed, digest, override, found.key, note, classes, num_classes, file.dataset)
 
 
 def _for_other_classes(
