@@ -66,6 +66,7 @@ class CombinationSpec:
     weights: Weights
     student_needs: tuple[str, ...]
     teacher_needs: tuple[str, ...]
+    reads_teacher_logits: bool
     min_teachers: int
     max_teachers: int
     views: int
@@ -109,6 +110,7 @@ def combine(parts: Sequence[Part]) -> CombinationSpec:
         weights=Weights(max(method.weights.gamma for method in methods), max(part.alpha for part in parts), 1.0),
         student_needs=_union(method.reads_of_student() for method in methods),
         teacher_needs=_union(method.reads_of_teacher() for method in methods),
+        reads_teacher_logits=any(method.reads_teacher_logits for method in methods),
         min_teachers=max(method.min_teachers for method in methods),
         max_teachers=min(method.most_teachers() for method in methods),
         views=max(method.views for method in methods),
@@ -152,6 +154,7 @@ class Combination(Method):
         super().__init__(pair)
         self.spec = spec
         self.name, self.weights, self.paper = spec.name, spec.weights, spec.paper
+        self.reads_teacher_logits = spec.reads_teacher_logits
         self.min_teachers, self.max_teachers, self.views = spec.min_teachers, spec.max_teachers, spec.views
         self.max_initial_rate, self.initial_trains_student = spec.max_initial_rate, spec.initial_trains_student
         self.attaches, self.changes_predictions = spec.attaches, spec.changes_predictions

@@ -25,6 +25,7 @@ from engine.device.memory import reset_peak_memory
 from engine.device.processes import process_group
 from engine.protocol.names import distinct_names
 from engine.protocol.plan import RunPlan
+from engine.protocol.run_config import Figures
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
 from engine.records.run_list import write_run_list
@@ -125,7 +126,7 @@ def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], sessio
 def train_together(
     runs: Sequence[StudentRun],
     teachers: Sequence[Teacher],
-    measured: list[dict[str, float]],
+    measured: Sequence[Figures],
     session: Session,
     outcome: Outcome,
 ) -> None:

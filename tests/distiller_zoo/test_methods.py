@@ -4,6 +4,7 @@ A new method needs no entry here. What it refuses, and what its losses are, is i
 """
 
 import contextlib
+import copy
 import importlib
 import itertools
 import math
@@ -230,6 +231,56 @@ def test_reads_what_it_declares_and_nothing_else(name):
                 unread_s, unread_t = unread_s - found[0], unread_t - found[1]
     assert not unread_s
     assert not unread_t
+
+
+def with_another_head(model, classes):
+    """A teacher with its body and a new random head."""
+    network = copy.deepcopy(teacher_of(model))
+    head = torch.nn.Linear(network.last_linear.in_features, classes)
+    torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(1))
+    network.set_submodule(network.classifier_name, head)
+    return network
+
+
+def taught_by(teacher, name, options):
+    """Losses of a method by name, those of its initial stage too, and the sum of the logits that it predicts by.
+
+    None if it refuses the options.
+    """
+    cls, student = METHODS[name], teacher_of(first_pair(name)[1])
+    teachers, batch = (teacher,) * cls.min_teachers, batch_of_digits(6, cls.views)
+    torch.manual_seed(3)
+    try:
+        method = create_method(name, pair_of((student, teachers)), options)
+    except RequestError:
+        return None
+    method.inspect_networks(student, teachers)
+    method.prepare(torch.arange(DIGITS.train_size) % DIGITS.num_classes)
+    with torch.no_grad():
+        seen = tuple(each.features(batch.images) for each in teachers)
+        attached = method.attach(student.features(batch.images))
+    if method.needs_training_set_pass:
+        method.fit_on_training_set(tuple(map(method.declared_fields_of, seen)), batch.labels)
+    torch.manual_seed(4)  # for those that draw from the global generator
+    learned = method.own_losses(attached, seen, batch) | {"predictions": method.predict(attached).sum()}
+    if method.initial_epochs:
+        learned |= method.initial_losses(*method.declared_inputs(attached, seen), batch)
+    return learned
+
+
+@every_method
+def test_declares_whether_it_reads_a_teachers_logits(name):
+    """Logits that it does not read are guarded, and a teacher of other classes teaches the same."""
+    model, reads = first_pair(name)[0], METHODS[name].reads_teacher_logits
+    if not METHODS[name].weights.beta:
+        pytest.skip("has no loss of its own")
+    other = with_another_head(model, DIGITS.num_classes if reads else 7)
+    differ = set()
+    for options in itertools.chain([{}], variants(name)):
+        learned = taught_by(teacher_of(model), name, options)
+        if learned is not None and not (reads and True in differ):  # one option that reads them is enough
+            differ.add(learned != taught_by(other, name, options))
+    assert (True in differ) == reads
 
 
 @every_method
