@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import get_args
 
 from common import script
@@ -22,6 +23,7 @@ from engine.protocol.method_help import method_pages, pages_of
 from engine.protocol.options import DEFAULT_KD_T
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.protocol.presets import with_preset
+from engine.protocol.unlabelled_plan import add_unlabelled_arguments, check_taught, methods_for, plan_of, unlabelled_of
 from engine.training.run_plans import run_plans
 from models import DEFAULT_STUDENT, MODELS
 
@@ -50,6 +52,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
     add_teaching_arguments(parser.further_group("teaching"))
     cli.add_retrospection_arguments(parser)
+    add_unlabelled_arguments(parser)
     cli.add_ignored_arguments(parser)
     cli.add_option_arguments(parser)
     parser.add_pages(method_pages())
@@ -119,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
     methods = cli.chosen_methods(arguments.distill)
     models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS.find(arguments.dataset, arguments.data_folder)
+    unlabelled = unlabelled_of(arguments, entry.image_size)
+    methods = methods_for(unlabelled, methods, arguments.skip_refused)
     cli.check_weights_act(methods, arguments)
     variants = cli.read_variants(arguments, methods, {model: MODELS[model] for model in models})
     trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
@@ -134,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
         logit_standardization=arguments.logit_standardization,
         validation=arguments.validation,
         save_freq=arguments.save_freq,
+        unlabelled=plan_of(unlabelled, arguments),
     )
     plans = [
         make_plan(method, model, variant.recipes[model], variant.settings(shared), trial, weights)
@@ -144,11 +150,9 @@ def main(argv: list[str] | None = None) -> int:
         for weights in cli.weights_of(method, arguments)
     ]
     plans = cli.checked_plans(plans, arguments)
-    outcome = run_plans(
-        plans,
-        teachers,
-        cli.settings_of(arguments, compute, arguments.skip_refused, arguments.group_size),
-    )
+    check_taught(plans)
+    settings = cli.settings_of(arguments, compute, arguments.skip_refused, arguments.group_size)
+    outcome = run_plans(plans, teachers, replace(settings, unlabelled=unlabelled))
     return cli.exit_code(outcome)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dataset import DatasetEntry, LeftOut
+from dataset import DatasetEntry, LeftOut, Unlabelled
 from dataset.to_device import DeviceArrays
 from engine.device.compute import Compute
 from engine.records.progress import Progress
@@ -29,6 +29,7 @@ class RunSettings:
         group_size: the most runs that train at a time; None for all that can share batches.
         checkpoint_seconds: time between two checkpoints within an epoch.
         skip_bad_images: leave out photographs that cannot be decoded, instead of ending.
+        unlabelled: images without labels that all runs train on, as their plans say.
     """
 
     output: Path
@@ -40,6 +41,7 @@ class RunSettings:
     group_size: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     skip_bad_images: bool = False
+    unlabelled: Unlabelled | None = None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ NO_SETTINGS |= {"left_out"}  # a note
 # The files that are read: which ones differs from trial to trial. How they were made does not.
 OF_FILES = {"path", "sha256", "top1", "top5", "loss"}
 OF_BACKBONE = {f"backbone.{name}" for name in ("path", "sha256", "code", "model")}
-NOT_SETTINGS = {*PLACES, *CODE, *PROTOCOL, *NO_SETTINGS, *OF_BACKBONE}
+OF_UNLABELLED = {"unlabelled.path"}  # its images are identified by their SHA-256
+NOT_SETTINGS = {*PLACES, *CODE, *PROTOCOL, *NO_SETTINGS, *OF_BACKBONE, *OF_UNLABELLED}
 OF_TEACHERS = {*OF_FILES, "model", "normalisation"}  # the last two are in the teacher's name
 IN_LABELS = ("options.", "weights.")  # labels name these fields without
 LONGEST_VALUE = 40  # characters of a value in a label
