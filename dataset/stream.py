@@ -16,7 +16,7 @@ from dataset.image_workers import decoded
 from dataset.registry import UNLABELLED, DatasetEntry
 from dataset.to_device import resident, to_device
 
-Labelled = Literal["all", "some", "none"]
+Labelled = Literal["all", "some", "no"]
 
 
 @dataclass
@@ -244,7 +244,7 @@ def _labelled(labels: Tensor) -> Labelled:
     with_label = labels != UNLABELLED
     if with_label.all():
         return "all"
-    return "some" if with_label.any() else "none"
+    return "some" if with_label.any() else "no"
 
 
 def evaluation_batches(

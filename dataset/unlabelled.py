@@ -134,7 +134,7 @@ class _Squares(Dataset):
         return torch.from_numpy(np.stack([np.asarray(square) for square in squares])), failed
 
 
-def tested_too(data: DeviceArrays) -> Iterator[str]:
+def also_tested(data: DeviceArrays) -> Iterator[str]:
     """Say how many images without labels are test images, pixel for pixel, of a data set in memory."""
     train, test = data.train_images, data.test_images
     if isinstance(train, ImageFiles) or isinstance(test, ImageFiles):

@@ -75,6 +75,8 @@ def _facts(method: type[Method]) -> Iterator[tuple[str, str]]:
                 for side, fields in (("teacher", method.reads_of_teacher()), ("student", method.reads_of_student()))
             ),
         )
+    if most and method.needs_labels():
+        yield "reads", "labels in its own loss: no --unlabelled"
     if method.views > 1:
         yield "views", f"{method.views} augmentations of each image a step"
     if method.refuses:

@@ -51,7 +51,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
         "recipe_changes": recipe_changes(plan),
         "precision": plan.precision,
         "validation": plan.validation,
-        **({} if plan.unlabelled is None else {"unlabelled": plan.unlabelled.as_dict()}),
+        "unlabelled": None if plan.unlabelled is None else plan.unlabelled.as_dict(),
         "protocol": protocol_line(plan),
         "protocol_id": protocol_id(plan),
         "run_id": plan.run_id,

@@ -32,7 +32,7 @@ def training_loss(
     """
     weights = plan.weights
     ce = cross_entropy(student.logits, batch, plan.recipe.label_smoothing)
-    losses = {} if batch.labelled == "none" else {"ce": ce}
+    losses = {} if batch.labelled == "no" else {"ce": ce}
     base = ce
     if retrospection is not None:
         losses["retrospection"], base = retrospection(ce, student.logits, batch)

@@ -23,7 +23,7 @@ from dataset import (
 )
 from dataset.image_check import check_unlabelled
 from dataset.to_device import DeviceArrays, resident, resident_arrays
-from dataset.unlabelled import tested_too
+from dataset.unlabelled import also_tested
 from engine.checkpoints.frozen_backbone import Backbone
 from engine.checkpoints.teachers import Teacher
 from engine.device.memory import reset_peak_memory
@@ -91,7 +91,7 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         with world.shared_errors():
             data, held_out = on_device(arrays, plans[0].validation, unlabelled, compute.device)
-        for note in tested_too(data) if unlabelled else ():
+        for note in also_tested(data) if unlabelled else ():
             progress.warning(note)
         session = Session(settings, entry, data, held_out, data_digest, left_out, environment, progress)
         if backbone is not None:

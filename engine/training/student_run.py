@@ -53,7 +53,7 @@ def measured_on_labels(logits: Tensor, batch: Batch) -> tuple[dict[str, Tensor],
     labels = batch.main_labels
     if batch.labelled == "all":
         return {"top1": accuracy(logits, labels)}, None
-    if batch.labelled == "none":
+    if batch.labelled == "no":
         return {}, None
     count = (labels != UNLABELLED).float().sum()
     hits = (logits.detach().argmax(dim=1) == labels).float().sum()  # no prediction equals a missing label
