@@ -48,7 +48,7 @@ def add_unlabelled_arguments(parser: Parser) -> None:
         "--unlabelled",
         type=reachable_path,
         metavar="FOLDER",
-        help="train on the images in and below this folder too, by the losses that read no labels",
+        help="train on the images in and below it too, by losses that read no labels (default: none)",
     )
     group.add_argument(
         "--unlabelled_only",

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.special import log_softmax
 
 from dataset import UNLABELLED, Batch
-from distiller_zoo import Pair, create_method
+from distiller_zoo import METHODS, Method, Pair, Weights, create_method, register_method
 from engine.protocol.recipes import RECIPES
 from engine.training.loss import training_loss
 from engine.training.student_run import measured_on_labels
@@ -189,11 +189,42 @@ def test_refused(methods, extra, flags, folder, teacher, tmp_path, capsys):
 
 @pytest.mark.runs
 @pytest.mark.parametrize(
-    ("methods", "extra"), [(["hint"], ["-a", "1"]), (["simkd"], []), (["dist"], []), (["kd+hint"], [])], ids=str
+    ("methods", "extra"),
+    [(["hint"], ["-a", "1"]), (["simkd"], []), (["dist"], []), (["kd+hint"], []), (["hint+mlkd"], [])],
+    ids=str,
 )
 def test_without_labels_a_method_that_trains_what_predicts_is_taken(methods, extra, folder, teacher, tmp_path):
     extra = ["--unlabelled", str(folder), "--unlabelled_only", "--epochs", "1", *extra]
     assert train_few(*methods, output=tmp_path, teacher=teacher, extra=extra) == 0
+
+
+class ReadsInItsLoss(Method):
+    paper, weights = "none", Weights(1, 1, 1)
+
+    def loss(self, student, teacher, batch):
+        return student.logits.mean() * len(batch.labels)
+
+
+class ReadsInAStep(Method):
+    paper, weights, takes_extra_step = "none", Weights(1, 1, 1), True
+
+    def loss(self, student, teacher, batch):
+        return student.logits.mean()
+
+    def extra_step(self, trainee, batch):
+        batch.main_labels.sum()
+
+
+@pytest.mark.runs
+@pytest.mark.parametrize("cls", [ReadsInItsLoss, ReadsInAStep])
+def test_a_method_that_reads_labels_and_does_not_say_so_fails_alone(cls, folder, teacher, tmp_path, capsys):
+    with METHODS.temporarily():
+        register_method("reader")(cls)
+        assert train_few("reader", output=tmp_path / "labelled", teacher=teacher, extra=["--epochs", "1"]) == 0
+        extra = ["--unlabelled", str(folder), "--epochs", "1"]
+        assert train_few("reader", "kd", output=tmp_path / "both", teacher=teacher, extra=extra) == 1
+    assert "reads_labels" in capsys.readouterr().err
+    assert (folder_of(tmp_path / "both", "kd") / "result.json").exists()
 
 
 @pytest.mark.runs
