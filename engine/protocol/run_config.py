@@ -56,6 +56,7 @@ def run_config(plan: RunPlan, measured: Sequence[Figures], environment: dict[str
         "recipe_changes": recipe_changes(plan),
         "precision": plan.precision,
         "validation": plan.validation,
+        "unlabelled": None if plan.unlabelled is None else plan.unlabelled.as_dict(),
         "protocol": protocol_line(plan),
         "protocol_id": protocol_id(plan),
         "run_id": plan.run_id,

@@ -19,6 +19,7 @@ from engine.training.session import RunSettings, Session
 from engine.training.single_image import why_not_on_one_image
 from engine.training.student_run import StudentRun
 from engine.training.teacher_classes import check_logits, class_warnings
+from engine.training.untrained_classifier import leaves_classifier_untrained
 
 
 def build_runs(
@@ -49,6 +50,11 @@ def build_runs(
                 raise RequestError(
                     f"--batch_size {plan.recipe.batch_size} leaves a last batch of one image, on which {reason}; "
                     f"{other_batches(plan.recipe, entry)}"
+                )
+            if not plan.weights.gamma and plan.unlabelled and leaves_classifier_untrained(run, networks, entry):
+                raise RequestError(
+                    f"--unlabelled: without labels (--gamma 0) {plan.method} does not train the classifier of "
+                    f"{plan.model}; add --alpha 1, the loss on the teacher's predictions"
                 )
             runs.append(run)
         except RequestError as refusal:
