@@ -30,6 +30,7 @@ from engine.protocol.plan import Trial
 from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of, recipes_of_variants
 from engine.protocol.retrospection_plan import add_retrospection_arguments, retrospection_of
 from engine.protocol.sweep import checked_plans, read_variants, swept_flags, variants, without_repetitions
+from engine.records.run_list import check_run_list
 from engine.training.failures import Outcome
 from engine.training.session import CHECKPOINT_SECONDS, Overwrite, RunSettings
 
@@ -198,6 +199,10 @@ def add_output_arguments(parser: Parser, save_freq: int = 40) -> None:
         metavar="N",
         help=f"keep the weights of every N-th epoch; 0: of none (default {save_freq})",
     )
+    further = parser.further_group("what a script reads")
+    further.add_argument(
+        "--run_list", type=Path, metavar="FILE", help="write the folder of each run there, a line each (default: none)"
+    )
 
 
 def settings_of(
@@ -206,10 +211,13 @@ def settings_of(
     """Where runs are written and how they begin, from the flags of data and output.
 
     Raises:
-        RequestError: an unfinished run of changed code is both to start anew and to continue.
+        RequestError: an unfinished run of changed code is both to start anew and to continue, or --run_list cannot be
+            written.
     """
     if arguments.overwrite and arguments.continue_changed:
         raise RequestError("--overwrite starts runs anew and --continue_changed continues them; give one of the two")
+    if arguments.run_list is not None:
+        check_run_list(arguments.run_list, arguments.output)
     return RunSettings(
         output=arguments.output,
         data_folder=arguments.data_folder,
@@ -220,6 +228,7 @@ def settings_of(
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,
         skip_bad_images=arguments.skip_bad_images,
+        run_list=arguments.run_list,
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset import DATASETS
+from engine.checkpoints.deployed_size import deployed_size
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import TrainedMethod, WeightsHeader
 from engine.device.memory import peak_memory_mib
@@ -85,7 +86,7 @@ def _measured(run: StudentRun, means: dict[str, float], session: Session) -> Rec
 
 def _accuracy_and_loss(result: dict[str, Any]) -> dict[str, float]:
     """What a record keeps of an evaluation."""
-    return {key: result[key] for key in ("top1", "top5", "loss")}
+    return {key: result[key] for key in ("top1", "top5", "loss", "balanced")}
 
 
 def save_weights(run: StudentRun, path: Path) -> None:
@@ -108,8 +109,9 @@ def finish_run(run: StudentRun) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         **run.history.result(),
         "peak_memory_mib": peak_memory_mib(run.compute.device),
-        "parameters": count_parameters(run.student),
+        **deployed_size(InferenceNetwork(run.student, run.method)),
         "method_parameters": count_parameters(run.method),
+        "file_bytes": run.folder.size_of(run.folder.last),
     }
     run.history.write_metrics()
     run.folder.write_result(result)

@@ -110,7 +110,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     """Bring a run onto the device, to where its checkpoint has it, and write its config.json.
 
     Args:
-        measured: accuracy and loss of each of its teachers on the test set.
+        measured: accuracy and loss of each of its teachers on the test set, and its size.
     """
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
@@ -119,6 +119,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
         "teacher_order_matters": bool(len(measured) > 1 and run.plan.weights.beta and run.method.places_teachers()),
         "data_sha256": session.data_digest,
         "test_images": len(session.data.test_labels),
+        "test_class_images": session.data.test_labels.bincount(minlength=session.entry.num_classes).tolist(),
     }
     if session.left_out.reasons:
         config["left_out"] = dict(session.left_out.reasons)

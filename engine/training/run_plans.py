@@ -27,6 +27,7 @@ from engine.protocol.names import distinct_names
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
+from engine.records.run_list import write_run_list
 from engine.records.time_left import TimeLeft
 from engine.training.evaluation import check_backbone
 from engine.training.failures import Outcome
@@ -60,6 +61,8 @@ def run_plans(
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, backbone, progress)
         progress.names = distinct_names([run.plan for run in runs])
+        if settings.run_list is not None and world.is_main:
+            write_run_list(settings.run_list, [run.folder.path for run in runs])
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()

@@ -21,12 +21,13 @@ CODE = {"code", "earlier_code", "sources", "earlier_sources"}  # see `code_versi
 PROTOCOL = {"recipe", "recipe_changes", "precision", "validation", "protocol", "protocol_id"}
 # Fields that repetitions of one another differ in, or that say nothing of how a run was trained.
 NO_SETTINGS = {"format", "trial", "seed", "run_id", "environment", "test_images", "teacher_order_matters"}
-NO_SETTINGS |= {"left_out"}  # a note
+NO_SETTINGS |= {"left_out", "classes", "test_class_images"}  # notes
 # The files that are read: which ones differs from trial to trial. How they were made does not.
-OF_FILES = {"path", "sha256", "top1", "top5", "loss"}
+OF_FILES = {"path", "sha256", "top1", "top5", "loss", "balanced"}
 OF_BACKBONE = {f"backbone.{name}" for name in ("path", "sha256", "code", "model")}
 NOT_SETTINGS = {*PLACES, *CODE, *PROTOCOL, *NO_SETTINGS, *OF_BACKBONE}
-OF_TEACHERS = {*OF_FILES, "model", "normalisation"}  # the last two are in the teacher's name
+OF_SIZE = {"parameters", "head_parameters", "macs", "file_bytes"}  # older records have none of them
+OF_TEACHERS = {*OF_FILES, *OF_SIZE, "model", "normalisation"}  # the last two are in the teacher's name
 IN_LABELS = ("options.", "weights.")  # labels name these fields without
 LONGEST_VALUE = 40  # characters of a value in a label
 

@@ -92,6 +92,7 @@ def test_trials_and_seeds_are_repetitions(tmp_path, field):
     [
         {"environment": {"device": "cpu", "torch": "9.9", "threads": 64, "processes": 2, "deterministic": True}},
         {"test_images": 7},
+        {"classes": ["cat", "dog"], "test_class_images": [7, 90]},
         {"format": 1},
         {"recipe_changes": {"summary": "in other words"}},
     ],
