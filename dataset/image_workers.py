@@ -110,18 +110,19 @@ def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: i
         yield from map(_Guarded(work).made, range(items))
         return
     others = set(active_children())
-    loader = DataLoader(
-        _Guarded(work),
-        batch_size=None,
-        sampler=range(items),
-        num_workers=workers_wanted,
-        pin_memory=pin_memory,
-        worker_init_fn=_leave_signals,
-        timeout=LOOK_SECONDS,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores, as the user asked
+        loader = DataLoader(
+            _Guarded(work),
+            batch_size=None,
+            sampler=range(items),
+            num_workers=workers_wanted,
+            pin_memory=pin_memory,
+            worker_init_fn=_leave_signals,
+            timeout=LOOK_SECONDS,
+        )
     try:
-        with _without_alarm(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores, as the user asked
+        with _without_alarm():
             iterator = iter(loader)
     except (OSError, RuntimeError) as error:
         raise DataError(f"no processes can be started to decode images: {words_of(error)}; {CONTINUE}") from error
