@@ -54,8 +54,10 @@ def check_costs(table: pd.DataFrame, choice: CostChoice) -> None:
     for flag, name in (("--pareto", choice.pareto), ("--within", choice.within_cost)):
         if name in choice.costs and students[COSTS[name].column].isna().all():
             raise RequestError(f"{flag}: no run of a student has {name} on record; {COSTS[name].hint}")
-    if choice.within is not None and not (table.role == "teacher").any():
-        raise RequestError("--within compares students with their teacher, and no run here has one; leave it out")
+    if choice.within is not None and table[table.role == "teacher"].top1_mean.isna().all():
+        raise RequestError(
+            "--within compares students with their teacher, and no run here has one of known accuracy; leave it out"
+        )
 
 
 def front_of(students: pd.DataFrame, name: str) -> np.ndarray:

@@ -93,7 +93,7 @@ def curve_charts(report: Report) -> Iterator[Chart | DotPlot]:
                 trials[label] = found
         if trials:
             number_of += 1
-            taught = rows[rows.role == "teacher"].top1_mean
+            taught = rows[rows.role == "teacher"].top1_mean.dropna()
             teacher = float(taught.iloc[0]) if len(taught) and part == "test" else None
             figures = dict(zip(labels, ranked(rows).tolist(), strict=True))
             chart = Trials(f"curves-{number_of}", where, trials, figures, teacher, AXES[part])
