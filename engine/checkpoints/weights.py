@@ -16,6 +16,7 @@ from torch import Tensor
 from common.errors import RequestError, RunError
 from common.files import sha256_of, write_bytes
 from common.messages import counted
+from common.seeds import isolated_seed
 from dataset import DatasetEntry
 from distiller_zoo import Method, Pair, create_method
 from engine.checkpoints.class_names import recorded_classes
@@ -50,6 +51,7 @@ class WeightsHeader:
         epoch: the number of epochs of training.
         measured: accuracies and loss on the test set, by name.
         trained: the method that it was trained by; its heads are kept if the deployed network predicts with them.
+        normalisation: mean and standard deviation of the images that the network expects; None for the data set's.
     """
 
     arch: str
@@ -57,6 +59,7 @@ class WeightsHeader:
     epoch: int
     measured: dict[str, float]
     trained: TrainedMethod | None = None
+    normalisation: Normalisation | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class LoadedNetwork:
             a choice. One file is then several teachers.
         note: one line on what was done beyond reading a plain state dict; "" if nothing.
         classes: names of the classes that it was trained on; empty if they are unknown.
+        num_classes: of the file's classifier; 0 if the file has none, and the network a random one.
+        dataset: name of the data set that it was trained on; None if the file does not say.
     """
 
     arch: str
@@ -80,6 +85,8 @@ class LoadedNetwork:
     weights_key: str | None = None
     note: str = ""
     classes: tuple[str, ...] = ()
+    num_classes: int = 0
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,14 +165,15 @@ def save_weights(path: Path, network: Network, header: WeightsHeader) -> None:
     Raises:
         RunError: the file cannot be written.
     """
+    mean, std = header.normalisation or (header.entry.mean, header.entry.std)
     content = {
         "format": 1,
         "arch": header.arch,
         "num_classes": network.last_linear.out_features,
         "image_size": network.image_size,
         "dataset": header.entry.name,
-        "mean": header.entry.mean,
-        "std": header.entry.std,
+        "mean": mean,
+        "std": std,
         "classes": header.entry.classes,
         "framing": header.entry.framing,
         "epoch": header.epoch,
@@ -210,6 +218,7 @@ def load_network(
     arch: str | None = None,
     allow_namespace: bool = False,
     choice: WeightsChoice = ONLY_WEIGHTS,
+    any_classes: bool = False,
 ) -> LoadedNetwork:
     """Build the network that a weights file holds, in evaluation mode on the CPU.
 
@@ -220,36 +229,76 @@ def load_network(
             file from elsewhere holds those weights, or weights that were trained from them.
         allow_namespace: accept a pickled argparse.Namespace beside the weights (RepDistiller's `*_last.pth`).
         choice: which weights, if the file has several.
+        any_classes: accept a classifier for another number of classes than the data set's, and a file without one.
 
     Raises:
         RequestError: the file is missing or truncated, or holds no weights, another network, or other classes; or
             weights that are not finite.
     """
-    return build_network(read_weights(Path(path), allow_namespace), entry, arch=arch, choice=choice)
+    file = read_weights(Path(path), allow_namespace)
+    return build_network(file, entry, arch=arch, choice=choice, any_classes=any_classes)
 
 
 def build_network(
-    file: ForeignWeights, entry: DatasetEntry, *, arch: str | None = None, choice: WeightsChoice = ONLY_WEIGHTS
+    file: ForeignWeights,
+    entry: DatasetEntry,
+    *,
+    arch: str | None = None,
+    choice: WeightsChoice = ONLY_WEIGHTS,
+    any_classes: bool = False,
 ) -> LoadedNetwork:
     """Build the network that a file which was read holds (see `load_network`)."""
     path, content = file.path, file.content
     name = find_arch(arch, content, path, choice.model_flag, entry.image_size)
-    recorded = _recorded_normalisation(content, path)
-    network = create_model(name, entry.num_classes, entry.image_size)
+    _recorded_normalisation(content, path)  # raises before the network is built
+    network, num_classes = create_model(name, entry.num_classes, entry.image_size), entry.num_classes
     found = file.of(network, choice)
     try:
         load_strictly(network, found.state, name, path)
     except RequestError as refusal:
-        raise _with_advice(refusal, file, network, found, choice.model_flag) from None
+        other = _for_other_classes(file, network, name, choice) if any_classes else None
+        if other is None:
+            raise _with_advice(refusal, file, network, found, choice.model_flag) from None
+        network, found, num_classes = other
     saved = content["method"] if is_own_file(content) else None
     method = _rebuild_method(saved, network, path) if saved else None
-    digest = sha256_of(path)
-    recorded, usual = recorded or _published_normalisation(digest), (entry.mean, entry.std)
-    needed = recorded or published_normalisation(arch) or usual
+    digest, usual = sha256_of(path), (entry.mean, entry.std)
+    known, of_name = normalisation_of(file, arch, digest)
+    needed = known or usual
     renormalise = None if needed == usual else Renormalise(entry, *needed)
     deployed = InferenceNetwork(network, method, renormalise).eval().requires_grad_(False)
-    override = needed if recorded is None and needed != usual else None
-    return LoadedNetwork(name, deployed, digest, override, found.key, file.note_on(found), recorded_classes(content))
+    override = needed if of_name and needed != usual else None
+    note, classes = file.note_on(found), recorded_classes(content)
+    return LoadedNetwork(name, deployed, digest, override, found.key, note, classes, num_classes, file.dataset)
+
+
+def _for_other_classes(
+    file: ForeignWeights, network: Network, arch: str, choice: WeightsChoice
+) -> tuple[Network, FoundWeights, int] | None:
+    """The network with the classifier of the file, the weights, and its number of classes; None if it is no such file.
+
+    A file without a classifier of this network, or with another head in its place, counts as one of 0 classes. The
+    network then has a random classifier of one class.
+    """
+    own = {key: value for key, value in network.state_dict().items() if network.of_classifiers(key)}
+    try:
+        found = file.of(network, choice, with_classifier=False)
+    except RequestError:
+        return None
+    of_head = {key: value for key, value in found.state.items() if network.of_classifiers(key)}
+    fits = all(key in of_head and of_head[key].shape[1:] == value.shape[1:] for key, value in own.items())
+    num_classes = len(of_head[f"{network.classifier_name}.weight"]) if fits else 0
+    with isolated_seed(0):
+        other = create_model(arch, num_classes or 1, network.image_size)
+    state = found.state
+    if not num_classes:
+        state = {key: value for key, value in state.items() if key not in of_head}
+        state |= {key: value for key, value in other.state_dict().items() if other.of_classifiers(key)}
+    try:
+        load_strictly(other, state, arch, file.path)
+    except RequestError:
+        return None
+    return other, found, num_classes
 
 
 def _with_advice(
@@ -297,6 +346,25 @@ def load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: P
     as_built = not_finite(own)  # masks, for example
     network.load_state_dict(state)
     check_finite({key: value for key, value in network.state_dict().items() if key not in as_built}, path)
+
+
+def normalisation_of(file: ForeignWeights, arch: str | None, digest: str) -> tuple[Normalisation | None, bool]:
+    """Mean and standard deviation of the images that the network in a file was trained on, and where they come from.
+
+    Args:
+        arch: name of the network as the user gave it: timm:NAME.TAG names weights whose normalisation timm publishes.
+        digest: SHA-256 of the file.
+
+    Returns:
+        The constants, None if they are unknown; and whether only the name gives them.
+
+    Raises:
+        RequestError: the file is our own and has something else in their places.
+    """
+    recorded = _recorded_normalisation(file.content, file.path) or _published_normalisation(digest)
+    if recorded is not None:
+        return recorded, False
+    return published_normalisation(arch), True
 
 
 def _recorded_normalisation(content: Any, path: Path) -> Normalisation | None:
