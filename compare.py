@@ -13,7 +13,7 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-from common.command import DONE, guard, make_parser, show, show_file
+from common.command import DONE, guard, make_parser, number, show, show_file
 from common.errors import RequestError
 from common.output_places import check_output_file, write_output
 from reporting.formats.names import DATA_FORMATS, FORMATS, SHORTENED_FORMATS, SUFFIXES
@@ -109,8 +109,8 @@ def check_cost(flag: str, name: str) -> str:
 def check_within(words: list[str]) -> tuple[float, str]:
     """Returns the points and the cost of --within. Raises RequestError where they are none."""
     try:
-        points = float(words[0])
-    except ValueError:
+        points = number(words[0])
+    except argparse.ArgumentTypeError:
         points = math.nan
     if not 0 <= points <= 100:
         raise RequestError(f"--within {words[0]}: give a number of points from 0 to 100, such as --within 1.0")

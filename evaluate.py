@@ -80,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     by_head = {}
     if arguments.answers:
         by_head = evaluate_by_head(loaded.network.predictions_by_head, data, entry, compute, watch)
+        if not by_head:
+            print(f"--answers: {loaded.arch} has one prediction head", file=sys.stderr)
     labels = np.asarray(data.test_labels)
     by_class = None
     if predicted is not None:

@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 from common.command import DONE, guard, make_parser, say
 from common.errors import RequestError
+from common.user_paths import reachable_folder
 from engine.checkpoints.exports.names import FORMATS, Pixels
 
 NOT_CALIBRATED = "--int8 is calibrated on training images; name them with --dataset and --data_folder"
@@ -36,7 +37,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--card", action="store_true", help="also write a model card, NAME.md")
     parser.add_argument("--model", metavar="NAME", help="name of the network, if the file does not have it")
     parser.add_argument("--dataset", metavar="NAME", help="where the images lie, for measuring (default: as trained)")
-    parser.add_argument("--data_folder", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    parser.add_argument(
+        "--data_folder", type=reachable_folder, default=Path("data"), metavar="DIR", help="default: data"
+    )
     return parser.parse_args(argv)
 
 
@@ -46,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     # These take seconds to import: the command line is checked first.
     from dataset import DATASETS
     from engine.checkpoints.exports.formats import write_export
-    from engine.checkpoints.exports.measurement import describe_input, images_of, measure
+    from engine.checkpoints.exports.measurement import describe_input, explain, images_of, measure
     from engine.checkpoints.exports.model_card import write_card
     from engine.checkpoints.exports.quantisation import quantise
     from engine.checkpoints.exports.source import load_deployed
@@ -70,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     write_export(arguments.format, out, network, description)
     say(f"{out}: {out.stat().st_size:,} bytes, {describe_input(description)}")
     figures = measure(out, network, images)
+    explain(figures["difference"], network, images)
     if arguments.int8 and images is not None:
         quantise(out, int8, images[1], description)
         share = int8.stat().st_size / out.stat().st_size

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 
 from common.command import DONE, at_least, guard, make_parser, show
 from common.errors import RequestError
+from common.user_paths import reachable_folder
 
 if TYPE_CHECKING:
     from engine.checkpoints.exports.prediction import Prediction
@@ -38,7 +39,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dataset", metavar="NAME", help="data set of a file from elsewhere: classes and normalisation"
     )
-    parser.add_argument("--data_folder", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    parser.add_argument(
+        "--data_folder", type=reachable_folder, default=Path("data"), metavar="DIR", help="default: data"
+    )
     return parser.parse_intermixed_args(argv)
 
 

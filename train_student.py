@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import get_args
 
 from common import script
@@ -11,10 +12,14 @@ if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, Parser, at_least, guard, make_parser, one_of_several_paths, show
-from dataset import DATASETS
+from common.errors import RequestError
+from dataset import DATASETS, DatasetEntry
 from distiller_zoo import method_class
 from distiller_zoo.teacher_mixture import Weighting
 from engine import cli
+from engine.checkpoints.find_weights import WeightsChoice
+from engine.checkpoints.initial_weights import initial_weights, read_initial_weights
+from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
 from engine.protocol.flags import Flags
 from engine.protocol.listing import listing
@@ -22,6 +27,7 @@ from engine.protocol.method_help import method_pages, pages_of
 from engine.protocol.options import DEFAULT_KD_T
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.protocol.presets import with_preset
+from engine.protocol.unlabelled_plan import add_unlabelled_arguments, check_taught, methods_for, plan_of, unlabelled_of
 from engine.training.run_plans import run_plans
 from models import DEFAULT_STUDENT, MODELS
 
@@ -50,6 +56,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
     add_teaching_arguments(parser.further_group("teaching"))
     cli.add_retrospection_arguments(parser)
+    add_unlabelled_arguments(parser)
     cli.add_ignored_arguments(parser)
     cli.add_option_arguments(parser)
     parser.add_pages(method_pages())
@@ -67,7 +74,16 @@ def add_pair_arguments(parser: Parser) -> None:
         help="methods; none: student alone; all: every one; crd+kd: both in one run (default kd)",
     )
     group.add_argument(
-        "--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help=f"students (default {DEFAULT_STUDENT})"
+        "--model_s",
+        nargs="+",
+        metavar="NAME",
+        help=f"students (default: that of --init_s, else {DEFAULT_STUDENT})",
+    )
+    group.add_argument(
+        "--init_s",
+        metavar="FILE",
+        help="start the student from the weights of a file or a run's folder, or from timm's: pretrained (default: "
+        "random weights)",
     )
     group.add_argument("--model_t", nargs="+", metavar="NAME", help="teachers, or those in --path_t (default: by data)")
     group.add_argument(
@@ -109,6 +125,17 @@ def add_teaching_arguments(flags: Flags) -> None:
     cli.add_checkpoint_arguments(flags, several=True)
 
 
+def start_of_student(arguments: argparse.Namespace, entry: DatasetEntry) -> StartWeights | None:
+    """The weights of --init_s; None without it. Raises RequestError, also where there are several students."""
+    if arguments.init_s is None:
+        return None
+    names = arguments.model_s or [None]
+    if len(names) > 1:
+        raise RequestError(f"--init_s is for one student, and --model_s names {len(names)}; give a command to each")
+    choice = WeightsChoice(model_flag="--model_s")
+    return read_initial_weights(arguments.init_s, names[0], entry, "--init_s", choice, arguments.allow_namespace)
+
+
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
@@ -117,8 +144,12 @@ def main(argv: list[str] | None = None) -> int:
         return DONE
     cli.warn_of_ignored(arguments)
     methods = cli.chosen_methods(arguments.distill)
-    models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS.find(arguments.dataset, arguments.data_folder)
+    start = start_of_student(arguments, entry)
+    names = arguments.model_s or [DEFAULT_STUDENT] if start is None else [start.arch]
+    models = list(dict.fromkeys(MODELS.canonical(name) for name in names))
+    unlabelled = unlabelled_of(arguments, entry.image_size)
+    methods = methods_for(unlabelled, methods, arguments.skip_refused)
     cli.check_weights_act(methods, arguments)
     variants = cli.read_variants(arguments, methods, {model: MODELS[model] for model in models})
     trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
@@ -132,8 +163,10 @@ def main(argv: list[str] | None = None) -> int:
         precision=compute.precision,
         teachers=tuple(teacher.file for teacher in teachers),
         logit_standardization=arguments.logit_standardization,
+        init=None if start is None else initial_weights(start, entry),
         validation=arguments.validation,
         save_freq=arguments.save_freq,
+        unlabelled=plan_of(unlabelled, arguments),
     )
     plans = [
         make_plan(method, model, variant.recipes[model], variant.settings(shared), trial, weights)
@@ -144,11 +177,9 @@ def main(argv: list[str] | None = None) -> int:
         for weights in cli.weights_of(method, arguments)
     ]
     plans = cli.checked_plans(plans, arguments)
-    outcome = run_plans(
-        plans,
-        teachers,
-        cli.settings_of(arguments, compute, arguments.skip_refused, arguments.group_size),
-    )
+    check_taught(plans)
+    settings = cli.settings_of(arguments, compute, arguments.skip_refused, arguments.group_size)
+    outcome = run_plans(plans, teachers, replace(settings, unlabelled=unlabelled), start)
     return cli.exit_code(outcome)
 
 

@@ -85,6 +85,10 @@ class CombinationSpec:
         """The largest number of teachers that it can be given."""
         return self.max_teachers
 
+    def needs_labels(self) -> bool:
+        """Returns whether any part cannot learn from images without labels."""
+        return any(part.cls.needs_labels() for part in self.parts)
+
     def reads_of_student(self) -> tuple[str, ...]:
         """Fields of `Features` that any part reads of the student beside the logits, sorted."""
         return self.student_needs
@@ -178,6 +182,9 @@ class Combination(Method):
     def reads_of_teacher(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.spec.reads_of_teacher()
 
+    def needs_labels(self) -> bool:  # type: ignore[override]
+        return self.spec.needs_labels()
+
     def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
         for method in self._built:
             method.inspect_networks(student, teachers)
@@ -226,7 +233,7 @@ class Combination(Method):
         """The inputs of a part's losses: one that wants fewer views gets the first ones only."""
         if method.views == self.views:
             return student, teachers, batch
-        rows = len(batch.labels) // self.views * method.views
+        rows = len(batch.index) // self.views * method.views
         return student.first(rows), tuple(teacher.first(rows) for teacher in teachers), batch.first(rows)
 
     def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ class Batch(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """B, int64: the class of each image before any mixing."""
+        """B, int64: the class of each image before any mixing. See `Method.reads_labels`."""
 
     @property
     def main_labels(self) -> Tensor:
@@ -145,6 +145,8 @@ class Method(nn.Module):
             that another order is another setting. Tables keep the orders of such a method apart.
         views: how many independent augmentations of each image a batch holds, one after the other: with 2, images,
             labels and index have 2B rows, and `chunk(2)` parts them. Cross-entropy and KL see all rows.
+        reads_labels: whether its losses read `labels`, `main_labels` or `targets` of a batch. Such a method is refused
+            under --unlabelled, as is one with `prepare` or `fit_on_training_set`, which get labels (`needs_labels`).
         required_hooks: hooks without which no loss can be computed, of `inspect_networks`, `prepare` and
             `fit_on_training_set`. The method's own version of each calls `super()`.
         initial_trains_student: whether the initial stage (see `initial_epochs`) trains the student's features too.
@@ -171,6 +173,7 @@ class Method(nn.Module):
     max_teachers: int = 1
     teacher_order_matters: bool = True
     views: int = 1
+    reads_labels: ClassVar[bool] = False
     required_hooks: ClassVar[tuple[str, ...]] = ()
     initial_trains_student: bool = False
     max_initial_rate: float | None = None
@@ -344,6 +347,12 @@ class Method(nn.Module):
         """The largest number of teachers that it can be given."""
         reads_logits_alone = cls.reads_teacher_logits and not cls.reads_of_teacher()
         return MANY if cls.max_teachers == 1 and reads_logits_alone else cls.max_teachers
+
+    @classmethod
+    def needs_labels(cls) -> bool:
+        """Returns whether it cannot learn from images without labels."""
+        hooks = (cls.prepare, cls.fit_on_training_set)
+        return cls.reads_labels or hooks != (Method.prepare, Method.fit_on_training_set)
 
     def places_teachers(self) -> bool:
         """Returns whether the order of several teachers is part of the setting; a mixture of them has no order."""

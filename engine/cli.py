@@ -200,7 +200,9 @@ def add_output_arguments(parser: Parser, save_freq: int = 40) -> None:
         help=f"keep the weights of every N-th epoch; 0: of none (default {save_freq})",
     )
     further = parser.further_group("what a script reads")
-    further.add_argument("--run_list", type=Path, metavar="FILE", help="write the folder of each run there, by line")
+    further.add_argument(
+        "--run_list", type=Path, metavar="FILE", help="write the folder of each run there, a line each (default: none)"
+    )
 
 
 def settings_of(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser
+from common.user_paths import reachable_folder
 
 if TYPE_CHECKING:
     from engine.protocol.flags import Flags
@@ -48,7 +49,7 @@ def add_data_folder_arguments(parser: Parser) -> None:
     """Add --data_folder and --skip_bad_images."""
     parser.group(NETWORKS).add_argument(
         "--data_folder",
-        type=Path,
+        type=reachable_folder,
         default=Path("data"),
         metavar="FOLDER",
         help="where data sets lie or are put (default data)",

@@ -112,7 +112,7 @@ def _needs(method: type[Method]) -> str:
         ", ".join(names) or "logits" for names in (method.reads_of_student(), method.reads_of_teacher())
     )
     needs = teacher if student == teacher else f"teacher: {teacher}; student: {student}"
-    return needs + (f"; {method.views} views" if method.views > 1 else "")
+    return needs + "; labels" * method.needs_labels() + (f"; {method.views} views" if method.views > 1 else "")
 
 
 def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], str]) -> Iterator[str]:

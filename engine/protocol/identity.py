@@ -41,6 +41,11 @@ def run_id(plan: RunPlan) -> str:
         added.append({"weights_key": keys})
     if plan.backbone is not None and plan.backbone.weights_key:
         added.append({"backbone_key": plan.backbone.weights_key})
+    if plan.init is not None:
+        named = plan.init.normalisation if plan.init.named_normalisation else None
+        added.append({"init": [plan.init.sha256, plan.init.weights_key, named]})
+    if plan.unlabelled is not None:
+        added.append({"unlabelled": [plan.unlabelled.sha256, plan.unlabelled.only]})
     return _digest([task, method, protocol, *added])
 
 

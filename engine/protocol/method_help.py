@@ -80,6 +80,8 @@ def _facts(method: type[Method]) -> Iterator[tuple[str, str]]:
         )
         if not method.reads_teacher_logits:
             yield "classes", f"any of the teacher, or no classifier{', with --alpha 0' if weights.alpha else ''}"
+    if most and method.needs_labels():
+        yield "reads", "labels in its own loss: no --unlabelled"
     if method.views > 1:
         yield "views", f"{method.views} augmentations of each image a step"
     if method.refuses:

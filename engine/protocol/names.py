@@ -72,6 +72,8 @@ def label(plan: RunPlan) -> str:
     if plan.retrospection is not None:
         parts.append(f"lwr={plan.retrospection.k}")
         parts += [f"lwr_{key}={value:g}" for key, value in plan.retrospection.changes().items() if key != "k"]
+    if plan.unlabelled is not None:
+        parts.append(plan.unlabelled.label)
     return " ".join(parts)
 
 
@@ -98,7 +100,7 @@ def distinct_names(plans: Iterable[RunPlan]) -> dict[str, str]:
 
 
 def _recipe_values(plan: RunPlan) -> dict[str, Any]:
-    values = plan.recipe.as_dict()
+    values = asdict(plan.recipe)
     augmentation = values.pop("augmentation")
     return {"recipe": values.pop("name")} | {key: values[key] for key in values if key != "summary"} | augmentation
 

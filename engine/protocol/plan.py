@@ -11,6 +11,7 @@ from engine.protocol import identity, names
 from engine.protocol.options import DEFAULT_KD_T, resolve_options
 from engine.protocol.recipes import Recipe
 from engine.protocol.retrospection_plan import RetrospectionPlan
+from engine.protocol.unlabelled_plan import UnlabelledPlan
 from models.timm_models import Normalisation
 
 Code = dict[str, str]  # files of methods and networks, relative to the repository → start of the SHA-256 of each
@@ -56,6 +57,24 @@ class BackboneFile(WeightsFile):
     weights_key: str | None = None
 
 
+@dataclass(frozen=True)
+class InitialWeights(WeightsFile):
+    """A checkpoint that a network starts from, all of it being trained further.
+
+    Attributes:
+        name: what tables call it.
+        normalisation: mean and standard deviation of the images that the network expects; None for the data set's.
+        named_normalisation: whether the network's name gives it, timm:NAME.TAG, and not the file. One file can then be
+            two starts.
+        weights_key: where in the file the weights are, if the user chose among several. Likewise.
+    """
+
+    name: str
+    normalisation: Normalisation | None = None
+    named_normalisation: bool = False
+    weights_key: str | None = None
+
+
 class Trial(NamedTuple):
     """A repetition: its number, and the seed that all random numbers of the run derive from."""
 
@@ -89,8 +108,10 @@ class SharedSettings:
     teacher_weighting: Weighting = "average"
     retrospection: RetrospectionPlan | None = None
     backbone: BackboneFile | None = None
+    init: InitialWeights | None = None
     validation: int = 0
     save_freq: int = 40
+    unlabelled: UnlabelledPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +126,12 @@ class RunPlan:
         trial, seed: number of the repetition, and what all its random numbers derive from.
         save_freq: the weights of every so many epochs are kept; 0 for none.
         backbone: weights that are kept and frozen; only the classifier is trained.
+        init: weights that the network starts from; None for random ones.
         logit_standardization: losses on logits see standardised logits.
         retrospection: how the run learns from its own past predictions; None for cross-entropy alone.
         teacher_weighting: how the predictions of several teachers are averaged.
         validation: number of training images that are held out and measured on beside the test set.
+        unlabelled: images without labels that it trains on too, or instead; None for none.
     """
 
     kind: str
@@ -125,10 +148,12 @@ class RunPlan:
     seed: int
     save_freq: int = field(default=40, compare=False)
     backbone: BackboneFile | None = None
+    init: InitialWeights | None = None
     logit_standardization: bool = False
     retrospection: RetrospectionPlan | None = None
     teacher_weighting: Weighting = "average"
     validation: int = 0
+    unlabelled: UnlabelledPlan | None = None
 
     @property
     def run_id(self) -> str:
@@ -191,10 +216,12 @@ def make_plan(
         seed=trial.seed,
         save_freq=shared.save_freq,
         backbone=shared.backbone,
+        init=shared.init,
         logit_standardization=shared.logit_standardization,
         retrospection=shared.retrospection,
         teacher_weighting=shared.teacher_weighting,
         validation=shared.validation,
+        unlabelled=shared.unlabelled,
     )
     return without_idle_settings(plan)
 

@@ -6,7 +6,7 @@ from common.errors import RequestError
 from common.memory import gibibytes, memory_bytes, tensor_bytes
 from common.messages import counted
 from dataset import BatchStream, DatasetEntry
-from engine.checkpoints.frozen_backbone import Backbone
+from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.protocol.plan import RunPlan
 from engine.protocol.recipes import Recipe
@@ -19,6 +19,7 @@ from engine.training.session import RunSettings, Session
 from engine.training.single_image import why_not_on_one_image
 from engine.training.student_run import StudentRun
 from engine.training.teacher_classes import check_logits, class_warnings
+from engine.training.untrained_classifier import leaves_classifier_untrained
 
 
 def build_runs(
@@ -26,21 +27,22 @@ def build_runs(
     teachers: Sequence[Teacher],
     entry: DatasetEntry,
     settings: RunSettings,
-    backbone: Backbone | None,
+    start: StartWeights | None,
     progress: Progress,
 ) -> list[StudentRun]:
     """Build all runs with their networks, on the CPU: whatever a plan cannot do shows here.
 
     Raises:
-        RequestError: a method refuses its pair or reads the logits of a teacher of other classes, the backbone does
+        RequestError: a method refuses its pair or reads the logits of a teacher of other classes, the start weights do
             not fit, or the batches do not suit the data set.
     """
     runs: list[StudentRun] = []
     world = settings.compute.world
     for plan in plans:
         check_batches(plan.recipe, entry, world.size)
+        check_frozen(plan)
         networks = tuple(teacher.network.network for teacher in teachers) if plan.teachers else ()
-        weights = backbone if plan.backbone else None
+        weights = start if plan.backbone or plan.init else None
         try:
             check_logits(plan, teachers)
             run = StudentRun(plan, entry, networks, settings.output, weights, writes=world.is_main)
@@ -49,12 +51,19 @@ def build_runs(
                     f"--batch_size {plan.recipe.batch_size} leaves a last batch of one image, on which {reason}; "
                     f"{other_batches(plan.recipe, entry)}"
                 )
+            if not plan.weights.gamma and plan.unlabelled and leaves_classifier_untrained(run, networks, entry):
+                raise RequestError(
+                    f"--unlabelled: without labels (--gamma 0) {plan.method} does not train the classifier of "
+                    f"{plan.model}; add --alpha 1, the loss on the teacher's predictions"
+                )
             runs.append(run)
         except RequestError as refusal:
             if not settings.skip_refused:
                 raise
             progress.line(f"left out: {plan.console_name}: {refusal}")
         check_memory(runs, len(plans))
+    if start is not None:
+        say_classifiers(runs, start, progress)
     say_large_batches([run.plan for run in runs], entry, progress)
     for warning in class_warnings([run.plan for run in runs], teachers):
         progress.warning(warning)
@@ -70,6 +79,15 @@ def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
         raise RequestError(
             f"the networks of {counted(planned, 'run')} take {gibibytes(needed)} of {gibibytes(available)} memory; "
             f"give fewer values of --trial or of other flags at a time"
+        )
+
+
+def check_frozen(plan: RunPlan) -> None:
+    """Raise RequestError if random weights are to be kept below the classifier."""
+    if plan.recipe.freeze_epochs and plan.init is None:
+        raise RequestError(
+            f"--freeze_epochs {plan.recipe.freeze_epochs} keeps the weights below the classifier, which are random; "
+            f"start from weights (--init in train_teacher.py, --init_s in train_student.py), or give --freeze_epochs 0"
         )
 
 
@@ -100,6 +118,15 @@ def check_batches(recipe: Recipe, entry: DatasetEntry, processes: int) -> None:
         raise RequestError(
             f"--batch_size {recipe.batch_size} leaves a last batch of {last} images for {processes} processes; {advice}"
         )
+
+
+def say_classifiers(runs: Sequence[StudentRun], start: StartWeights, progress: Progress) -> None:
+    """Print whether networks that start from a file have its classifier or a new one."""
+    for run in runs:
+        if run.plan.init is not None:
+            how = "with its classifier" if run.keeps_classifier else "below a new classifier"
+            progress.line(f"{run.plan.model} starts from {start.path}, {how}")
+            return
 
 
 def say_large_batches(plans: Sequence[RunPlan], entry: DatasetEntry, progress: Progress) -> None:

@@ -7,6 +7,7 @@ taken to be as most are.
 """
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -25,7 +26,8 @@ NO_SETTINGS |= {"left_out", "classes", "test_class_images"}  # notes
 # The files that are read: which ones differs from trial to trial. How they were made does not.
 OF_FILES = {"path", "sha256", "top1", "top5", "loss", "balanced"}
 OF_BACKBONE = {f"backbone.{name}" for name in ("path", "sha256", "code", "model")}
-NOT_SETTINGS = {*PLACES, *CODE, *PROTOCOL, *NO_SETTINGS, *OF_BACKBONE}
+OF_UNLABELLED = {"unlabelled.path"}  # its images are identified by their SHA-256
+NOT_SETTINGS = {*PLACES, *CODE, *PROTOCOL, *NO_SETTINGS, *OF_BACKBONE, *OF_UNLABELLED}
 OF_SIZE = {"parameters", "head_parameters", "macs", "file_bytes"}  # older records have none of them
 OF_TEACHERS = {*OF_FILES, *OF_SIZE, "model", "normalisation"}  # the last two are in the teacher's name
 IN_LABELS = ("options.", "weights.")  # labels name these fields without
@@ -37,7 +39,8 @@ Setting = dict[str, Any]
 def settings_of(config: Mapping[str, Any]) -> Setting:
     """Returns {dotted path: value} of the fields of config.json that may change what a run learns."""
     found: Setting = {}
-    left = [(name, value) for name, value in config.items() if name != "teachers"]
+    left = [(name, value) for name, value in config.items() if name not in ("teachers", "init")]
+    found["init"] = _start(config.get("init"))
     teachers = config.get("teachers")
     for teacher in teachers if isinstance(teachers, list) else []:
         for name, value in teacher.items() if isinstance(teacher, dict) else ():
@@ -52,6 +55,15 @@ def settings_of(config: Mapping[str, Any]) -> Setting:
             found[path] = "given"  # null is another setting than any dict
             left += [(f"{path}.{name}", inner) for name, inner in value.items()]
     return found
+
+
+def _start(weights: Any) -> str | None:
+    """Returns a word for the weights that a run started from; None for random ones, as of records without the field."""
+    if not isinstance(weights, dict):
+        return None
+    constants = weights.get("normalisation") if weights.get("named_normalisation") else None
+    text = json.dumps([weights.get("sha256"), weights.get("weights_key"), constants])
+    return f"{weights.get('name')}:{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def apart_by_settings(runs: Iterable[Run]) -> list[Run]:

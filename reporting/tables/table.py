@@ -117,7 +117,7 @@ def _latency(run: Run, teacher: str) -> dict[str, Any]:
     """Returns the latency beside a teacher; a student alone may have been measured beside another one."""
     found = run.costs.latency
     if found is None or (not run.teachers and found.teacher != teacher):
-        return dict.fromkeys(LATENCY)
+        return {**dict.fromkeys(LATENCY), "latency_hardware": ""}
     return dict(zip(LATENCY, (found.ratio, found.student_ms, found.teacher_ms, found.hardware), strict=True))
 
 
