@@ -54,7 +54,7 @@ def build_runs(
             if not plan.weights.gamma and plan.unlabelled and leaves_classifier_untrained(run, networks, entry):
                 raise RequestError(
                     f"--unlabelled: without labels (--gamma 0) {plan.method} does not train the classifier of "
-                    f"{plan.model}; add --alpha 1, the loss on the teacher's predictions"
+                    f"{plan.model}; {advice_to_train_classifier(teachers)}"
                 )
             runs.append(run)
         except RequestError as refusal:
@@ -68,6 +68,13 @@ def build_runs(
     for warning in class_warnings([run.plan for run in runs], teachers):
         progress.warning(warning)
     return runs
+
+
+def advice_to_train_classifier(teachers: Sequence[Teacher]) -> str:
+    """Advice for a run whose losses leave the classifier untrained."""
+    if any(teacher.fit.misfit for teacher in teachers):  # whose predictions cannot be learned from
+        return "its teacher has other classes, so give a --gamma above 0, without --unlabelled_only"
+    return "add --alpha 1, the loss on the teacher's predictions"
 
 
 def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
