@@ -2,6 +2,7 @@
 """Compares runs in tables: `python compare.py [ROOT ...] [--where KEY=VALUE] [--published] [--out FILE]`."""
 
 import argparse
+import math
 import shlex
 import sys
 from dataclasses import replace
@@ -12,11 +13,12 @@ from common import script
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
-from common.command import DONE, guard, make_parser, show, show_file
+from common.command import DONE, guard, make_parser, number, show, show_file
 from common.errors import RequestError
 from common.output_places import check_output_file, write_output
 from reporting.formats.names import DATA_FORMATS, FORMATS, SHORTENED_FORMATS, SUFFIXES
 from reporting.records.selection import SELECTIONS
+from reporting.tables.cost_names import COST_NAMES, DEFAULT_COST
 
 FILE_WIDTH = 100  # characters of a terminal's table in a file
 
@@ -56,6 +58,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--top", type=int, metavar="N", help="show only the N best methods of a pair, beside kd and the student alone"
     )
     parser.add_argument(
+        "--pareto",
+        nargs="?",
+        const=DEFAULT_COST,
+        metavar="COST",
+        help="add tables of all students of a teacher, and mark those that no other beats in both accuracy and COST: "
+        f"{', '.join(COST_NAMES)} (default: {DEFAULT_COST})",
+    )
+    parser.add_argument(
+        "--within",
+        nargs="+",
+        metavar="POINTS",
+        help="name the student of the least cost whose accuracy is at most POINTS below its teacher's; "
+        f"a COST may follow (default: {DEFAULT_COST})",
+    )
+    parser.add_argument(
         "--published",
         action="store_true",
         help="show published figures beside ours and what differs; without runs published figures alone",
@@ -81,6 +98,27 @@ def chosen_format(name: str | None, out: Path | None) -> str:
     return SUFFIXES[out.suffix.lower()]
 
 
+def check_cost(flag: str, name: str) -> str:
+    """Returns the name of a cost. Raises RequestError where it is none."""
+    if name not in COST_NAMES:
+        hint = f"; name the folder before {flag}" if Path(name).is_dir() else ""
+        raise RequestError(f"{flag}: unknown cost {name}; available: {', '.join(COST_NAMES)}{hint}")
+    return name
+
+
+def check_within(words: list[str]) -> tuple[float, str]:
+    """Returns the points and the cost of --within. Raises RequestError where they are none."""
+    try:
+        points = number(words[0])
+    except argparse.ArgumentTypeError:
+        points = math.nan
+    if not 0 <= points <= 100:
+        raise RequestError(f"--within {words[0]}: give a number of points from 0 to 100, such as --within 1.0")
+    if len(words) > 2:
+        raise RequestError(f"--within {' '.join(words)}: give POINTS and at most one COST")
+    return points, check_cost("--within", words[1]) if words[1:] else DEFAULT_COST
+
+
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
@@ -93,19 +131,31 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.published or name not in SHORTENED_FORMATS:
             formats = ", ".join(SHORTENED_FORMATS)
             raise RequestError(f"--top shortens tables of runs in {formats} only; leave it out, or --published")
+    pareto = None if arguments.pareto is None else check_cost("--pareto", arguments.pareto)
+    within, within_cost = (None, DEFAULT_COST) if arguments.within is None else check_within(arguments.within)
+    if arguments.published and (pareto or within is not None):
+        raise RequestError("--pareto and --within compare runs with one another; leave them out, or --published")
     if arguments.out is not None:
         check_output_file("--out", arguments.out, arguments.overwrite)
     # These take seconds to import: the command line is checked first.
     from reporting.formats.html.page import to_html
     from reporting.formats.printers import PRINTERS
     from reporting.formats.terminal import to_terminal
+    from reporting.tables.accuracy_cost_tables import CostChoice, check_costs
     from reporting.tables.build_report import build_report
 
     roots = list(map(str, arguments.roots))
     report = build_report(roots, arguments.where, arguments.by, arguments.select, arguments.published)
     if report.literature is not None and arguments.top is not None:
         raise RequestError("--top shortens tables of runs, and these are published figures alone; leave it out")
-    report = replace(report, top=arguments.top)
+    choice = CostChoice(pareto, within, within_cost) if pareto or within is not None else None
+    if choice is not None:
+        if report.literature is not None:
+            raise RequestError(
+                "--pareto and --within compare runs, and these are published figures alone; leave them out"
+            )
+        check_costs(report.table, choice)
+    report = replace(report, top=arguments.top, choice=choice)
     if name == "html":
         words = sys.argv[1:] if argv is None else argv
         command = shlex.join(["python", "compare.py", *words])
@@ -119,8 +169,8 @@ def main(argv: list[str] | None = None) -> int:
     else:
         write_output("--out", arguments.out, text)
         show(f"{arguments.out}\n")
-    if name in DATA_FORMATS and report.remarks():
-        print(*report.remarks(), sep="\n", file=sys.stderr)
+    if name in DATA_FORMATS and (lines := [*report.within_lines(), *report.remarks()]):
+        print(*lines, sep="\n", file=sys.stderr)
     return DONE
 
 

@@ -6,11 +6,9 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from common import script
 
@@ -18,22 +16,11 @@ if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, at_least, guard, make_parser, show
-from common.errors import RequestError, RunError
-from dataset import DATASETS
-from dataset.image_reading import ENDINGS
-from dataset.one_image import read_square
-from engine.checkpoints.exports.description import Description
-from engine.checkpoints.exports.predictor import Predictor, open_predictor
+from common.errors import RequestError
+from common.user_paths import reachable_folder
 
-BATCH_SIZE = 32
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of one image, each with its probability, the likeliest first."""
-
-    path: Path
-    classes: tuple[tuple[str, float], ...]
+if TYPE_CHECKING:
+    from engine.checkpoints.exports.prediction import Prediction
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -52,13 +39,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dataset", metavar="NAME", help="data set of a file from elsewhere: classes and normalisation"
     )
-    parser.add_argument("--data_folder", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    parser.add_argument(
+        "--data_folder", type=reachable_folder, default=Path("data"), metavar="DIR", help="default: data"
+    )
     return parser.parse_intermixed_args(argv)
 
 
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
+    # These take seconds to import: the command line is checked first.
+    from dataset import DATASETS
+    from engine.checkpoints.exports.prediction import images_below, predict
+    from engine.checkpoints.exports.predictor import open_predictor
+
     entry = DATASETS.find(arguments.dataset, arguments.data_folder) if arguments.dataset else None
     paths = list(images_below(arguments.images))
     predictor = open_predictor(arguments.path, entry, arguments.model)
@@ -71,53 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     return DONE
 
 
-def images_below(given: Sequence[Path]) -> Iterator[Path]:
-    """The given files, and all images in and below the given folders, in order.
-
-    Raises:
-        RequestError: one of them is missing, or a folder holds no image.
-    """
-    for path in given:
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
-            if not found:
-                raise RequestError(f"{path} holds no image ({', '.join(ENDINGS)}); name images or another folder")
-            yield from found
-        elif path.exists():
-            yield path
-        else:
-            raise RequestError(f"{path} is missing; name images or folders of images")
-
-
-def predict(predictor: Predictor, paths: Sequence[Path], top: int) -> tuple[list[Prediction], list[str]]:
-    """The predictions of all images that can be read, and what is wrong with the others."""
-    predictions: list[Prediction] = []
-    unreadable: list[str] = []
-    description = predictor.description
-    for begin in range(0, len(paths), BATCH_SIZE):
-        batch = []
-        for path in paths[begin : begin + BATCH_SIZE]:
-            try:
-                batch.append((path, read_square(path, description.image_size, description.framing)))
-            except RunError as error:
-                unreadable.append(str(error))
-        if batch:
-            names, squares = zip(*batch, strict=True)
-            probabilities = predictor(torch.stack(squares)).softmax(dim=1)
-            predictions += [
-                Prediction(path, likeliest(row, top, description))
-                for path, row in zip(names, probabilities, strict=True)
-            ]
-    return predictions, unreadable
-
-
-def likeliest(probabilities: torch.Tensor, top: int, description: Description) -> tuple[tuple[str, float], ...]:
-    """Names and probabilities of the `top` likeliest of K classes."""
-    values, labels = probabilities.topk(min(top, len(probabilities)))
-    return tuple((description.class_name(label), p) for label, p in zip(labels.tolist(), values.tolist(), strict=True))
-
-
-def as_table(predictions: Sequence[Prediction]) -> str:
+def as_table(predictions: Sequence["Prediction"]) -> str:
     """A line an image: its path, then each class with its probability in per cent."""
     width = max(len(str(prediction.path)) for prediction in predictions)
     lines = []
@@ -127,7 +75,7 @@ def as_table(predictions: Sequence[Prediction]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_csv(predictions: Sequence[Prediction]) -> str:
+def as_csv(predictions: Sequence["Prediction"]) -> str:
     """A row for each image and class: path, rank from 1, class, probability."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -138,7 +86,7 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
     return out.getvalue()
 
 
-def as_json(predictions: Sequence[Prediction]) -> str:
+def as_json(predictions: Sequence["Prediction"]) -> str:
     """A list of objects: `image`, and `classes` with `name` and `probability`."""
     objects = [
         {"image": str(one.path), "classes": [{"name": name, "probability": p} for name, p in one.classes]}

@@ -11,10 +11,14 @@ if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, Parser, at_least, guard, make_parser, one_of_several_paths, show
-from dataset import DATASETS
+from common.errors import RequestError
+from dataset import DATASETS, DatasetEntry
 from distiller_zoo import method_class
 from distiller_zoo.teacher_mixture import Weighting
 from engine import cli
+from engine.checkpoints.find_weights import WeightsChoice
+from engine.checkpoints.initial_weights import initial_weights, read_initial_weights
+from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher, load_teachers, teacher_files
 from engine.protocol.flags import Flags
 from engine.protocol.listing import listing
@@ -67,7 +71,16 @@ def add_pair_arguments(parser: Parser) -> None:
         help="methods; none: student alone; all: every one; crd+kd: both in one run (default kd)",
     )
     group.add_argument(
-        "--model_s", nargs="+", default=[DEFAULT_STUDENT], metavar="NAME", help=f"students (default {DEFAULT_STUDENT})"
+        "--model_s",
+        nargs="+",
+        metavar="NAME",
+        help=f"students (default: that of --init_s, else {DEFAULT_STUDENT})",
+    )
+    group.add_argument(
+        "--init_s",
+        metavar="FILE",
+        help="start the student from the weights of a file or a run's folder, or from timm's: pretrained (default: "
+        "random weights)",
     )
     group.add_argument("--model_t", nargs="+", metavar="NAME", help="teachers, or those in --path_t (default: by data)")
     group.add_argument(
@@ -109,6 +122,17 @@ def add_teaching_arguments(flags: Flags) -> None:
     cli.add_checkpoint_arguments(flags, several=True)
 
 
+def start_of_student(arguments: argparse.Namespace, entry: DatasetEntry) -> StartWeights | None:
+    """The weights of --init_s; None without it. Raises RequestError, also where there are several students."""
+    if arguments.init_s is None:
+        return None
+    names = arguments.model_s or [None]
+    if len(names) > 1:
+        raise RequestError(f"--init_s is for one student, and --model_s names {len(names)}; give a command to each")
+    choice = WeightsChoice(model_flag="--model_s")
+    return read_initial_weights(arguments.init_s, names[0], entry, "--init_s", choice, arguments.allow_namespace)
+
+
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
@@ -117,8 +141,10 @@ def main(argv: list[str] | None = None) -> int:
         return DONE
     cli.warn_of_ignored(arguments)
     methods = cli.chosen_methods(arguments.distill)
-    models = list(dict.fromkeys(MODELS.canonical(name) for name in arguments.model_s))
     entry = DATASETS.find(arguments.dataset, arguments.data_folder)
+    start = start_of_student(arguments, entry)
+    names = arguments.model_s or [DEFAULT_STUDENT] if start is None else [start.arch]
+    models = list(dict.fromkeys(MODELS.canonical(name) for name in names))
     cli.check_weights_act(methods, arguments)
     variants = cli.read_variants(arguments, methods, {model: MODELS[model] for model in models})
     trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
@@ -132,6 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         precision=compute.precision,
         teachers=tuple(teacher.file for teacher in teachers),
         logit_standardization=arguments.logit_standardization,
+        init=None if start is None else initial_weights(start, entry),
         validation=arguments.validation,
         save_freq=arguments.save_freq,
     )
@@ -148,6 +175,7 @@ def main(argv: list[str] | None = None) -> int:
         plans,
         teachers,
         cli.settings_of(arguments, compute, arguments.skip_refused, arguments.group_size),
+        start,
     )
     return cli.exit_code(outcome)
 

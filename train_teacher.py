@@ -12,6 +12,7 @@ from common.command import guard, make_parser
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
+from engine.checkpoints.initial_weights import initial_weights, read_initial_weights
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.training.run_plans import run_plans
 from models import MODELS
@@ -21,8 +22,14 @@ from models.published_checkpoints import DEFAULT_TEACHER
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
-        "--model", default=DEFAULT_TEACHER, metavar="NAME", help=f"the network (default {DEFAULT_TEACHER})"
+        "--model", metavar="NAME", help=f"the network (default: that of --init, else {DEFAULT_TEACHER})"
     )
+    parser.add_argument(
+        "--init",
+        metavar="FILE",
+        help="start from the weights of a file or a run's folder, or from timm's: pretrained (default: random weights)",
+    )
+    cli.add_checkpoint_arguments(parser.further_group("the file of --init"))
     cli.add_data_arguments(parser)
     cli.add_recipe_arguments(parser)
     cli.add_run_arguments(parser)
@@ -34,12 +41,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     cli.warn_of_ignored(arguments)
-    model, method = MODELS.canonical(arguments.model), METHODS["none"]
-    compute = cli.compute_of(arguments)
+    method, compute = METHODS["none"], cli.compute_of(arguments)
+    entry = DATASETS.find(arguments.dataset, arguments.data_folder)
+    start, name = None, arguments.model
+    if arguments.init is not None:
+        (choice,) = cli.weights_choices(arguments, "--model")
+        start = read_initial_weights(arguments.init, name, entry, "--init", choice, arguments.allow_namespace)
+        name = start.arch
+    model = MODELS.canonical(name or DEFAULT_TEACHER)
     shared = SharedSettings(
         kind="teacher",
-        dataset=DATASETS.find(arguments.dataset, arguments.data_folder).name,
+        dataset=entry.name,
         precision=compute.precision,
+        init=None if start is None else initial_weights(start, entry),
         validation=arguments.validation,
         save_freq=arguments.save_freq,
     )
@@ -50,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         cli.without_repetitions(plans),
         (),
         cli.settings_of(arguments, compute),
+        start,
     )
     return cli.exit_code(outcome)
 

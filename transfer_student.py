@@ -18,8 +18,8 @@ from common.command import guard, make_parser, say
 from dataset import DATASETS
 from distiller_zoo import METHODS
 from engine import cli
-from engine.checkpoints.frozen_backbone import read_backbone
 from engine.checkpoints.run_weights import weights_file
+from engine.checkpoints.start_weights import read_start_weights
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.records.backbone import backbone_file
 from engine.training.run_plans import run_plans
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     entry, method = DATASETS.find(arguments.dataset, arguments.data_folder), METHODS["none"]
     compute = cli.compute_of(arguments)
     (choice,) = cli.weights_choices(arguments, "--model_s")
-    backbone = read_backbone(
+    backbone = read_start_weights(
         weights_file(arguments.path_s, "--path_s"),
         image_size=entry.image_size,
         arch=arguments.model_s,
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         cli.without_repetitions(plans),
         (),
         cli.settings_of(arguments, compute),
-        backbone=backbone,
+        start=backbone,
     )
     return cli.exit_code(outcome)
 

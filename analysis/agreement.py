@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
+from analysis.per_class import confusion
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -54,17 +56,6 @@ def mean_kl(teacher: np.ndarray, student: np.ndarray) -> float:
     return float((np.exp(log_t) * (log_t - log_s)).sum(axis=1).mean())
 
 
-def confusion(rows: np.ndarray, columns: np.ndarray, classes: int) -> np.ndarray:
-    """Count the images with class i in `rows` and class j in `columns`: int64 K×K."""
-    return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
-
-
-def class_accuracy(counts: np.ndarray) -> np.ndarray:
-    """Accuracy of each true class (row) in %, K; NaN for a class without images."""
-    images = counts.sum(axis=1)
-    return 100 * np.diag(counts) / np.where(images, images, np.nan)
-
-
 def gain_errors(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Standard error (points) of the gain of each class, between two networks tested on the same images.
 
@@ -84,11 +75,6 @@ def gain_errors(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.nd
     n = np.bincount(labels, minlength=classes).astype(float)
     n[n == 0] = np.nan
     return 100 * np.sqrt(b + c - (b - c) ** 2 / n) / n
-
-
-def row_shares(counts: np.ndarray) -> np.ndarray:
-    """Rows in % of their sums, K×K; a row of zeros stays zero."""
-    return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def _mean_or_none(values: np.ndarray) -> float | None:

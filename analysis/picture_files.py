@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import pictures
-from analysis.agreement import Agreement, class_accuracy, compare, confusion, gain_errors
+from analysis.agreement import Agreement, compare, gain_errors
 from analysis.class_correlation import class_correlation, mean_difference
 from analysis.collect import Predictions
 from analysis.embedding import ShownImages, project
 from analysis.learning_curves import Band, CurvePicture
 from analysis.named_networks import ALONE, NamedNetwork
+from analysis.per_class import class_accuracy, confusion
 from analysis.pictures import ClassGain
 from common.files import make_folder, write_text
 from common.spreadsheet import csv_of

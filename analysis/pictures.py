@@ -11,10 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.agreement import Agreement, class_accuracy, row_shares
+from analysis.agreement import Agreement
 from analysis.embedding import ShownImages
 from analysis.learning_curves import Band, CurvePicture
 from analysis.named_networks import ALONE
+from analysis.per_class import class_accuracy, row_shares
 from common.files import write_bytes
 from common.messages import counted
 from reporting.records.epoch_curves import fits_beside, leading_labels

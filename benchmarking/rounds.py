@@ -125,11 +125,11 @@ class Timer:
         """Time all steps in turns, round by round, so that a drift of the machine affects all alike."""
         for number in range(1, self.settings.rounds + 1):
             for timed in steps:
-                ms = self._round_ms(timed)
+                ms = self.round_ms(timed)
                 timed.rounds_ms.append(ms)
                 _progress(f"{title}  round {number}/{self.settings.rounds}  {timed.name}: {ms:.2f} ms")
 
-    def _round_ms(self, timed: TimedStep) -> float:
+    def round_ms(self, timed: TimedStep) -> float:
         """Milliseconds per step of a round."""
         with timed.context():
             self._settle(timed)

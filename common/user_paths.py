@@ -55,7 +55,8 @@ def why_unreachable(path: Path | str) -> str | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        file = next((folder for folder in Path(path).parents if os.path.exists(folder)), path)
+        places = (Path(path), *Path(path).parents)  # itself too: a slash may follow a file's name
+        file = next((place for place in places if os.path.exists(place)), path)
         return f"cannot be: {shown_path(file)} is {kind_of(os.stat(file).st_mode)}, not a folder"
     except (OSError, ValueError) as error:
         return f"cannot be reached: {_reason(error)}"
@@ -73,6 +74,14 @@ def reachable_path(text: str) -> Path:
     if (problem := why_unreachable(text)) is not None:
         raise argparse.ArgumentTypeError(f"{shown_path(text) or 'the path'} {problem}")
     return Path(text)
+
+
+def reachable_folder(text: str) -> Path:
+    """A type for argparse: a path of a folder, which is there or may be made."""
+    path = reachable_path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{shown_path(path)} is {kind_of(path.stat().st_mode)}, not a folder")
+    return path
 
 
 def kind_of(mode: int) -> str:

@@ -10,6 +10,13 @@ from dataset import DATASETS
 from engine.checkpoints.find_weights import WeightsChoice
 from engine.device.compute import Compute, resolve_compute
 from engine.device.meeting import meet
+from engine.light_flags import (
+    DEFAULT_DATASET,
+    NETWORKS,
+    add_checkpoint_arguments,
+    add_compute_arguments,
+    add_data_folder_arguments,
+)
 from engine.protocol.flags import Flags, OneOrSeveral, finite, not_negative, temperature
 from engine.protocol.idle_settings import check_weights_act
 from engine.protocol.method_flags import (
@@ -23,10 +30,13 @@ from engine.protocol.plan import Trial
 from engine.protocol.recipe_flags import add_recipe_arguments, recipes_of, recipes_of_variants
 from engine.protocol.retrospection_plan import add_retrospection_arguments, retrospection_of
 from engine.protocol.sweep import checked_plans, read_variants, swept_flags, variants, without_repetitions
+from engine.records.run_list import check_run_list
 from engine.training.failures import Outcome
 from engine.training.session import CHECKPOINT_SECONDS, Overwrite, RunSettings
 
 __all__ = [
+    "DEFAULT_DATASET",
+    "NETWORKS",
     "OneOrSeveral",
     "add_checkpoint_arguments",
     "add_compilation_arguments",
@@ -61,8 +71,6 @@ __all__ = [
     "without_repetitions",
 ]
 
-NETWORKS = "networks and data"  # a group of flags
-DEFAULT_DATASET = "cifar100"
 MOST_TRIALS = 1_000_000_000  # the number of the last one; numbers of this size are seeds that belong to --seed
 # Flags of RepDistiller without effect here: lines are printed and TensorBoard is written once an epoch, and no data
 # loader has workers to count.
@@ -72,22 +80,6 @@ IGNORED = ("print_freq", "tb_freq", "num_workers")
 def exit_code(outcome: Outcome) -> int:
     """FAILED if a run failed, else DONE; the reason was printed when it happened."""
     return FAILED if outcome.failures else DONE
-
-
-def add_checkpoint_arguments(parser: Flags, several: bool = False) -> None:
-    """Add the flags that say how a file of weights is read.
-
-    Args:
-        several: whether several files are read, each of which may have its own key.
-    """
-    parser.add_argument(
-        "--weights_key",
-        nargs="+" if several else None,
-        metavar="KEY",
-        help="which weights of a file, such as student or state_dict.model (default: the only ones)",
-    )
-    parser.add_argument("--ema", action="store_true", help="take the averaged weights (EMA, SWA) of a file")
-    parser.add_argument("--allow_namespace", action="store_true", help="accept a pickled argparse.Namespace in a file")
 
 
 def weights_choices(arguments: argparse.Namespace, model_flag: str) -> list[WeightsChoice]:
@@ -101,55 +93,17 @@ def weights_choices(arguments: argparse.Namespace, model_flag: str) -> list[Weig
     return [WeightsChoice(key, arguments.ema, model_flag) for key in keys]
 
 
-def add_data_arguments(parser: Parser, default: str | None = DEFAULT_DATASET, of_file: bool = False) -> None:
-    """Add --dataset, which is required without a default, and --data_folder.
-
-    Args:
-        of_file: the data set is by default that of a file, which the script looks up, else `default`.
-    """
+def add_data_arguments(parser: Parser, default: str | None = DEFAULT_DATASET) -> None:
+    """Add --dataset, which is required without a default, and --data_folder."""
     text = f"{', '.join(DATASETS)}, folder:NAME[@SIZE]"
-    group = parser.group(NETWORKS)
-    if of_file:
-        group.add_argument("--dataset", metavar="NAME", help=f"{text} (default: that of the file, else {default})")
-        _add_data_folder(parser)
-        return
-    group.add_argument(
+    parser.group(NETWORKS).add_argument(
         "--dataset",
         default=default,
         required=default is None,
         metavar="NAME",
         help=text if default is None else f"{text} (default {default})",
     )
-    _add_data_folder(parser)
-
-
-def _add_data_folder(parser: Parser) -> None:
-    parser.group(NETWORKS).add_argument(
-        "--data_folder",
-        type=Path,
-        default=Path("data"),
-        metavar="FOLDER",
-        help="where data sets lie or are put (default data)",
-    )
-    further = parser.further_group("damaged images")
-    further.add_argument(
-        "--skip_bad_images",
-        action="store_true",
-        help="folder:NAME: leave out images that cannot be decoded; another one of the class takes the place of each",
-    )
-
-
-def add_compute_arguments(parser: Parser, precision: str = "auto") -> None:
-    """Add --device and --precision."""
-    group = parser.group("computation")
-    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
-    group.add_argument(
-        "--precision",
-        default=precision,
-        choices=("auto", "bf16", "fp32"),
-        metavar="NAME",
-        help=f"auto (bf16 if fast here), bf16, fp32 (default {precision})",
-    )
+    add_data_folder_arguments(parser)
 
 
 def add_compilation_arguments(parser: Parser) -> None:
@@ -245,6 +199,10 @@ def add_output_arguments(parser: Parser, save_freq: int = 40) -> None:
         metavar="N",
         help=f"keep the weights of every N-th epoch; 0: of none (default {save_freq})",
     )
+    further = parser.further_group("what a script reads")
+    further.add_argument(
+        "--run_list", type=Path, metavar="FILE", help="write the folder of each run there, a line each (default: none)"
+    )
 
 
 def settings_of(
@@ -253,10 +211,13 @@ def settings_of(
     """Where runs are written and how they begin, from the flags of data and output.
 
     Raises:
-        RequestError: an unfinished run of changed code is both to start anew and to continue.
+        RequestError: an unfinished run of changed code is both to start anew and to continue, or --run_list cannot be
+            written.
     """
     if arguments.overwrite and arguments.continue_changed:
         raise RequestError("--overwrite starts runs anew and --continue_changed continues them; give one of the two")
+    if arguments.run_list is not None:
+        check_run_list(arguments.run_list, arguments.output)
     return RunSettings(
         output=arguments.output,
         data_folder=arguments.data_folder,
@@ -267,6 +228,7 @@ def settings_of(
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,
         skip_bad_images=arguments.skip_bad_images,
+        run_list=arguments.run_list,
     )
 
 

@@ -1,34 +1,69 @@
-"""The cost of a network's forward pass, counted without computing anything."""
+"""What a network costs to run: counted, not measured."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.network import Network
 
+def multiply_accumulates(network: nn.Module) -> int:
+    """Return the number of multiply-accumulates that the prediction of one image takes; changes no state.
 
-@torch.no_grad()
-def multiply_accumulates(network: Network) -> int:
-    """Number of multiply-accumulates of one forward pass on one image, as papers count them (often called FLOPs).
+    Convolutions, matrix products and attention count. Normalisation, activations, pooling and sums do not, as is usual.
 
-    Counted are matrix products and convolutions, those of attention included; not counted are norms, activations,
-    additions and pooling. The pass runs on torch's meta device, which has shapes and no values, so it costs a fraction
-    of a second for a network of any size, and changes nothing.
+    Args:
+        network: a module that has `image_size` and makes logits of B×3×H×W images. What it predicts with counts, so a
+            student that was given heads costs more with them than without.
     """
-    modes = {name: module.training for name, module in network.named_modules()}
-    network.eval()  # batch norm refuses to train on one image
+    # On the meta device nothing is computed, so the count of a network of any size takes a fraction of a second.
+    on_meta = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    # The fused forms of attention are not counted on every device; the plain one is two matrix products.
+    with _evaluating(network), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        functional_call(network, on_meta, (_blank_image(network).to("meta"),))
+    return counter.get_total_flops() // 2  # a multiply-accumulate is two operations
+
+
+def count_used_parameters(network: nn.Module, part: nn.Module) -> int:
+    """Return the number of scalars in those parameters of a part that the predictions depend on; changes no state.
+
+    Args:
+        network: as of `multiply_accumulates`.
+        part: a module within it.
+    """
+    parameters = list(part.parameters())
+    if not parameters:
+        return 0
+    trained = [parameter.requires_grad for parameter in parameters]
     try:
-        with FlopCounterMode(display=False) as counter:
-            _pass_on_meta(network, network.image_size)
+        with _evaluating(network), torch.enable_grad():
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            total = network(_blank_image(network)).sum()
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True) if total.requires_grad else ()
     finally:
-        for name, module in network.named_modules():
-            module.training = modes[name]
-    return counter.get_total_flops() // 2  # torch counts the product and the sum as two
+        for parameter, was_trained in zip(parameters, trained, strict=True):
+            parameter.requires_grad_(was_trained)
+    return sum(gradient.numel() for gradient in gradients if gradient is not None)
 
 
-def _pass_on_meta(network: nn.Module, size: int) -> None:
-    tensors = [*network.named_parameters(), *network.named_buffers()]
-    on_meta = {name: tensor.to("meta") for name, tensor in tensors}
-    dtype = next(network.parameters()).dtype
-    functional_call(network, on_meta, (torch.empty(1, 3, size, size, dtype=dtype, device="meta"),))
+def _blank_image(network: nn.Module) -> Tensor:
+    """1×3×H×W, as the network takes it."""
+    reference, size = next(network.parameters()), cast(int, network.image_size)
+    return torch.zeros(1, 3, size, size, dtype=reference.dtype, device=reference.device)
+
+
+@contextlib.contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; afterwards every module is in the mode in which it was."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import check_features
+from models.depth import depths_by_module
 from models.features import Features, FeatureShapes
 
 
@@ -22,6 +23,7 @@ class Network(nn.Module):
 
     Attributes:
         classifier_name: name of the last linear layer in the state dict; its input is the embedding.
+        further_classifiers: names of other layers that give logits, such as the head of a distillation token.
         constants: last parts of keys that the authors' checkpoints hold beside the weights and nothing here reads,
             since the code computes them.
         image_size: height and width of the images that it was built for; every constructor sets it.
@@ -30,6 +32,7 @@ class Network(nn.Module):
     """
 
     classifier_name = "fc"
+    further_classifiers: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
     image_size: int
     norm_follows_last_stage = False
@@ -41,6 +44,25 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """B×3×H×W images to B×K logits."""
         return self.features(x).logits
+
+    def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict trained for images of another size, in the shapes of this network.
+
+        Entries for which there is no known way stay as they are.
+        """
+        return state
+
+    def classifiers(self) -> tuple[nn.Module, ...]:
+        """The layers that give logits: the last linear one first."""
+        return (self.last_linear, *map(self.get_submodule, self.further_classifiers))
+
+    def of_classifiers(self, key: str) -> bool:
+        """True for a name in the state dict that belongs to one of the layers that give logits."""
+        return key.startswith(tuple(f"{name}." for name in (self.classifier_name, *self.further_classifiers)))
+
+    def parameter_depths(self) -> dict[str, int]:
+        """The layer of each parameter by its name: 0 at the images, the largest for the classifier."""
+        return depths_by_module(self)
 
     @property
     def last_linear(self) -> nn.Linear:

@@ -10,7 +10,9 @@ part of the network's name.
 """
 
 import difflib
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import RequestError
+from common.memory import gibibytes, memory_bytes, tensor_bytes
+from common.messages import cut
 from models.features import Features
 from models.network import Network
 from models.registry import MODELS, Library, ModelEntry, register_model
@@ -26,6 +30,7 @@ from models.tokens import NUM_STAGES, stage_ends
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of pixels in 0..1, per channel
 FORM = "any network of timm as timm:NAME, images resized as timm:NAME@224 (pip install timm==1.0.31)"
+LARGEST_SIZE = 2048  # pixels of an image's side; timm's own networks have at most 1024
 # Raised by timm and torch for a network that cannot be built for, or cannot take, images of some size.
 UNFIT = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)
 PREFIX = "net."  # of timm's keys in the names of a `TimmNetwork`'s parameters; not in its state dict
@@ -84,6 +89,30 @@ class TimmNetwork(Network):
         listed: Callable[[], set[str]] = getattr(self.net, "no_weight_decay", set)
         others = {name for name, _ in self.net.named_parameters() if not name.endswith("weight")}
         return {PREFIX + name for name in others | set(listed())}
+
+    def parameter_depths(self) -> dict[str, int]:
+        """The layer of each parameter by its name, as timm groups them: stages of CNNs, blocks of others."""
+        matcher = getattr(self.net, "group_matcher", None)
+        if matcher is None:
+            return super().parameter_depths()
+        from timm.models import group_parameters
+
+        return {
+            PREFIX + name: depth
+            for name, depth in group_parameters(self.net, matcher(coarse=True), reverse=True).items()
+        }
+
+    def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict as timm makes it fit: tables of positions and patches of another image size are resampled."""
+        convert = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
+        if convert is None:
+            return state
+        try:
+            return dict(convert(dict(state), self.net))
+        except (
+            Exception
+        ):  # of other weights, on which timm's filter was never tried: the strict loader says what is wrong
+            return state
 
     def features(self, x: Tensor) -> Features:
         """Features of B×3×H×W images of `image_size`."""
@@ -214,11 +243,33 @@ def _build(name: str, num_classes: int, image_size: int) -> TimmNetwork:
     """The network NAME or NAME@SIZE, with timm's random weights."""
     arch, _, size = name.partition("@")
     built_for = int(size or image_size)
+    _check_size(arch, built_for)
+    _check_memory(arch, num_classes, built_for)
     try:
         network = _create(arch, num_classes, built_for)
     except UNFIT as error:
         raise _unfit(name, built_for, error) from None
     return TimmNetwork(network, name, image_size, built_for)
+
+
+def _check_size(arch: str, size: int | str) -> None:
+    if len(str(size)) > len(str(LARGEST_SIZE)) or int(size) > LARGEST_SIZE:
+        raise RequestError(f"timm:{arch}@{cut(size)}: images have at most {LARGEST_SIZE} pixels a side; give fewer")
+
+
+def _check_memory(arch: str, num_classes: int, image_size: int) -> None:
+    """Raise RequestError if the weights do not fit in memory: the system would end the process without a word.
+
+    Found without memory, on torch's meta device; a network that cannot be built there is not checked.
+    """
+    needed, available = 0, memory_bytes()
+    with suppress(*UNFIT), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        needed = tensor_bytes(_create(arch, num_classes, image_size))
+    if available is not None and needed > available:
+        raise RequestError(
+            f"the weights of timm:{arch} for images of {image_size}×{image_size} take {gibibytes(needed)}, and there "
+            f"are {gibibytes(available)} of memory; choose a smaller network or images"
+        )
 
 
 def _create(arch: str, num_classes: int, image_size: int) -> "TimmModule":
@@ -280,8 +331,9 @@ class TimmLibrary(Library):
             _check_tag(arch, tag)
         if not at:
             return arch
-        if not (size.isascii() and size.isdigit() and int(size)):
+        if not (size.isascii() and size.isdigit() and size.strip("0")):
             raise RequestError(f"model 'timm:{name}': write an image size in pixels after @, as in timm:{arch}@224")
+        _check_size(arch, size.lstrip("0"))
         return f"{arch}@{int(size)}"
 
     def entry(self, name: str) -> ModelEntry:

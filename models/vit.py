@@ -127,6 +127,7 @@ class VisionTransformer(Network):
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.head = nn.Linear(width, num_classes)
         self.head_dist = nn.Linear(width, num_classes) if distilled else None
+        self.further_classifiers = ("head_dist",) if distilled else ()
         self.stage_ends = stage_ends(sizes.depth)
         self.apply(init_linear)
         for parameter in (self.cls_token, self.dist_token, self.pos_embed):

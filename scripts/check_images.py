@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 from common.command import DONE, FAILED, guard, make_parser, say, show
 from common.errors import RequestError
+from common.user_paths import reachable_folder
 from dataset import DATASETS
 from dataset.image_check import decode_all
 from dataset.image_files import ImageFiles
@@ -23,7 +24,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="folder:NAME")
     parser.add_argument(
-        "--data_folder", type=Path, default=Path("data"), metavar="FOLDER", help="where data sets are (default data)"
+        "--data_folder",
+        type=reachable_folder,
+        default=Path("data"),
+        metavar="FOLDER",
+        help="where data sets are (default data)",
     )
     return parser.parse_args(argv)
 

@@ -5,6 +5,7 @@
 # PYTHON=python3.12 chooses the interpreter for a new .venv (3.11 or newer) and leaves out 2;
 # SKIP_SETUP=1 takes the python on PATH with the packages that it has.
 
+LOCKS=(requirements.lock requirements-photographs.lock requirements-dev.lock) # each contains those before it
 failed=0
 
 # Sets OUTPUT, relative to the folder that the script was started in; $1 is the default.
@@ -41,11 +42,11 @@ _use_python_that() {
     reason="there is no python on PATH"
     while IFS= read -r folder; do
         [ -x "$folder/python" ] || continue
-        if reason=$("$folder/python" "$@" 2>&1 | tail -n 1); then  # by pipefail the python's status
+        if reason=$("$folder/python" "$@" 2>&1); then
             PATH="$folder:$PATH"
             return 0
         fi
-        reason="$folder/python does not fit: ${reason:-it fails}"
+        reason="$folder/python does not fit: $(tail -n 1 <<<"${reason:-it fails}")"
     done < <(_folders | awk '!seen[$0]++')
     return 1
 }
@@ -56,7 +57,7 @@ _prepare() {
 }
 
 setup_environment() {
-    local lock=$1 python=${PYTHON:-python3} reason=
+    local lock=$1 python=${PYTHON:-python3} reason= each
     _prepare
     [ -z "${SKIP_SETUP:-}" ] || return 0
     if [ ! -e "$(_stamp "$lock")" ]; then
@@ -72,7 +73,10 @@ setup_environment() {
         echo "setting up .venv from $lock (PyTorch is several GB; once only)"
         "$python" -m venv .venv || exit 1
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" || exit 1
-        touch "$(_stamp "$lock")" "$(_stamp requirements.lock)" # the larger set contains the smaller
+        for each in "${LOCKS[@]}"; do
+            touch "$(_stamp "$each")"
+            [ "$each" != "$lock" ] || break
+        done
     fi
     PATH="$PWD/.venv/bin:$PATH"
 }

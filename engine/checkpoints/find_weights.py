@@ -140,7 +140,10 @@ def _chosen_part(tensors: Tensors, path: Path, choice: WeightsChoice) -> Tensors
     if choice.key is None:
         return tensors
     if choice.key == TOP:
-        return {name: held for name, held in tensors.items() if not held.place}
+        # A key that is empty or of dots is shown so too.
+        if not (top := {name: held for name, held in tensors.items() if not held.place.strip(".")}):
+            raise _no_such_key(f"missing; there are {_listed(_places(tensors))}", path, choice)
+        return top
     below: dict[str, set[str]] = {}
     for name, held in tensors.items():
         for full in (name, held.raw_name):
@@ -154,9 +157,13 @@ def _chosen_part(tensors: Tensors, path: Path, choice: WeightsChoice) -> Tensors
     if len(different) != 1:
         several, missing = _listed(list(below)), _listed(_places(tensors))
         what = f"in several places: {several}" if below else f"missing; there are {missing}"
-        raise RequestError(f"{path}: --weights_key {_shown(choice.key)} is {what}")
+        raise _no_such_key(what, path, choice)
     names = next(iter(different))
     return {name: held for name, held in tensors.items() if name in names}
+
+
+def _no_such_key(what: str, path: Path, choice: WeightsChoice) -> RequestError:
+    return RequestError(f"{path}: --weights_key {_shown(choice.key or TOP)} is {what}")
 
 
 def _prefix_to(key: str, name: str) -> str | None:

@@ -62,6 +62,11 @@ class InferenceNetwork(nn.Module):
             return {}
         return self.method.predictions_by_head(self.method.attach(self.network.features(self._normalised(x))))
 
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images that the network was built for."""
+        return self.network.image_size
+
     def feature_shapes(self) -> FeatureShapes:
         """Shapes of the network's features."""
         return self.network.feature_shapes()

@@ -37,8 +37,11 @@ class Wanted:
         Checkpoints of PyTorch 0.4.0 have no count of batches.
         """
         shapes = {name: value.shape for name, value in network.state_dict().items()}
-        head = () if with_classifier else f"{network.classifier_name}."
-        required = (n for n in shapes if not n.endswith("num_batches_tracked") and not n.startswith(head))
+        required = (
+            name
+            for name in shapes
+            if not name.endswith("num_batches_tracked") and (with_classifier or not network.of_classifiers(name))
+        )
         return cls(shapes, frozenset(required), network.constants)
 
     def knows(self, name: str, held: Held) -> bool:

@@ -19,6 +19,8 @@ from engine.checkpoints.exports.own_safetensors import content_of, read_metadata
 from engine.checkpoints.file_kinds import check_kind, files_in, is_safetensors
 from engine.checkpoints.harmless_types import STAND_INS
 
+SAFE_PROTOCOL = 3  # of pickle: the latest that torch.load reads with weights_only
+
 
 def read_checkpoint(path: Path, allow_namespace: bool = False) -> dict[str, Any]:
     """Read the dictionary in a checkpoint file (see `read_content`).
@@ -57,6 +59,11 @@ def read_content(path: Path, allow_namespace: bool = False) -> Any:
         raise RequestError(f"{path} {bomb}, which no checkpoint does; it was not loaded: fetch it from another place")
     if (damaged := _damaged_record(path)) is not None:
         raise RequestError(f"{path} is damaged: {damaged} does not match its checksum; fetch or save it again")
+    if (protocol := _pickle_protocol(path)) > SAFE_PROTOCOL:
+        raise RequestError(
+            f"{path} was saved with pickle_protocol={protocol}, which PyTorch reads only by running its code;\n"
+            f"save it again without that argument: torch.save(model.state_dict(), FILE)"
+        )
     allowed: list[Any] = [*STAND_INS, *([argparse.Namespace] if allow_namespace else [])]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
@@ -101,6 +108,22 @@ def _bomb(path: Path) -> str | None:
             return zip_bomb(archive.infolist(), os.path.getsize(path))
     except Exception:  # a damaged table of contents, which the reading of its records reports
         return None
+
+
+def _pickle_protocol(path: Path) -> int:
+    """The protocol of the pickle in a checkpoint, of PyTorch's present form or its former one; 0 if it has none."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.partition("/")[2] == "data.pkl")
+                with archive.open(name) as record:
+                    start = record.read(2)
+        else:
+            with path.open("rb") as file:
+                start = file.read(2)
+    except (OSError, ValueError, StopIteration, zipfile.BadZipFile, NotImplementedError):  # damaged: torch.load says so
+        return 0
+    return start[1] if len(start) == 2 and start[:1] == b"\x80" else 0
 
 
 def _damaged_record(path: Path) -> str | None:

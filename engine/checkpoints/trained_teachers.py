@@ -17,7 +17,7 @@ class TeacherRun:
 
     Attributes:
         weights: weights of its last epoch.
-        protocol_id: equal for two runs that differ in their trial alone.
+        protocol_id: equal for two runs that differ in their trial alone, which start from the same weights too.
         top1: accuracy of the last epoch in per cent, None if it is unknown.
     """
 
@@ -54,7 +54,8 @@ def teacher_runs(dataset: str, model: str | None, models: Path) -> list[TeacherR
             wanted = config["dataset"] == dataset and model in (None, config["model"])
             if not wanted or weights.parent != folder or not os.path.isfile(weights):
                 continue
-            run = (str(config["protocol_id"]), int(config["trial"]), int(config["recipe"]["epochs"]))
+            start = (config.get("init") or {}).get("sha256", "")
+            run = (f"{config['protocol_id']}{start}", int(config["trial"]), int(config["recipe"]["epochs"]))
             found.append(TeacherRun(weights, config["model"], *run, _top1(folder)))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue

@@ -50,6 +50,7 @@ class WeightsHeader:
         epoch: the number of epochs of training.
         measured: accuracies and loss on the test set, by name.
         trained: the method that it was trained by; its heads are kept if the deployed network predicts with them.
+        normalisation: mean and standard deviation of the images that the network expects; None for the data set's.
     """
 
     arch: str
@@ -57,6 +58,7 @@ class WeightsHeader:
     epoch: int
     measured: dict[str, float]
     trained: TrainedMethod | None = None
+    normalisation: Normalisation | None = None
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,15 @@ def save_weights(path: Path, network: Network, header: WeightsHeader) -> None:
     Raises:
         RunError: the file cannot be written.
     """
+    mean, std = header.normalisation or (header.entry.mean, header.entry.std)
     content = {
         "format": 1,
         "arch": header.arch,
         "num_classes": network.last_linear.out_features,
         "image_size": network.image_size,
         "dataset": header.entry.name,
-        "mean": header.entry.mean,
-        "std": header.entry.std,
+        "mean": mean,
+        "std": std,
         "classes": header.entry.classes,
         "framing": header.entry.framing,
         "epoch": header.epoch,
@@ -234,7 +237,7 @@ def build_network(
     """Build the network that a file which was read holds (see `load_network`)."""
     path, content = file.path, file.content
     name = find_arch(arch, content, path, choice.model_flag, entry.image_size)
-    recorded = _recorded_normalisation(content, path)
+    _recorded_normalisation(content, path)  # raises before the network is built
     network = create_model(name, entry.num_classes, entry.image_size)
     found = file.of(network, choice)
     try:
@@ -243,12 +246,12 @@ def build_network(
         raise _with_advice(refusal, file, network, found, choice.model_flag) from None
     saved = content["method"] if is_own_file(content) else None
     method = _rebuild_method(saved, network, path) if saved else None
-    digest = sha256_of(path)
-    recorded, usual = recorded or _published_normalisation(digest), (entry.mean, entry.std)
-    needed = recorded or published_normalisation(arch) or usual
+    digest, usual = sha256_of(path), (entry.mean, entry.std)
+    known, of_name = normalisation_of(file, arch, digest)
+    needed = known or usual
     renormalise = None if needed == usual else Renormalise(entry, *needed)
     deployed = InferenceNetwork(network, method, renormalise).eval().requires_grad_(False)
-    override = needed if recorded is None and needed != usual else None
+    override = needed if of_name and needed != usual else None
     return LoadedNetwork(name, deployed, digest, override, found.key, file.note_on(found), recorded_classes(content))
 
 
@@ -297,6 +300,25 @@ def load_strictly(network: Network, state: dict[str, Tensor], arch: str, path: P
     as_built = not_finite(own)  # masks, for example
     network.load_state_dict(state)
     check_finite({key: value for key, value in network.state_dict().items() if key not in as_built}, path)
+
+
+def normalisation_of(file: ForeignWeights, arch: str | None, digest: str) -> tuple[Normalisation | None, bool]:
+    """Mean and standard deviation of the images that the network in a file was trained on, and where they come from.
+
+    Args:
+        arch: name of the network as the user gave it: timm:NAME.TAG names weights whose normalisation timm publishes.
+        digest: SHA-256 of the file.
+
+    Returns:
+        The constants, None if they are unknown; and whether only the name gives them.
+
+    Raises:
+        RequestError: the file is our own and has something else in their places.
+    """
+    recorded = _recorded_normalisation(file.content, file.path) or _published_normalisation(digest)
+    if recorded is not None:
+        return recorded, False
+    return published_normalisation(arch), True
 
 
 def _recorded_normalisation(content: Any, path: Path) -> Normalisation | None:

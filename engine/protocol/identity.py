@@ -41,6 +41,9 @@ def run_id(plan: RunPlan) -> str:
         added.append({"weights_key": keys})
     if plan.backbone is not None and plan.backbone.weights_key:
         added.append({"backbone_key": plan.backbone.weights_key})
+    if plan.init is not None:
+        named = plan.init.normalisation if plan.init.named_normalisation else None
+        added.append({"init": [plan.init.sha256, plan.init.weights_key, named]})
     return _digest([task, method, protocol, *added])
 
 

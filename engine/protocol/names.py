@@ -98,7 +98,7 @@ def distinct_names(plans: Iterable[RunPlan]) -> dict[str, str]:
 
 
 def _recipe_values(plan: RunPlan) -> dict[str, Any]:
-    values = plan.recipe.as_dict()
+    values = asdict(plan.recipe)
     augmentation = values.pop("augmentation")
     return {"recipe": values.pop("name")} | {key: values[key] for key in values if key != "summary"} | augmentation
 

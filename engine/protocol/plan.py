@@ -56,6 +56,24 @@ class BackboneFile(WeightsFile):
     weights_key: str | None = None
 
 
+@dataclass(frozen=True)
+class InitialWeights(WeightsFile):
+    """A checkpoint that a network starts from, all of it being trained further.
+
+    Attributes:
+        name: what tables call it.
+        normalisation: mean and standard deviation of the images that the network expects; None for the data set's.
+        named_normalisation: whether the network's name gives it, timm:NAME.TAG, and not the file. One file can then be
+            two starts.
+        weights_key: where in the file the weights are, if the user chose among several. Likewise.
+    """
+
+    name: str
+    normalisation: Normalisation | None = None
+    named_normalisation: bool = False
+    weights_key: str | None = None
+
+
 class Trial(NamedTuple):
     """A repetition: its number, and the seed that all random numbers of the run derive from."""
 
@@ -89,6 +107,7 @@ class SharedSettings:
     teacher_weighting: Weighting = "average"
     retrospection: RetrospectionPlan | None = None
     backbone: BackboneFile | None = None
+    init: InitialWeights | None = None
     validation: int = 0
     save_freq: int = 40
 
@@ -105,6 +124,7 @@ class RunPlan:
         trial, seed: number of the repetition, and what all its random numbers derive from.
         save_freq: the weights of every so many epochs are kept; 0 for none.
         backbone: weights that are kept and frozen; only the classifier is trained.
+        init: weights that the network starts from; None for random ones.
         logit_standardization: losses on logits see standardised logits.
         retrospection: how the run learns from its own past predictions; None for cross-entropy alone.
         teacher_weighting: how the predictions of several teachers are averaged.
@@ -125,6 +145,7 @@ class RunPlan:
     seed: int
     save_freq: int = field(default=40, compare=False)
     backbone: BackboneFile | None = None
+    init: InitialWeights | None = None
     logit_standardization: bool = False
     retrospection: RetrospectionPlan | None = None
     teacher_weighting: Weighting = "average"
@@ -191,6 +212,7 @@ def make_plan(
         seed=trial.seed,
         save_freq=shared.save_freq,
         backbone=shared.backbone,
+        init=shared.init,
         logit_standardization=shared.logit_standardization,
         retrospection=shared.retrospection,
         teacher_weighting=shared.teacher_weighting,

@@ -37,6 +37,8 @@ TEXTS = {
     "label_smoothing": "probability that is spread over all classes",
     "decay_everything": "weight decay on biases and norms too",
     "drop_last": "leave out the last, smaller batch of an epoch",
+    "freeze_epochs": "epochs at first in which only the classifier is trained",
+    "layer_decay": "factor of the learning rate from each layer to the one below it",
     "crop": "random crops of padded images",
     "flip": "random horizontal flips",
     "rand_augment": "RandAugment in timm's notation, such as rand-m9-mstd0.5-inc1; empty for none",

@@ -25,6 +25,10 @@ class Recipe:
         decay_everything: weight decay on biases and norms too (as RepDistiller does), or on the weights of
             linear and convolution layers only.
         drop_last: leave out the last, smaller batch of an epoch.
+        freeze_epochs: in so many epochs at first only the classifier and the method's own parts are trained; batch norm
+            keeps its statistics.
+        layer_decay: factor of the learning rate from each layer to the one below it (Clark et al., ELECTRA, ICLR 2020;
+            Bao et al., BEiT, ICLR 2022); 1 for one rate.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Recipe:
     label_smoothing: float = 0.0
     decay_everything: bool = True
     drop_last: bool = False
+    freeze_epochs: int = 0
+    layer_decay: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     @property
@@ -53,14 +59,17 @@ class Recipe:
         return min(self.epochs / RECIPES[self.name].epochs, 1.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """All values by name, those of the augmentation nested."""
-        return asdict(self)
+        """All values by name, those of the augmentation nested; without those of `LATER` that have no effect."""
+        return {key: value for key, value in asdict(self).items() if key not in LATER or value != LATER[key]}
 
     def digest(self) -> str:
         """Hash of every value, 8 hexadecimal digits; runs are comparable if it is equal."""
         values = {key: value for key, value in self.as_dict().items() if key != "summary"}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
+
+# Fields of later versions and their values without effect, which are left out: runs of earlier versions keep their ids.
+LATER = {"freeze_epochs": 0, "layer_decay": 1.0}
 
 Record = TypeVar("Record", Recipe, Augmentation)
 
@@ -107,6 +116,22 @@ for _recipe in (
         label_smoothing=0.1,
         decay_everything=False,
         drop_last=True,
+    ),
+    Recipe(
+        name="finetune",
+        summary="from weights (--init): AdamW, one epoch of the classifier alone, warm-up, cosine, smaller rates below",
+        epochs=30,
+        batch_size=64,
+        optimizer="adamw",
+        learning_rate=5e-4,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup_epochs=3,
+        min_lr=1e-6,
+        label_smoothing=0.1,
+        decay_everything=False,
+        freeze_epochs=1,
+        layer_decay=0.75,
     ),
     Recipe(
         name="probe",
@@ -162,6 +187,8 @@ def resolve_recipe(name: str | None, model: ModelEntry, given: dict[str, Any]) -
         )
     if "min_lr" not in given:
         recipe = replace(recipe, min_lr=min(recipe.min_lr, recipe.learning_rate))
+    if "freeze_epochs" not in given:
+        recipe = replace(recipe, freeze_epochs=min(recipe.freeze_epochs, recipe.epochs - 1))
     if "warmup_epochs" not in given:
         recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARMUP_SHARE * recipe.epochs))
     if recipe.schedule == "cosine" and recipe.min_lr > recipe.learning_rate:
@@ -233,6 +260,8 @@ RANGES = {
     "warmup_lr": Range(0),
     "min_lr": Range(0),
     "label_smoothing": Range(0, 1, open_above=True),
+    "freeze_epochs": Range(0, MOST_EPOCHS),
+    "layer_decay": Range(0, 1, open_below=True),
     "mixup": Range(0, 1000),
     "cutmix": Range(0, 1000),
 }
@@ -256,6 +285,11 @@ def check_acts(recipe: Recipe, given: Collection[str]) -> None:
         given: names of the values that the user gave.
     """
     epochs = recipe.epochs
+    if "freeze_epochs" in given and recipe.freeze_epochs >= epochs:
+        raise RequestError(
+            f"--freeze_epochs {recipe.freeze_epochs} leaves none of the {epochs} epochs to train the whole network; "
+            f"give fewer, or probe the network with transfer_student.py"
+        )
     if "lr_decay_epochs" in given and recipe.schedule == "step" and min(recipe.lr_decay_epochs, default=0) >= epochs:
         raise RequestError(
             f"--lr_decay_epochs {','.join(map(str, recipe.lr_decay_epochs))} never comes in a run of {epochs} epochs; "

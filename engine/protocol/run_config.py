@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from common.json_files import printable
 from dataset import DATASETS
 from engine.protocol.identity import protocol_id
 from engine.protocol.names import protocol_line, recipe_changes
@@ -14,7 +15,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
     """Everything that is known of a run before it starts.
 
     Args:
-        measured: each teacher's top1, top5 and loss on the test set.
+        measured: each teacher's top1, top5, loss and balanced accuracy on the test set, and its size.
         environment: versions, hardware and commit.
     """
     entry = DATASETS[plan.dataset]
@@ -23,6 +24,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
         "kind": plan.kind,
         "dataset": plan.dataset,
         "num_classes": entry.num_classes,
+        "classes": list(map(printable, entry.classes)),
         "image_size": entry.image_size,
         "model": plan.model,
         "method": plan.method,
@@ -45,6 +47,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
         "teacher_weighting": plan.teacher_weighting,
         "retrospection": None if plan.retrospection is None else asdict(plan.retrospection),
         "backbone": None if plan.backbone is None else _backbone(plan.backbone),
+        "init": None if plan.init is None else asdict(plan.init) | {"path": str(plan.init.path)},
         "trial": plan.trial,
         "seed": plan.seed,
         "recipe": plan.recipe.as_dict(),

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from common.json_files import object_or_none
-from engine.checkpoints.frozen_backbone import Backbone
+from engine.checkpoints.start_weights import StartWeights
 from engine.protocol.plan import BackboneFile, Code
 from engine.records.run_folder import RunFolder
 
 
-def backbone_file(backbone: Backbone) -> BackboneFile:
+def backbone_file(backbone: StartWeights) -> BackboneFile:
     """Describe loaded weights, with what the run that they lie in says of their training."""
     path = backbone.path
     trained, code, training = trained_by(path), code_behind(path), training_of(path)

@@ -1,9 +1,9 @@
 """The epochs of a run so far: as records, as metrics files, as curves in TensorBoard, and as a result.
 
-The record of an epoch has `epoch`, `learning_rate`, `train` (means by name), `test` (top1, top5, loss), `seconds` and
-`images_per_second`; some runs add `validation` (like `test`), `readings` (extra metrics), `answers` (test results by
-prediction head) and `left_out` (images that could not be decoded, if no earlier record names them). The record of an
-initial epoch has `epoch`, `epochs`, `train` and `seconds`.
+The record of an epoch has `epoch`, `learning_rate`, `train` (means by name), `test` (top1, top5, loss, balanced),
+`seconds` and `images_per_second`; some runs add `validation` (like `test`), `readings` (extra metrics), `answers` (test
+results by prediction head) and `left_out` (images that could not be decoded, if no earlier record names them). The
+record of an initial epoch has `epoch`, `epochs`, `train` and `seconds`. Records of earlier versions have no `balanced`.
 """
 
 import math
@@ -83,7 +83,10 @@ def left_out_of(epochs: Sequence[Record]) -> list[str]:
 
 
 def best_of(epochs: Sequence[Record], on: str = "test") -> Record:
-    """The first epoch with the highest top-1 accuracy on the "test" set or on the "validation" images."""
+    """The first epoch with the highest top-1 accuracy on the "test" set or on the "validation" images.
+
+    Balanced accuracy chooses nothing, also where classes are uneven: one rule for every table.
+    """
     return max(epochs, key=lambda record: record[on]["top1"])
 
 
@@ -96,6 +99,7 @@ def scalars_of(record: Record) -> dict[str, float]:
         "test_loss": test["loss"],
         "test_acc": test["top1"],
         "test_acc_top5": test["top5"],
+        **({"test_acc_balanced": test["balanced"]} if "balanced" in test else {}),  # earlier versions have none
         "learning_rate": record["learning_rate"],
         **{f"loss/{name}": train[name] for name in train if name not in ("loss", "top1")},
         **record.get("readings", {}),

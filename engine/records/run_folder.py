@@ -99,6 +99,10 @@ class RunFolder:
         digest = self.recorded("data_sha256")
         return digest if isinstance(digest, str) else None
 
+    def size_of(self, path: Path) -> int | None:
+        """The size of a file in bytes; None if this process does not write it, or it was removed."""
+        return path.stat().st_size if self.writes and path.is_file() else None
+
     def code(self) -> Code | None:
         """The code that trained the run last (`engine.records.code_version`); None if it is unknown."""
         code = self.recorded("code")

@@ -2,15 +2,12 @@
 
 tensorboard_logger 0.1.0 (2018) has message classes made by an old protobuf compiler, which the C implementation of
 protobuf refuses. The pure-Python implementation accepts them. It has to be chosen before protobuf is first imported,
-hence here, at import.
+hence in engine/__init__.py.
 """
 
-import os
 import shutil
 import warnings
 from pathlib import Path
-
-os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of its message classes, one for each field

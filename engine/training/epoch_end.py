@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset import DATASETS
+from engine.checkpoints.deployed_size import deployed_size
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.weights import TrainedMethod, WeightsHeader
 from engine.device.memory import peak_memory_mib
@@ -37,6 +38,8 @@ def finish_epoch(run: StudentRun, session: Session) -> None:
     if run.plan.save_freq and epoch % run.plan.save_freq == 0:
         save_weights(run, run.folder.at_epoch(epoch))
     run.position, run.meters = (epoch + 1, 0), RunningMeans()
+    if epoch == run.plan.recipe.freeze_epochs:
+        run.end_frozen_epochs()
     run.save()
     run.history.publish_last()
 
@@ -56,7 +59,7 @@ def _finish_initial_epoch(run: StudentRun, means: dict[str, float]) -> None:
 def _measured(run: StudentRun, means: dict[str, float], session: Session) -> Record:
     """The record of the epoch; raises RunError if the test loss is not finite."""
     entry, last = session.entry, run.position[0] == run.plan.recipe.epochs
-    deployed = InferenceNetwork(run.student, run.method).eval()
+    deployed = InferenceNetwork(run.student, run.method, run.renormalise).eval()
     test = evaluate(deployed, session.data, entry, run.compute)
     run.check_finite({"the test loss": test["loss"]})  # the epoch's last step may have broken the weights
     held_out, by_head = session.held_out, {}
@@ -85,14 +88,16 @@ def _measured(run: StudentRun, means: dict[str, float], session: Session) -> Rec
 
 def _accuracy_and_loss(result: dict[str, Any]) -> dict[str, float]:
     """What a record keeps of an evaluation."""
-    return {key: result[key] for key in ("top1", "top5", "loss")}
+    return {key: result[key] for key in ("top1", "top5", "loss", "balanced")}
 
 
 def save_weights(run: StudentRun, path: Path) -> None:
     """Write the deployed student of the last epoch; raises RunError if that fails."""
     record = run.history.epochs[-1]
     trained = TrainedMethod(run.method, run.pair, run.plan.options)
-    header = WeightsHeader(run.plan.model, DATASETS[run.plan.dataset], record["epoch"], record["test"], trained)
+    expected = None if run.plan.init is None else run.plan.init.normalisation
+    entry = DATASETS[run.plan.dataset]
+    header = WeightsHeader(run.plan.model, entry, record["epoch"], record["test"], trained, expected)
     run.folder.write_weights(path, run.student, header)
 
 
@@ -108,8 +113,9 @@ def finish_run(run: StudentRun) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         **run.history.result(),
         "peak_memory_mib": peak_memory_mib(run.compute.device),
-        "parameters": count_parameters(run.student),
+        **deployed_size(InferenceNetwork(run.student, run.method, run.renormalise)),
         "method_parameters": count_parameters(run.method),
+        "file_bytes": run.folder.size_of(run.folder.last),
     }
     run.history.write_metrics()
     run.folder.write_result(result)

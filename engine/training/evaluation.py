@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from common.errors import RequestError
 from dataset import Arrays, DatasetEntry, evaluation_batches
 from dataset.to_device import DeviceArrays
 from engine.device.compute import Compute
+from engine.device.world import World
 from models import Network
 
 Data = Arrays | DeviceArrays  # only the test set is read; from the host it is copied once per test
@@ -43,7 +44,8 @@ def evaluate(
         watch: passes the batches on, and may show how far the test is.
 
     Returns:
-        `top1` and `top5` in per cent, `loss` (mean cross-entropy) and `images` (their number).
+        `top1` and `top5` in per cent, `loss` (mean cross-entropy), `images` (their number), and `balanced`: the mean
+        over the classes of their top-1 accuracy (recall) in per cent. Classes without test images are not counted.
     """
     return evaluate_by_head(lambda images: {"": forward(images)}, data, entry, compute, watch)[""]
 
@@ -104,7 +106,7 @@ def evaluate_by_head(
     Returns:
         For each name what `evaluate` returns; nothing for a network that has no such heads.
     """
-    totals: dict[str, Tensor] = {}
+    totals: dict[str, _Totals] = {}
     world, images = compute.world, len(data.test_labels)
     size = batch_size_for(entry.image_size)
     batches = evaluation_batches(data.test_images, data.test_labels, entry, size, compute.device)
@@ -117,18 +119,49 @@ def evaluate_by_head(
         if not predictions:  # of a network with one way to predict; the first batch tells
             break
         for name, logits in predictions.items():
-            counted = own * _totals(logits.float(), labels)
-            totals[name] = totals[name] + counted if name in totals else counted
-    return {name: _means(world.sum(total), images) for name, total in totals.items()}
+            counted = _Totals.of(logits.float(), labels, entry.num_classes).times(own)
+            totals[name] = totals[name].plus(counted) if name in totals else counted
+    return {name: total.over_processes(world).means(images) for name, total in totals.items()}
 
 
-def _totals(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count correct predictions and labels among the first five, and sum the losses; three float64 values."""
-    top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-    loss = F.cross_entropy(logits, labels, reduction="sum")
-    return torch.stack([top[:, 0].sum().double(), top.sum().double(), loss.double()])
+def top_classes(logits: Tensor) -> Tensor:
+    """The five classes of the largest of B×K logits, the largest first; fewer where K is less than 5."""
+    return logits.topk(min(5, logits.shape[1]), dim=1).indices
 
 
-def _means(totals: Tensor, images: int) -> dict:
-    top1, top5, loss = (totals / images).tolist()
-    return {"top1": 100 * top1, "top5": 100 * top5, "loss": loss, "images": images}
+class _Totals(NamedTuple):
+    """Sums over images, float64.
+
+    Attributes:
+        whole: correct predictions, labels among the first five, and losses; 3.
+        by_class: correct predictions of each of K classes, then the images of each; 2K.
+    """
+
+    whole: Tensor
+    by_class: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor, classes: int) -> "_Totals":
+        """Sums over a batch, from B×K logits and B labels."""
+        top = top_classes(logits) == labels[:, None]
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        whole = torch.stack([top[:, 0].sum().double(), top.sum().double(), loss.double()])
+        # One dimension, in which scatter_add is deterministic on a GPU too.
+        places, values = torch.cat([labels, labels + classes]), torch.cat([top[:, 0], torch.ones_like(top[:, 0])])
+        return cls(whole, whole.new_zeros(2 * classes).scatter_add_(0, places, values.double()))
+
+    def times(self, factor: int) -> "_Totals":
+        return _Totals(factor * self.whole, factor * self.by_class)
+
+    def plus(self, other: "_Totals") -> "_Totals":
+        return _Totals(self.whole + other.whole, self.by_class + other.by_class)
+
+    def over_processes(self, world: World) -> "_Totals":
+        # Two messages: the length of one may change the order in which the losses are added.
+        return _Totals(world.sum(self.whole), world.sum(self.by_class))
+
+    def means(self, images: int) -> dict:
+        correct, of_class = self.by_class.chunk(2)
+        recalls = correct[of_class > 0] / of_class[of_class > 0]
+        top1, top5, loss, balanced = [*(self.whole / images).tolist(), recalls.mean().item()]
+        return {"top1": 100 * top1, "top5": 100 * top5, "loss": loss, "images": images, "balanced": 100 * balanced}

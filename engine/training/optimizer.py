@@ -3,11 +3,13 @@
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from engine.protocol.recipes import Recipe
+from models import Network
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -25,20 +27,47 @@ def learning_rate(recipe: Recipe, epoch: int, progress: float = 0.0) -> float:
 
 
 def make_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over all parameters of the modules (student and method), in their order."""
+    """SGD with momentum or AdamW over all parameters of the modules (student and method), in their order.
+
+    With `layer_decay` the parameters of a layer of the student have groups of their own, from the classifier down, with
+    the share of the learning rate in `rate_factor`.
+    """
     modules = list(modules)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    if recipe.decay_everything:
-        groups = [{"params": parameters, "weight_decay": recipe.weight_decay}]
-    else:
-        decaying = set().union(*map(_decaying, modules))
-        groups = [
-            {"params": [p for p in parameters if p in decaying], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p not in decaying], "weight_decay": 0.0},
-        ]
+    groups = _groups(recipe, modules, parameters)
+    if recipe.layer_decay != 1:
+        groups = [part for group in groups for part in _by_layer(group, recipe.layer_decay, _heights(modules))]
+        groups.sort(key=lambda group: -group["rate_factor"])  # the first group's rate is the one on record
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+
+
+def _groups(recipe: Recipe, modules: list[nn.Module], parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+    if recipe.decay_everything:
+        return [{"params": parameters, "weight_decay": recipe.weight_decay}]
+    decaying = set().union(*map(_decaying, modules))
+    return [
+        {"params": [p for p in parameters if p in decaying], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p not in decaying], "weight_decay": 0.0},
+    ]
+
+
+def _heights(modules: Iterable[nn.Module]) -> dict[nn.Parameter, int]:
+    """How many layers lie between each parameter of the networks among the modules and the classifier."""
+    heights: dict[nn.Parameter, int] = {}
+    for network in (module for module in modules if isinstance(module, Network)):
+        depths, named = network.parameter_depths(), dict(network.named_parameters())
+        heights |= {named[name]: max(depths.values()) - depth for name, depth in depths.items()}
+    return heights
+
+
+def _by_layer(group: dict[str, Any], factor: float, heights: dict[nn.Parameter, int]) -> list[dict[str, Any]]:
+    """The parameters of a group in groups by their layer; those of a method have the full rate."""
+    layers: dict[int, list[nn.Parameter]] = {}
+    for parameter in group["params"]:
+        layers.setdefault(heights.get(parameter, 0), []).append(parameter)
+    return [{**group, "params": params, "rate_factor": factor**height} for height, params in layers.items()]
 
 
 def _decaying(module: nn.Module) -> set[nn.Parameter]:

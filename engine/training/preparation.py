@@ -6,7 +6,7 @@ from common.errors import RequestError
 from common.memory import gibibytes, memory_bytes, tensor_bytes
 from common.messages import counted
 from dataset import BatchStream, DatasetEntry
-from engine.checkpoints.frozen_backbone import Backbone
+from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.protocol.plan import RunPlan
 from engine.protocol.recipes import Recipe
@@ -25,20 +25,21 @@ def build_runs(
     teachers: Sequence[Teacher],
     entry: DatasetEntry,
     settings: RunSettings,
-    backbone: Backbone | None,
+    start: StartWeights | None,
     progress: Progress,
 ) -> list[StudentRun]:
     """Build all runs with their networks, on the CPU: whatever a plan cannot do shows here.
 
     Raises:
-        RequestError: a method refuses its pair, the backbone does not fit, or the batches do not suit the data set.
+        RequestError: a method refuses its pair, the start weights do not fit, or the batches do not suit the data set.
     """
     runs: list[StudentRun] = []
     world = settings.compute.world
     for plan in plans:
         check_batches(plan.recipe, entry, world.size)
+        check_frozen(plan)
         networks = tuple(teacher.network.network for teacher in teachers) if plan.teachers else ()
-        weights = backbone if plan.backbone else None
+        weights = start if plan.backbone or plan.init else None
         try:
             run = StudentRun(plan, entry, networks, settings.output, weights, writes=world.is_main)
             if last_batch(plan.recipe, entry) == 1 and (reason := why_not_on_one_image(run, networks, entry)):
@@ -52,6 +53,8 @@ def build_runs(
                 raise
             progress.line(f"left out: {plan.console_name}: {refusal}")
         check_memory(runs, len(plans))
+    if start is not None:
+        say_classifiers(runs, start, progress)
     say_large_batches([run.plan for run in runs], entry, progress)
     return runs
 
@@ -65,6 +68,15 @@ def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
         raise RequestError(
             f"the networks of {counted(planned, 'run')} take {gibibytes(needed)} of {gibibytes(available)} memory; "
             f"give fewer values of --trial or of other flags at a time"
+        )
+
+
+def check_frozen(plan: RunPlan) -> None:
+    """Raise RequestError if random weights are to be kept below the classifier."""
+    if plan.recipe.freeze_epochs and plan.init is None:
+        raise RequestError(
+            f"--freeze_epochs {plan.recipe.freeze_epochs} keeps the weights below the classifier, which are random; "
+            f"start from weights (--init in train_teacher.py, --init_s in train_student.py), or give --freeze_epochs 0"
         )
 
 
@@ -97,6 +109,15 @@ def check_batches(recipe: Recipe, entry: DatasetEntry, processes: int) -> None:
         )
 
 
+def say_classifiers(runs: Sequence[StudentRun], start: StartWeights, progress: Progress) -> None:
+    """Print whether networks that start from a file have its classifier or a new one."""
+    for run in runs:
+        if run.plan.init is not None:
+            how = "with its classifier" if run.keeps_classifier else "below a new classifier"
+            progress.line(f"{run.plan.model} starts from {start.path}, {how}")
+            return
+
+
 def say_large_batches(plans: Sequence[RunPlan], entry: DatasetEntry, progress: Progress) -> None:
     """Print which batch sizes are more than the training set has images, so that each step takes all of it."""
     for size in dict.fromkeys(plan.recipe.batch_size for plan in plans if plan.recipe.batch_size > entry.train_size):
@@ -110,7 +131,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
     """Bring a run onto the device, to where its checkpoint has it, and write its config.json.
 
     Args:
-        measured: accuracy and loss of each of its teachers on the test set.
+        measured: accuracy and loss of each of its teachers on the test set, and its size.
     """
     forget_failure(run)
     run.start(session.compute, stream.labels, stream.steps_per_epoch, session.data_digest)
@@ -119,6 +140,7 @@ def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, flo
         "teacher_order_matters": bool(len(measured) > 1 and run.plan.weights.beta and run.method.places_teachers()),
         "data_sha256": session.data_digest,
         "test_images": len(session.data.test_labels),
+        "test_class_images": session.data.test_labels.bincount(minlength=session.entry.num_classes).tolist(),
     }
     if session.left_out.reasons:
         config["left_out"] = dict(session.left_out.reasons)

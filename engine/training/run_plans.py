@@ -19,7 +19,7 @@ from dataset import (
     without_held_out,
 )
 from dataset.to_device import DeviceArrays, resident, resident_arrays
-from engine.checkpoints.frozen_backbone import Backbone
+from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.device.memory import reset_peak_memory
 from engine.device.processes import process_group
@@ -27,6 +27,7 @@ from engine.protocol.names import distinct_names
 from engine.protocol.plan import RunPlan
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
+from engine.records.run_list import write_run_list
 from engine.records.time_left import TimeLeft
 from engine.training.evaluation import check_backbone
 from engine.training.failures import Outcome
@@ -42,15 +43,15 @@ from engine.training.training_set_pass import training_set_pass
 
 
 def run_plans(
-    plans: Sequence[RunPlan], teachers: Sequence[Teacher], settings: RunSettings, backbone: Backbone | None = None
+    plans: Sequence[RunPlan], teachers: Sequence[Teacher], settings: RunSettings, start: StartWeights | None = None
 ) -> Outcome:
     """Train all plans, which share data set, held-out part and teachers; those with equal batches form a group.
 
     Args:
-        backbone: the frozen weights below the classifiers of the plans that name it.
+        start: the weights from which the plans that name them start.
 
     Raises:
-        RequestError: a method refuses the pair, the backbone does not fit, the output cannot be written or another
+        RequestError: a method refuses the pair, the start weights do not fit, the output cannot be written or another
             process writes it, or the data is missing or has changed.
         Interrupted: after one of `common.signals.STOP_SIGNALS`, also if it came when all was done.
     """
@@ -58,8 +59,10 @@ def run_plans(
     with process_group(settings.compute.device.type) as world, ExitStack() as locks:
         compute, progress = settings.compute.in_world(world), Progress(silent=not world.is_main)
         settings = replace(settings, compute=compute)
-        runs = build_runs(plans, teachers, entry, settings, backbone, progress)
+        runs = build_runs(plans, teachers, entry, settings, start, progress)
         progress.names = distinct_names([run.plan for run in runs])
+        if settings.run_list is not None and world.is_main:
+            write_run_list(settings.run_list, [run.folder.path for run in runs])
         finished, unfinished = open_folders(runs, settings, locks, progress)
         if not unfinished and not (finished and entry.at_hand(settings.data_folder)):
             return Outcome()
@@ -80,8 +83,8 @@ def run_plans(
         environment = describe_environment(compute.device) | compute.describe()
         data, held_out = on_device(arrays, plans[0].validation, compute.device)
         session = Session(settings, entry, data, held_out, data_digest, left_out, environment, progress)
-        if backbone is not None:
-            check_backbone(unfinished[0].student, backbone.path, data, entry, compute)
+        if start is not None:
+            check_backbone(unfinished[0].student, start.path, data, entry, compute)
         return train_groups(unfinished, teachers_of(unfinished, teachers), session, len(runs) - len(unfinished))
 
 

@@ -22,7 +22,7 @@ def why_not_on_one_image(run: StudentRun, teachers: Sequence[Network], entry: Da
     Found by a step on copies of its networks with random pixels; the run is not changed.
     """
     student, method = copy.deepcopy((run.student, run.method))
-    student.train(run.plan.backbone is None)
+    student.train(run.plan.backbone is None)  # the frozen epochs of a fine-tuning end
     method.train()
     with isolated_seed(derive_seed(run.plan.seed, "one image")):
         images = torch.randn(run.method.views, 3, entry.image_size, entry.image_size)

@@ -14,7 +14,9 @@ from common.seeds import derive_seed, isolated_seed
 from dataset import Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method, mistakes_as_run_errors
 from distiller_zoo.method import Trainee
-from engine.checkpoints.frozen_backbone import Backbone, load_backbone
+from engine.checkpoints.frozen_backbone import load_backbone
+from engine.checkpoints.inference_network import Renormalise
+from engine.checkpoints.start_weights import StartWeights, load_start_weights
 from engine.device.compute import Compute
 from engine.device.sync_batchnorm import synchronise_batch_norm
 from engine.device.timer import Span, moment
@@ -33,10 +35,18 @@ from models import Features, Network, create_model
 CUDA_CHECK_INTERVAL = 50
 
 
-def student_pass(student: Network, method: Method) -> Callable[[Tensor], Features]:
-    """Return a function from images B×3×H×W to the student's logits and the fields that the method reads of it."""
+def student_pass(
+    student: Network, method: Method, renormalise: Renormalise | None = None
+) -> Callable[[Tensor], Features]:
+    """Return a function from images B×3×H×W to the student's logits and the fields that the method reads of it.
+
+    Args:
+        renormalise: applied to the images first; None if they are normalised as the student expects.
+    """
     reads = method.reads_of_student()
-    return lambda images: method.attach(student.features(images)).only(reads)
+    if renormalise is None:
+        return lambda images: method.attach(student.features(images)).only(reads)
+    return lambda images: method.attach(student.features(renormalise(images))).only(reads)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -51,11 +61,13 @@ class StudentRun:
     run continues bit for bit.
 
     Args:
-        backbone: the weights that `plan.backbone` names.
+        start: the weights that `plan.backbone` or `plan.init` names.
         writes: False for a process that trains along with the one that writes.
 
     Attributes:
         student, method: on the CPU until `start`.
+        renormalise: turns images into those that the student expects; None if they are as it expects them.
+        keeps_classifier: whether the student starts with the classifier of the file that `plan.init` names.
         pair: the shapes that the method was built from.
         compute: where the run computes: the CPU until `start`.
         optimizer: that of the stage in which the run is.
@@ -67,7 +79,7 @@ class StudentRun:
         anew: whether the run starts anew, whatever its folder holds.
 
     Raises:
-        RequestError: the method refuses the pair, or the backbone does not fit the network.
+        RequestError: the method refuses the pair, or the start weights do not fit the network.
         RunError: the method has a mistake that shows before it trains.
     """
 
@@ -77,7 +89,7 @@ class StudentRun:
         entry: DatasetEntry,
         teachers: tuple[Network, ...],
         output: Path,
-        backbone: Backbone | None = None,
+        start: StartWeights | None = None,
         writes: bool = True,
     ):
         self.plan = plan
@@ -87,8 +99,13 @@ class StudentRun:
         self._code_history_of_step = code_history.extended([], self.code)  # what it becomes with the next step
         with isolated_seed(derive_seed(plan.seed, "student")):
             self.student: Network = create_model(plan.model, entry.num_classes, entry.image_size)
-        if backbone is not None:
-            load_backbone(self.student, backbone)
+        self.keeps_classifier = False
+        if start is not None and plan.backbone is not None:
+            load_backbone(self.student, start)
+        elif start is not None:
+            self.keeps_classifier = load_start_weights(self.student, start, entry)
+        expected = None if plan.init is None else plan.init.normalisation
+        self.renormalise = None if expected is None else Renormalise(entry, *expected)
         shapes = tuple(teacher.feature_shapes() for teacher in teachers)
         self.pair = Pair(self.student.feature_shapes(), shapes, entry.train_size, entry.image_size)
         with isolated_seed(derive_seed(plan.seed, "method")):
@@ -110,7 +127,7 @@ class StudentRun:
         self.compute = Compute(torch.device("cpu"), plan.precision)
         self.optimizer = self._make_optimizer()
         self.resumed = self.anew = False
-        self._forward = student_pass(self.student, self.method)
+        self._forward = student_pass(self.student, self.method, self.renormalise)
         self._steps_per_epoch = 0  # the batches tell, at `start`
         self._data_digest = ""
         self._saved = SavedState(None, (), ())
@@ -161,7 +178,9 @@ class StudentRun:
         compute.place(self.student)
         compute.place(self.method)
         self.method.prepare(train_labels)
-        self._forward = compute.compiled(student_pass(self.student, self.method))
+        if self.renormalise is not None:
+            compute.place(self.renormalise)
+        self._forward = compute.compiled(student_pass(self.student, self.method, self.renormalise))
         if self.retrospection is not None:
             self.retrospection.to(compute.device)
         self.optimizer = self._make_optimizer()
@@ -180,7 +199,7 @@ class StudentRun:
 
     def release(self) -> None:
         """Let go of all tensors, so that their memory serves other runs. Only names and records are left."""
-        del self.student, self.method, self.retrospection, self.optimizer, self.meters
+        del self.student, self.method, self.renormalise, self.retrospection, self.optimizer, self.meters
         del self._forward
         self._saved = SavedState(None, (), ())
 
@@ -203,15 +222,33 @@ class StudentRun:
         """End the method's initial stage: the main one has an optimizer of its own, for other parameters."""
         self.method.end_initial_stage()
         self.optimizer = self._make_optimizer()
+        self.set_mode()
+
+    def end_frozen_epochs(self) -> None:
+        """Train the whole network from here on, by a new optimizer: the former one knows the classifier alone."""
+        self.set_mode()
+        self.optimizer = self._make_optimizer()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         of_student = [] if self.initial and not self.method.initial_trains_student else [self.student]
         return make_optimizer(self.plan.recipe, [*of_student, self.method])
 
+    @property
+    def frozen(self) -> bool:
+        """True while only the classifier of the student is trained."""
+        return self.plan.backbone is not None or 1 <= self.position[0] <= self.plan.recipe.freeze_epochs
+
     def set_mode(self) -> None:
-        """Training mode, but not for a frozen backbone: its batch-norm statistics and dropout stay as they are."""
-        self.student.train(self.plan.backbone is None)
+        """Training mode, but not below the classifier of a frozen network: its batch-norm statistics and dropout stay.
+
+        To be called where other parts begin to be trained.
+        """
+        self.student.train(not self.frozen)
         self.method.train()
+        if self.plan.recipe.freeze_epochs:
+            self.student.requires_grad_(not self.frozen)
+            for classifier in self.student.classifiers():
+                classifier.requires_grad_(True)
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -308,7 +345,7 @@ class StudentRun:
         else:
             rate = learning_rate(recipe, epoch, step / self._steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_factor", 1.0)
 
     def _seed(self, purpose: str, rank: int = 0) -> None:
         """Seed torch's global generator, which dropout and its like read: what they draw depends on the position alone.
@@ -328,12 +365,14 @@ class StudentRun:
 
     def _extra_step(self, batch: Batch) -> None:
         """Hand the student to a method that updates it by a rule of its own."""
-        world = self.compute.world
+        world, renormalise = self.compute.world, self.renormalise
         self._seed("extra step", world.rank)
 
         def look(images: Tensor) -> Features:
             with self.compute.autocast():
-                features = self.method.attach(self.student.features(world.shard(images)))
+                piece = world.shard(images)
+                seen = piece if renormalise is None else renormalise(piece)
+                features = self.method.attach(self.student.features(seen))
             # All fields, in float32, like those of the main step.
             return world.gather_features(features.only([f.name for f in fields(features)]), len(images))
 

@@ -15,6 +15,7 @@ import torch
 from common.errors import Interrupted, RunError
 from common.files import write_json
 from common.json_files import object_or_none
+from engine.checkpoints.deployed_size import deployed_size
 from engine.checkpoints.teachers import Teacher
 from engine.device.compute import Compute
 from engine.records.code_version import code_of
@@ -23,20 +24,20 @@ from engine.training.session import Session
 
 FILE = "teacher_accuracies.json"
 MOST_KEPT = 500
-FIGURES = ("top1", "top5", "loss")
+FIGURES = ("top1", "top5", "loss", "balanced")
 
 Figures = dict[str, float]
 Item = TypeVar("Item")
 
 
 def measure_teachers(teachers: Sequence[Teacher], session: Session) -> list[Figures]:
-    """Return the accuracy and loss of each teacher: published checkpoints are not always what they claim.
+    """Return accuracy, loss and size of each teacher: published checkpoints are not always what they claim.
 
     Raises:
         RequestError: the predictions of one are not finite.
         Interrupted: a stop was requested; no run has taken a step.
     """
-    return [_measure(teacher, session) for teacher in teachers]
+    return [_measure(teacher, session) | _size(teacher) for teacher in teachers]
 
 
 def _measure(teacher: Teacher, session: Session) -> Figures:
@@ -50,6 +51,13 @@ def _measure(teacher: Teacher, session: Session) -> Figures:
             _keep(path, conditions, figures)
     session.progress.line(f"teacher {teacher.file.model} ({teacher.file.path}): Acc@1 {figures['top1']:.2f}")
     return figures
+
+
+def _size(teacher: Teacher) -> Figures:
+    """The size of the teacher as far as it is known, and that of its file, which may hold more than the weights."""
+    path = teacher.file.path
+    size = deployed_size(teacher.network) | {"file_bytes": path.stat().st_size if path.is_file() else None}
+    return {name: value for name, value in size.items() if value is not None}
 
 
 def _measured_now(teacher: Teacher, session: Session) -> Figures:

@@ -5,6 +5,7 @@ import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median_high, median_low
@@ -13,10 +14,12 @@ from typing import Any
 from common.json_files import BrokenError, NotAnObjectError, printable, read_object, regular_file_size
 from common.messages import counted
 from reporting.records.config_fields import value_text
-from reporting.records.run import CONFIG, METRICS, RESULT, Accuracy, Costs, Run, Skipped, Teacher, history_of
+from reporting.records.latency import read_latency
+from reporting.records.run import CONFIG, METRICS, RESULT, Accuracy, Costs, Run, Size, Skipped, Teacher, history_of
 from reporting.records.untrusted_json import (
     LONGEST_TAIL,
     cost_or_none,
+    count_or_none,
     integer,
     mapping,
     nonempty_text,
@@ -101,7 +104,10 @@ def _read_run(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> R
         epochs=epochs,
         last=last,
         best=best,
-        costs=_read_costs(result, lines, read_tail(folder / INITIAL_METRICS), config.get("environment")),
+        costs=replace(
+            _read_costs(result, lines, read_tail(folder / INITIAL_METRICS), config.get("environment")),
+            latency=read_latency(folder),
+        ),
         finished_at=_finished_at(result, folder / RESULT),
         backbone=text(backbone, "sha256", f"{CONFIG} backbone") if backbone else "",
         data=text(config, "data_sha256", CONFIG) if "data_sha256" in config else "",
@@ -122,10 +128,19 @@ def _teacher(entry: dict[str, Any]) -> Teacher:
     return Teacher(
         model=text(entry, "model", where),
         sha256=text(entry, "sha256", where),
-        accuracy=Accuracy(percentage(entry, "top1", where), percentage_or_none(entry.get("top5"))),
+        accuracy=_accuracy(entry, where),
         normalisation=_normalisation(entry.get("normalisation")),
         epoch=_epoch_of_file(entry.get("path")),
+        size=_size(entry),
     )
+
+
+def _size(record: Mapping[str, Any]) -> Size:
+    """Returns the size of a network as a teacher's entry or a result has it; None for what is no count."""
+    parameters = count_or_none(record.get("parameters"))
+    if parameters is not None:
+        parameters += count_or_none(record.get("head_parameters")) or 0
+    return Size(parameters, count_or_none(record.get("macs")), count_or_none(record.get("file_bytes")))
 
 
 def _normalisation(value: object) -> str:
@@ -160,15 +175,18 @@ def _read_accuracies(result: dict[str, Any], history: Mapping[int, float], epoch
     last, best = mapping(result, "last", RESULT), mapping(result, "best", RESULT)
     if integer(last, "epoch", f"{RESULT} last") != epochs:  # another epoch's figure is not the table's figure
         raise BrokenError(f"its last epoch is {last['epoch']}, its recipe has {epochs}")
-    found = [
-        Accuracy(percentage(part, "top1", f"{RESULT} {name}"), percentage_or_none(part.get("top5")))
-        for name, part in (("last", last), ("best", best))
-    ]
+    found = [_accuracy(part, f"{RESULT} {name}") for name, part in (("last", last), ("best", best))]
     loss = last.get("loss", 0.0)
     if loss is None or (isinstance(loss, float) and not math.isfinite(loss)):
         raise BrokenError(f"{RESULT} last: loss is {'not finite' if loss is None else loss}")
     _check_agreement(found[0].top1, found[1].top1, history, epochs)
     return found[0], found[1]
+
+
+def _accuracy(part: dict[str, Any], where: str) -> Accuracy:
+    """Raises BrokenError without top-1; the others may be missing."""
+    others = (percentage_or_none(part.get(name)) for name in ("top5", "balanced"))
+    return Accuracy(percentage(part, "top1", where), *others)
 
 
 def _check_agreement(last: float, best: float, history: Mapping[int, float], epochs: int) -> None:
@@ -211,16 +229,18 @@ def _read_costs(
     Args:
         lines, initial: records of the epochs, and of those of an initial stage.
     """
-    extra = result.get("method_parameters")
+    extra, size = result.get("method_parameters"), _size(result)
     return Costs(
         seconds_per_epoch=_seconds_per_epoch(lines, result),
         initial_epochs=len({line["epoch"] for line in initial if isinstance(line.get("epoch"), int)}),
         initial_seconds=cost_or_none(math.fsum(_costs_of(initial, "seconds"))),
         images_per_second=_images_per_second(lines, result),
         peak_memory_mib=cost_or_none(result.get("peak_memory_mib")),
-        parameters=integer(result, "parameters", RESULT),
+        parameters=integer(result, "parameters", RESULT) if size.parameters is None else size.parameters,
         method_parameters=None if extra is None else integer(result, "method_parameters", RESULT),
         hardware=_hardware(environment),
+        macs=size.macs,
+        file_bytes=size.file_bytes,
     )
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.class_sizes import are_uneven
 from common.json_files import printable
+from reporting.records.latency import Latency
 from reporting.records.untrusted_json import percentage_or_none, read_tail
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
@@ -13,10 +15,26 @@ CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Test accuracy in per cent; top-5 is None where it is not on record."""
+    """Test accuracy in per cent, top-1, top-5 and balanced (the mean of the classes'); None where not on record."""
 
     top1: float
     top5: float | None = None
+    balanced: float | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """What it takes to keep and to run a network; None where the records do not say.
+
+    Attributes:
+        parameters: of the network, with the heads that it predicts with.
+        macs: multiply-accumulates of the prediction of one image.
+        file_bytes: of its weights file.
+    """
+
+    parameters: int | None = None
+    macs: int | None = None
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,7 @@ class Teacher:
     accuracy: Accuracy
     normalisation: str = ""
     epoch: str = ""
+    size: Size = field(default=Size(), compare=False)  # older records of the same teacher have none
 
     @property
     def name(self) -> str:
@@ -55,8 +74,11 @@ class Costs:
         initial_epochs, initial_seconds: of the stage that some methods have before the first epoch; not part of the
             two above.
         peak_memory_mib: of the process on the CPU, of the allocator on a GPU; the runs of one command share it.
+        parameters: of the network, with the heads that it predicts with where the record has them.
         method_parameters: what the method trains beside the student.
         hardware: the GPU, or the processor and its threads; "" where the records do not say.
+        macs, file_bytes: see `Size`.
+        latency: of one image, beside the teacher's.
     """
 
     seconds_per_epoch: float | None = None
@@ -67,6 +89,9 @@ class Costs:
     parameters: int = 0
     method_parameters: int | None = None
     hardware: str = ""
+    macs: int | None = None
+    file_bytes: int | None = None
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +170,12 @@ class Run:
     def test_images(self) -> int | None:
         """Number of test images; None where the record does not say."""
         return _count(self.config.get("test_images"))
+
+    @property
+    def uneven_classes(self) -> bool:
+        """True if the test set is known to have classes of unequal sizes, so that balanced accuracy says more."""
+        images = self.config.get("test_class_images")
+        return isinstance(images, list) and are_uneven(filter(None, map(_count, images)))
 
     @property
     def recipe_changes(self) -> Mapping[str, Any]:

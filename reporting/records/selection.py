@@ -102,4 +102,5 @@ def _accuracy(line: Mapping[str, Any], part: str) -> Accuracy | None:
     if not isinstance(measured, dict):
         return None
     top1 = percentage_or_none(measured.get("top1"))
-    return None if top1 is None else Accuracy(top1, percentage_or_none(measured.get("top5")))
+    others = (percentage_or_none(measured.get(name)) for name in ("top5", "balanced"))
+    return None if top1 is None else Accuracy(top1, *others)

@@ -7,6 +7,7 @@ taken to be as most are.
 """
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -21,12 +22,13 @@ CODE = {"code", "earlier_code", "sources", "earlier_sources"}  # see `code_versi
 PROTOCOL = {"recipe", "recipe_changes", "precision", "validation", "protocol", "protocol_id"}
 # Fields that repetitions of one another differ in, or that say nothing of how a run was trained.
 NO_SETTINGS = {"format", "trial", "seed", "run_id", "environment", "test_images", "teacher_order_matters"}
-NO_SETTINGS |= {"left_out"}  # a note
+NO_SETTINGS |= {"left_out", "classes", "test_class_images"}  # notes
 # The files that are read: which ones differs from trial to trial. How they were made does not.
-OF_FILES = {"path", "sha256", "top1", "top5", "loss"}
+OF_FILES = {"path", "sha256", "top1", "top5", "loss", "balanced"}
 OF_BACKBONE = {f"backbone.{name}" for name in ("path", "sha256", "code", "model")}
 NOT_SETTINGS = {*PLACES, *CODE, *PROTOCOL, *NO_SETTINGS, *OF_BACKBONE}
-OF_TEACHERS = {*OF_FILES, "model", "normalisation"}  # the last two are in the teacher's name
+OF_SIZE = {"parameters", "head_parameters", "macs", "file_bytes"}  # older records have none of them
+OF_TEACHERS = {*OF_FILES, *OF_SIZE, "model", "normalisation"}  # the last two are in the teacher's name
 IN_LABELS = ("options.", "weights.")  # labels name these fields without
 LONGEST_VALUE = 40  # characters of a value in a label
 
@@ -36,7 +38,8 @@ Setting = dict[str, Any]
 def settings_of(config: Mapping[str, Any]) -> Setting:
     """Returns {dotted path: value} of the fields of config.json that may change what a run learns."""
     found: Setting = {}
-    left = [(name, value) for name, value in config.items() if name != "teachers"]
+    left = [(name, value) for name, value in config.items() if name not in ("teachers", "init")]
+    found["init"] = _start(config.get("init"))
     teachers = config.get("teachers")
     for teacher in teachers if isinstance(teachers, list) else []:
         for name, value in teacher.items() if isinstance(teacher, dict) else ():
@@ -51,6 +54,15 @@ def settings_of(config: Mapping[str, Any]) -> Setting:
             found[path] = "given"  # null is another setting than any dict
             left += [(f"{path}.{name}", inner) for name, inner in value.items()]
     return found
+
+
+def _start(weights: Any) -> str | None:
+    """Returns a word for the weights that a run started from; None for random ones, as of records without the field."""
+    if not isinstance(weights, dict):
+        return None
+    constants = weights.get("normalisation") if weights.get("named_normalisation") else None
+    text = json.dumps([weights.get("sha256"), weights.get("weights_key"), constants])
+    return f"{weights.get('name')}:{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def apart_by_settings(runs: Iterable[Run]) -> list[Run]:

@@ -107,6 +107,11 @@ def cost_or_none(value: object) -> float | None:
     return number if number is not None and SMALLEST_COST < number < LARGEST_COST else None
 
 
+def count_or_none(value: object) -> int | None:
+    """Returns `value` where it is a whole number from 0 to 2^53, which a float holds exactly, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2**53 else None
+
+
 def mapping(record: dict[str, Any], name: str, where: str) -> dict[str, Any]:
     """Returns a nested object. Raises BrokenError where the field is anything else."""
     value = _field(record, name, where)

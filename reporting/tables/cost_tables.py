@@ -5,7 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from reporting.tables.columns import SIZES
 from reporting.tables.numbers import number
+from reporting.tables.student_costs import cost_columns
 from reporting.tables.text_table import TextTable, without_empty_columns
 from reporting.tables.wording import NAMES, pair_title, short_name
 
@@ -20,11 +22,16 @@ def cost_tables(heading: str, pair: pd.DataFrame) -> Iterator[TextTable]:
     title = f"{pair_title(pair.teacher.iloc[0], pair.student.iloc[0])}: cost"
     parts, mixed = costs_by_hardware(pair)
     for number_of, (hardware, measured) in enumerate(parts, 1):
-        cells = without_empty_columns(pd.DataFrame([_cost_cells(row) for row in measured.itertuples()]))
+        cells = pd.DataFrame([_cost_cells(row) for row in measured.itertuples()])
         notes = [f"Measured on {hardware}."] if hardware else []
+        if measured[[*SIZES, "latency_ratio"]].notna().any(axis=None):  # tables of older records stay as they are
+            columns, where = cost_columns(measured)
+            cells = cells.assign(**columns)
+            notes += [where] if where else []
         if mixed and number_of == len(parts):
             notes.append(f"{MIXED_HARDWARE}: {', '.join(mixed)}.")
-        yield TextTable(heading, title + (f" on {hardware}" if len(parts) > 1 else ""), cells, note=" ".join(notes))
+        title_of_part = title + (f" on {hardware}" if len(parts) > 1 else "")
+        yield TextTable(heading, title_of_part, without_empty_columns(cells), note=" ".join(notes))
 
 
 def costs_by_hardware(pair: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]], list[str]]:

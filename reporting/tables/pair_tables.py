@@ -16,6 +16,7 @@ from reporting.tables.wording import NAMES, FigureWords, figure_words, pair_titl
 SIGNIFICANT = " †"
 AGAINST = f"vs {REFERENCE}"
 HELD_OUT = "held-out"
+BALANCED = "balanced"
 TOP_CLASSES = 5  # of so many classes or fewer every prediction is among the first five
 
 
@@ -50,7 +51,7 @@ def accuracy_table(heading: str, pair: pd.DataFrame, top: int | None) -> TextTab
         pair_title(pair.teacher.iloc[0], pair.student.iloc[0]),
         without_empty_columns(cells),
         marks,
-        optional=("top-5", "gap %", AGAINST, words.beside),
+        optional=("top-5", "gap %", AGAINST, words.beside, BALANCED),
         note=" ".join(pair_notes(pair, pair.iloc[kept])),
     )
     return table.shortened(kept, top)
@@ -72,6 +73,11 @@ def figure_cells(rows: pd.DataFrame, words: FigureWords) -> list[str]:
     return spreads(zip(mean, std, rows.n, strict=True))
 
 
+def balanced_cell(row: Any) -> str:
+    """Returns the balanced accuracy of a row where the classes of the test set are uneven; "" where it says no more."""
+    return number(row.balanced_mean) if row.uneven_classes else ""
+
+
 def _accuracy_cells(row: Any, words: FigureWords) -> dict[str, str]:
     held_out = row.selection == "validation"
     return {
@@ -80,6 +86,7 @@ def _accuracy_cells(row: Any, words: FigureWords) -> dict[str, str]:
         "test top-1": number(row.top1_mean) if held_out else "",
         words.beside: number(getattr(row, words.beside_column)) if row.role != "teacher" else "",
         "top-5": number(row.top5_mean) if row.num_classes > TOP_CLASSES else "",
+        BALANCED: balanced_cell(row),
         "gain": signed(row.gain) + (SIGNIFICANT if row.gain_p_holm < ALPHA else ""),
         AGAINST: signed(row.gain_over_kd) + (SIGNIFICANT if row.kd_p_holm < ALPHA else ""),
         "gap %": number(row.gap_recovered, 1),

@@ -7,6 +7,7 @@ import pandas as pd
 
 from reporting.records.run import Run, Skipped
 from reporting.records.selection import LEFT_OUT
+from reporting.tables.accuracy_cost_tables import CostChoice, accuracy_cost_tables, with_front, within_lines
 from reporting.tables.columns import GROUP, PAIR
 from reporting.tables.cost_tables import cost_tables
 from reporting.tables.literature import LEGEND as LITERATURE_LEGEND
@@ -37,6 +38,7 @@ class Report:
         published: the rows of `published_figures.compare_with_published`, to be shown in place of the table.
         literature: the rows of `literature.literature`, where there are no runs to set beside published figures.
         top: how many methods the tables for people show; None for all.
+        choice: the costs by which students are compared with one another; None for no such tables.
     """
 
     table: pd.DataFrame
@@ -46,12 +48,15 @@ class Report:
     published: pd.DataFrame | None = None
     literature: pd.DataFrame | None = None
     top: int | None = None
+    choice: CostChoice | None = None
 
     @property
     def data(self) -> pd.DataFrame:
         """The table for programs."""
         if self.literature is not None:
             return self.literature
+        if self.choice is not None and self.choice.pareto:
+            return with_front(self.table, self.choice.pareto)
         return self.table if self.published is None else self.published
 
     def tables(self) -> Iterator[tuple[TextTable, bool]]:
@@ -64,7 +69,9 @@ class Report:
     def _text_tables(self) -> Iterable[TextTable]:
         if self.literature is not None:
             return [literature_table(self.literature)]
-        return text_tables(self.table, self.top) if self.published is None else published_tables(self.published)
+        if self.published is not None:
+            return published_tables(self.published)
+        return text_tables(self.table, self.top, self.choice)
 
     def legend(self) -> str:
         """Returns the text below the tables."""
@@ -80,18 +87,23 @@ class Report:
         """Returns the notes and what was not counted, a line each."""
         return [f"note: {note}" for note in self.notes] + [f"not counted: {entry}" for entry in self.skipped]
 
+    def within_lines(self) -> list[str]:
+        """Returns what `--within` asks for, a line for each teacher; its tables have it in their notes."""
+        return [] if self.choice is None else list(within_lines(self.table, self.choice))
 
-def text_tables(table: pd.DataFrame, top: int | None = None) -> Iterator[TextTable]:
+
+def text_tables(table: pd.DataFrame, top: int | None = None, choice: CostChoice | None = None) -> Iterator[TextTable]:
     """Yields the tables by data set and protocol, then those of frozen backbones and of networks trained alone.
 
     Args:
         top: how many methods a table of methods shows, the best ones, beside kd and the student alone; None for all.
+        choice: the costs of tables of all students of a teacher; None for no such tables.
     """
     for place, of_dataset in table.groupby(GROUP[:4], sort=False):
         title = data_title(place)
         probes, networks = of_dataset.role == "probe", of_dataset.role == "network"
         for _, of_protocol in of_dataset[~(probes | networks)].groupby("protocol_id", sort=False):
-            yield from _protocol_tables(_heading(title, of_protocol), of_protocol, top)
+            yield from _protocol_tables(_heading(title, of_protocol), of_protocol, top, choice)
         for _, frozen in of_dataset[probes].groupby("protocol_id", sort=False):
             yield probe_table(_heading(title, frozen), frozen)
         if networks.any():
@@ -102,7 +114,9 @@ def _heading(title: str, rows: pd.DataFrame) -> str:
     return f"{title}: {rows.protocol.iloc[0]} [{rows.protocol_id.iloc[0]}]{figure_words(rows).heading}"
 
 
-def _protocol_tables(heading: str, rows: pd.DataFrame, top: int | None) -> Iterator[TextTable]:
+def _protocol_tables(
+    heading: str, rows: pd.DataFrame, top: int | None, choice: CostChoice | None
+) -> Iterator[TextTable]:
     pairs = []
     for _, pair in rows.groupby(PAIR, sort=False):
         yield accuracy_table(heading, pair, top)
@@ -111,5 +125,7 @@ def _protocol_tables(heading: str, rows: pd.DataFrame, top: int | None) -> Itera
             yield difference_table(heading, pairs[-1])
     if sum((pair.role == "method").any() for pair in pairs) > 1:
         yield summary_table(heading, rows, top)
+    if choice is not None:
+        yield from accuracy_cost_tables(heading, rows, choice)
     for pair in pairs:
         yield from cost_tables(heading, pair)

@@ -3,22 +3,24 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reporting.records.run import Run, Teacher
+from reporting.records.run import Run, Size, Teacher
 from reporting.records.selection import Entry
 from reporting.tables.averages import add_averages
-from reporting.tables.columns import COLUMNS, COSTS, FIGURES, GROUP, LISTS, PAIR, ROLES, ROW
+from reporting.tables.columns import BALANCED, COLUMNS, COSTS, FIGURES, GROUP, LATENCY, LISTS, PAIR, ROLES, ROW, SIZES
 from reporting.tables.comparisons import add_comparisons
 from reporting.tables.ranking import ranked
 
 WHOLE_NUMBERS = (
     *("n", "methods", "initial_epochs", "parameters", "method_parameters", "common_pairs"),
-    *("validation_images", "test_images"),
+    *("validation_images", "test_images", *SIZES),
 )
+MIXED = "; "  # between the names of several kinds of hardware
 
 
 def tabulate(
@@ -40,7 +42,11 @@ def tabulate(
     | `common_pairs`, `average_rank`, `ari` | over the pairs that all methods have: see `averages` |
     | `validation_mean`, `validation_std` | accuracy (%) of the same epoch on the images that were held out |
     | `validation_images`, `test_images` | how many images these are; empty where runs differ or do not say |
+    | `balanced_mean` | mean accuracy (%) of the classes, each counting once, of the figure's epoch |
+    | `uneven_classes` | whether the classes of the test set are known to have unequal numbers of images |
     | `checkpoint` | of a teacher: the epoch that its file is of, where the file's name says so |
+    | `macs`, `file_bytes` | multiply-accumulates of one image; bytes of the weights file |
+    | `latency_*` | ms of one image, its share of the teacher's, and where it was measured: see `records.latency` |
     | `methods` | how many methods the pair has, those left out of the table too |
 
     Args:
@@ -52,6 +58,7 @@ def tabulate(
     rows = pd.DataFrame(_rows(entries, methods or {}))
     table = pd.concat([_aggregate(rows), _teachers(entries)], ignore_index=True)
     table["checkpoint"] = table.checkpoint.fillna("")
+    table["uneven_classes"] = table.uneven_classes.astype(bool)
     table["selection"] = selection
     table["methods"] = table.groupby(PAIR).methods.transform("max")
     table = add_averages(add_comparisons(table))
@@ -92,6 +99,8 @@ def _rows(entries: Sequence[Entry], methods: Mapping[tuple, int]) -> Iterator[di
                 "seed": run.seed,
                 "top1": entry.figure.top1,
                 "top5": entry.figure.top5,
+                "balanced": entry.figure.balanced,
+                "uneven_classes": run.uneven_classes,
                 "last": run.last.top1,
                 "best": run.best.top1,
                 "validation": entry.validation,
@@ -99,8 +108,17 @@ def _rows(entries: Sequence[Entry], methods: Mapping[tuple, int]) -> Iterator[di
                 "test_images": run.test_images,
                 "path": run.path,
                 "methods": methods.get((*of_all_groups, run.teacher, run.model), 0),
-                **{name: getattr(run.costs, name) for name in COSTS},
+                **{name: getattr(run.costs, name) for name in (*COSTS, *SIZES)},
+                **_latency(run, teacher),
             }
+
+
+def _latency(run: Run, teacher: str) -> dict[str, Any]:
+    """Returns the latency beside a teacher; a student alone may have been measured beside another one."""
+    found = run.costs.latency
+    if found is None or (not run.teachers and found.teacher != teacher):
+        return dict.fromkeys(LATENCY)
+    return dict(zip(LATENCY, (found.ratio, found.student_ms, found.teacher_ms, found.hardware), strict=True))
 
 
 def _role(run: Run) -> str:
@@ -115,11 +133,11 @@ def _role(run: Run) -> str:
 
 def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
     measured = (
-        *("top5", "seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib"),
-        *("validation", "validation_images", "test_images"),
+        *("top5", "balanced", "seconds_per_epoch", "initial_seconds", "images_per_second", "peak_memory_mib"),
+        *("validation", "validation_images", "test_images", *LATENCY[:3]),
     )
-    rows = rows.astype({**dict.fromkeys(measured, float), "method_parameters": "Int64"})
-    return rows.groupby(ROW, as_index=False).agg(
+    rows = rows.astype({**dict.fromkeys(measured, float), **dict.fromkeys(("method_parameters", *SIZES), "Int64")})
+    table = rows.groupby(ROW, as_index=False).agg(
         n=("top1", "size"),
         trials=("trial", list),
         seeds=("seed", list),
@@ -127,6 +145,8 @@ def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
         top1_mean=("top1", "mean"),
         top1_std=("top1", "std"),
         top5_mean=("top5", lambda figures: figures.mean(skipna=False)),  # of all trials, as top-1, or not at all
+        balanced_mean=("balanced", lambda figures: figures.mean(skipna=False)),
+        uneven_classes=("uneven_classes", "any"),
         last_mean=("last", "mean"),
         last_std=("last", "std"),
         best_mean=("best", "mean"),
@@ -138,14 +158,28 @@ def _aggregate(rows: pd.DataFrame) -> pd.DataFrame:
         peak_memory_mib=("peak_memory_mib", "max"),
         parameters=("parameters", "first"),
         method_parameters=("method_parameters", "first"),
-        hardware=("hardware", lambda names: "; ".join(sorted(set(filter(None, names))))),
+        hardware=("hardware", _joined),
         paths=("path", list),
         methods=("methods", "max"),
         validation_mean=("validation", lambda figures: figures.mean(skipna=False)),
         validation_std=("validation", lambda figures: figures.std(skipna=False)),
         validation_images=("validation_images", _the_one),
         test_images=("test_images", _the_one),
+        macs=("macs", "first"),
+        file_bytes=("file_bytes", "first"),
+        latency_ratio=("latency_ratio", "mean"),
+        latency_ms=("latency_ms", "mean"),
+        teacher_latency_ms=("teacher_latency_ms", "mean"),
+        latency_hardware=("latency_hardware", _joined),
     )
+    # Times of several machines have no mean.
+    table.loc[table.latency_hardware.str.contains(MIXED, regex=False), LATENCY[:3]] = np.nan
+    return table
+
+
+def _joined(names: pd.Series) -> str:
+    """Returns the names of the hardware that the trials of a row were measured on."""
+    return MIXED.join(sorted(set(filter(None, names))))
 
 
 def _the_one(values: pd.Series) -> float:
@@ -156,26 +190,37 @@ def _the_one(values: pd.Series) -> float:
 def _teachers(entries: Iterable[Entry]) -> pd.DataFrame:
     """Returns a row per pair over the distinct checkpoints that taught it, however many runs each one taught."""
     checkpoints: dict[tuple, dict[str, Teacher]] = defaultdict(dict)
-    ensembles = set()
+    ensembles, uneven = set(), set()
     for entry in entries:
         pair = (*entry.place, entry.run.teacher, entry.run.model)
         for teacher in entry.run.teachers:
-            checkpoints[pair].setdefault(teacher.sha256, teacher)
+            known = checkpoints[pair].setdefault(teacher.sha256, teacher)
+            if known.size == Size():  # older records do not say
+                checkpoints[pair][teacher.sha256] = replace(known, size=teacher.size)
         if len(entry.run.teachers) > 1:
             ensembles.add(pair)
+        if entry.run.uneven_classes:
+            uneven.add(pair)
     rows = []
     for pair, by_hash in checkpoints.items():
         accuracies = [by_hash[key].accuracy for key in sorted(by_hash)]
         top1 = pd.Series([accuracy.top1 for accuracy in accuracies], dtype=float)
         top5 = pd.Series([accuracy.top5 for accuracy in accuracies], dtype=float)
+        balanced = pd.Series([accuracy.balanced for accuracy in accuracies], dtype=float).mean(skipna=False)
         # Teachers that taught together are no sample of anything.
         mean, std = top1.mean(), np.nan if pair in ensembles else top1.std()
         figures = {"top1_mean": mean, "top1_std": std, "last_mean": mean, "last_std": std, "top5_mean": top5.mean()}
         epochs = {teacher.epoch for teacher in by_hash.values()}
         row = {**dict(zip(PAIR, pair, strict=True)), "role": "teacher", "method": "teacher", "n": len(top1)}
+        row |= {"balanced_mean": balanced, "uneven_classes": pair in uneven}
         row["checkpoint"] = epochs.pop() if len(epochs) == 1 else ""
-        rows.append({**row, **figures, "hardware": "", "trials": [], "seeds": [], "values": top1.tolist(), "paths": []})
-    return pd.DataFrame(rows, columns=[*ROW, "n", *FIGURES[1:6], "hardware", *LISTS, "checkpoint"])
+        sizes = {teacher.size for teacher in by_hash.values()}
+        row |= asdict(sizes.pop() if len(sizes) == 1 else Size())
+        row |= {"hardware": "", "latency_hardware": "", "trials": [], "seeds": [], "values": top1.tolist(), "paths": []}
+        rows.append({**row, **figures})
+    columns = [*ROW, "n", *FIGURES[1:6], "hardware", *LISTS, "checkpoint", *BALANCED]
+    columns += ["parameters", *SIZES, "latency_hardware"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("parameters", *SIZES), "Int64"))
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:

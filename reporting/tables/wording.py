@@ -94,6 +94,8 @@ def legend(table: pd.DataFrame) -> str:
         parts.append("A teacher's figure is that of the file that taught, of the epoch that its name says.")
     if table.gain.notna().any():
         parts.append("Gain is over the student alone, in points.")
+    if (table.uneven_classes & table.balanced_mean.notna()).any():
+        parts.append("Balanced is the mean accuracy of the classes (%), each counting once, of the figure's epoch.")
     if table.gap_recovered.notna().any():
         parts.append("Gap is the share of the way from the student alone to the teacher that is covered.")
     if (table[["gain_test", "kd_test"]] == TESTED).any(axis=None):

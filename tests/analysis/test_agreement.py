@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix
 
-from analysis.agreement import class_accuracy, compare, confusion, gain_errors, mean_kl, row_shares
+from analysis.agreement import compare, gain_errors, mean_kl
+from analysis.per_class import class_accuracy, confusion, row_shares
 from tests.numerics import normal, seeds
 
 few = settings(max_examples=20)

@@ -165,3 +165,12 @@ def test_without_permission(tmp_path_factory):
     finally:
         (folder / "closed").chmod(0o700)
     assert done.stdout == "done\n", done.stderr
+
+
+def test_a_slash_behind_a_file(tmp_path):
+    """The message names the file and calls it a file."""
+    (tmp_path / "it").write_text("")
+    problem = why_unreachable(f"{tmp_path}/it/")
+    assert problem is not None
+    assert str(tmp_path / "it") in problem
+    assert "a file" in problem

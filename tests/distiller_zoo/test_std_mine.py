@@ -159,7 +159,7 @@ def test_all_predictions_are_reported(teacher, tmp_path, capsys):
     assert train("std", "kd", output=tmp_path, teacher=teacher, student="mixer_pico", extra=extra) == 0
     result = read_json(folder_of(tmp_path, "std") / "result.json")
     assert list(result["answers"]) == ["average", "class", "distillation", "confidence"]
-    assert result["answers"]["average"] == {key: result["last"][key] for key in ("top1", "top5", "loss")}
+    assert result["answers"]["average"] == {key: result["last"][key] for key in ("top1", "top5", "loss", "balanced")}
     assert len({measured["loss"] for measured in result["answers"].values()}) == 4
     assert "answers" not in read_json(folder_of(tmp_path, "kd") / "result.json")
     capsys.readouterr()

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -431,9 +432,40 @@ def test_evaluate_prints_a_line_or_json(capsys, teacher):
     assert found
     assert evaluate_script.main([*argv, "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)
-    assert measured.keys() == {"top1", "top5", "loss", "images", "model"}
+    assert measured.keys() == {"top1", "top5", "loss", "images", "balanced", "model"}
     assert (measured["images"], measured["model"]) == (500, "resnet8")
     assert [f"{measured['top1']:.2f}", f"{measured['top5']:.2f}", f"{measured['loss']:.3f}"] == list(found.groups())
+
+
+def test_evaluate_has_figures_of_each_class(capsys, teacher, tmp_path):
+    argv, out = ["--path", str(teacher), *DIGITS, "--per_class", "--json", "--out", str(tmp_path / "c.csv")], tmp_path
+    assert evaluate_script.main(argv) == 0
+    measured = json.loads(capsys.readouterr().out)
+    counts, classes = np.array(measured["confusion"]), measured["per_class"]
+    assert counts.sum() == 500
+    assert np.trace(counts) / 5 == pytest.approx(measured["top1"])
+    assert [c["name"] for c in classes] == list("0123456789")
+    assert np.mean([c["recall"] for c in classes]) == pytest.approx(measured["balanced"])
+    assert [c["images"] for c in classes] == counts.sum(axis=1).tolist()
+    assert (out / "c.csv").read_text().count("\n") == 11
+    assert "c.csv" in refused(capsys, evaluate_script.main, *argv)
+    assert evaluate_script.main([*argv, "--overwrite"]) == 0
+    capsys.readouterr()
+    assert evaluate_script.main(argv[:-3]) == 0
+    line, *rest = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"Acc@1 {measured['top1']:.2f} ")
+    assert f"balanced accuracy {measured['balanced']:.2f}" in rest
+
+
+def test_evaluate_writes_classes_only_where_they_are_asked_for(capsys, tmp_path):
+    error = refused(capsys, evaluate_script.main, "--path", "x", "--out", str(tmp_path / "c.csv"))
+    assert "--per_class" in error
+
+
+@pytest.mark.parametrize(("uneven", "end"), [(True, "(9 images) balanced 45.68"), (False, "(9 images)")])
+def test_evaluates_line_has_balanced_accuracy_where_classes_are_uneven(uneven, end):
+    result = {"top1": 60.0, "top5": 90.0, "loss": 1.0, "images": 9, "balanced": 45.678}
+    assert evaluate_script.line(result, uneven).endswith(end)
 
 
 @pytest.mark.runs

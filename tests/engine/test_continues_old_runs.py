@@ -103,7 +103,7 @@ def test_it_ends_where_the_earlier_version_ended(run):
     last = read_metrics(folder)[-1]
     assert last["epoch"] == expected["epoch"]
     assert last["learning_rate"] == pytest.approx(expected["learning_rate"])
-    assert last["test"].keys() == expected["test"].keys()
+    assert expected["test"].keys() <= last["test"].keys()  # later versions record more
     for name in ("top1", "top5"):
         assert last["test"][name] == pytest.approx(expected["test"][name], **NEAR["accuracy"])
     assert last["test"]["loss"] == pytest.approx(expected["test"]["loss"], **NEAR["loss"])

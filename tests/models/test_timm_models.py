@@ -16,7 +16,7 @@ from engine.checkpoints.weights import load_network
 from engine.device.sync_batchnorm import SyncBatchNorm, synchronise_batch_norm
 from engine.device.world import World
 from engine.protocol.recipes import resolve_recipe
-from models import MODELS, create_model
+from models import MODELS, create_model, timm_models
 from models.registry import file_name_of
 from models.timm_models import TimmNetwork
 from tests.helpers import (
@@ -217,6 +217,8 @@ UNKNOWN = [  # and what the message must name
     ("timm:resnet18@", "timm:resnet18@224"),
     ("timm:resnet18@0", "timm:resnet18@224"),
     ("timm:resnet18@224px", "timm:resnet18@224"),
+    ("timm:resnet18@99999", "2048"),
+    ("timm:resnet18@" + "9" * 5000, "2048"),
     ("timm:resnet18.a9_in1k", "a1_in1k"),
     ("timm:resnet18.@224", "a1_in1k"),
     ("timm:botnet50ts_256.c1_in1k", "c1_in1k"),
@@ -247,6 +249,24 @@ def test_networks_that_do_not_fit(name, size, named):
         create_model(name, 10, size)
     assert named in str(refusal.value)
     assert len(str(refusal.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(("name", "size"), [("timm:resnet18", 4096), ("timm:mixer_s32_224@256", 8)])
+def test_networks_beyond_memory_are_not_built(name, size, monkeypatch):
+    """The system would end the process without a word; here, at the size of a cap or of a small machine."""
+    monkeypatch.setattr(timm_models, "memory_bytes", lambda: 2**20)
+    with pytest.raises(RequestError) as refusal:
+        create_model(name, 10, size)
+    assert name.partition("@")[0] in str(refusal.value)
+    assert len(str(refusal.value)) < 300
+
+
+def test_the_look_at_its_size_leaves_a_network_as_it_was():
+    torch.manual_seed(0)
+    plain = timm.create_model("resnet18", pretrained=False, num_classes=10)
+    torch.manual_seed(0)
+    ours = create_model("timm:resnet18", 10, 32)
+    assert all(torch.equal(value, ours.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
 # timm's name, image size, how many of its pixels whole patches cover in each direction

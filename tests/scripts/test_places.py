@@ -11,11 +11,13 @@ import pytest
 
 import compare
 import evaluate
+import export
+import predict
 import train_student
 import train_teacher
 import transfer_student
 from engine.checkpoints import teachers
-from scripts import ablate_std, analyse, benchmark, benchmark_methods, draw_std
+from scripts import ablate_std, analyse, benchmark, benchmark_methods, check_images, draw_std
 from tests.helpers import ROOT, save_network
 
 DIGITS = ["--dataset", "digits", "--device", "cpu"]
@@ -113,3 +115,24 @@ def test_files_that_are_there_stay(flag, tmp_path, monkeypatch, capsys):
         path.write_text("mine")
     assert_refused(script, argv(str(path)), tmp_path, monkeypatch, capsys)
     assert (path / "tsne.csv" if script is analyse else path).read_text() == "mine"
+
+
+DATA_FOLDERS = {
+    "train_teacher": (train_teacher, ["--model", "resnet8", *DIGITS]),
+    "train_student": (train_student, ["--distill", "none", *DIGITS]),
+    "evaluate": (evaluate, ["--path", "resnet8.pth", *DIGITS]),
+    "export": (export, ["--path", "resnet8.pth"]),
+    "predict": (predict, ["--path", "resnet8.pth", "file"]),
+    "check_images": (check_images, ["--dataset", "folder:photos"]),
+}
+
+
+@pytest.mark.parametrize("script", DATA_FOLDERS)
+def test_a_file_in_the_place_of_the_data_folder(script, place, monkeypatch, capsys):
+    """It is the flag that is wrong, whatever the data set: no advice to move the file away."""
+    main, argv = DATA_FOLDERS[script]
+    monkeypatch.chdir(place)
+    assert main.main([*argv, "--data_folder", "file"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--data_folder" in line
+    assert "move it away" not in line

@@ -13,7 +13,8 @@ import evaluate
 import transfer_student
 from common.seeds import derive_seed, isolated_seed
 from dataset import DATASETS, Augmentation, Batching, BatchStream, evaluation_batches, load_arrays
-from engine.checkpoints.frozen_backbone import load_backbone, read_backbone
+from engine.checkpoints.frozen_backbone import load_backbone
+from engine.checkpoints.start_weights import read_start_weights
 from engine.protocol.recipes import RECIPES, resolve_recipe
 from models import MODELS, create_model
 from reporting.records.runs import read_runs
@@ -134,7 +135,7 @@ def test_every_family(family, tmp_path):
     torch.save({f"module.{key}": value for key, value in source.state_dict().items()}, tmp_path / f"{name}.pth")
     network = create_model(name, 10, 32)
     fresh = network.last_linear.weight.clone()
-    load_backbone(network, read_backbone(tmp_path / f"{name}.pth"))
+    load_backbone(network, read_start_weights(tmp_path / f"{name}.pth"))
     trainable = {parameter for parameter in network.parameters() if parameter.requires_grad}
     assert trainable == {network.last_linear.weight, network.last_linear.bias}
     assert torch.equal(network.last_linear.weight, fresh)

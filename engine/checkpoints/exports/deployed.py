@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from dataset import DatasetEntry
-from engine.checkpoints.exports.description import Pixels
+from engine.checkpoints.exports.names import Pixels
 from engine.checkpoints.inference_network import InferenceNetwork
 
 

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from common.errors import RequestError
 from dataset.registry import Framing
+from engine.checkpoints.exports.names import Pixels
 
-Pixels = Literal["uint8", "float"]
 KEY = "distilled_network"  # of the description among a file's other metadata
 
 

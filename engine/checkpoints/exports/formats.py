@@ -1,11 +1,10 @@
-"""The formats of exported files, and how each is written."""
+"""How a network is written in each of the formats of exported files."""
 
 import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,21 +19,6 @@ REQUIREMENTS = "pip install -r requirements-export.txt"
 LARGEST_ONNX = 2 * 2**30  # bytes; protobuf writes no larger message
 
 
-@dataclass(frozen=True)
-class Format:
-    """One format.
-
-    Attributes:
-        suffix: of its files.
-        summary: what runs it.
-        content: turns a network and its description into the bytes of a file.
-    """
-
-    suffix: str
-    summary: str
-    content: Callable[[DeployedNetwork, Description], bytes]
-
-
 def write_export(name: str, path: Path, network: DeployedNetwork, description: Description) -> None:
     """Write a network in the format `name`, atomically.
 
@@ -42,7 +26,7 @@ def write_export(name: str, path: Path, network: DeployedNetwork, description: D
         RequestError: a package that the format needs is missing, or the network is too large for it.
         RunError: the file cannot be written.
     """
-    write_bytes(path, FORMATS[name].content(network, description))
+    write_bytes(path, CONTENT[name](network, description))
 
 
 def onnx_of(network: DeployedNetwork, description: Description) -> bytes:
@@ -95,8 +79,4 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-FORMATS = {
-    "onnx": Format(".onnx", "ONNX Runtime, OpenVINO, TensorRT, ...", onnx_of),
-    "pt2": Format(".pt2", "PyTorch alone, by torch.export.load", pt2_of),
-    "safetensors": Format(".safetensors", "weights for this suite and other tools; no graph", safetensors_of),
-}
+CONTENT = {"onnx": onnx_of, "pt2": pt2_of, "safetensors": safetensors_of}

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from common.errors import RequestError
 from dataset import DatasetEntry
-from engine.checkpoints.exports.description import KEY, Description, Pixels, description_in
+from engine.checkpoints.exports.description import KEY, Description, description_in
 from engine.checkpoints.exports.formats import REQUIREMENTS, quiet
+from engine.checkpoints.exports.names import Pixels
 from engine.checkpoints.exports.source import load_deployed
 from engine.checkpoints.run_weights import weights_file
 

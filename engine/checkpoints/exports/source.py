@@ -8,7 +8,8 @@ from typing import Any
 from common.errors import RequestError
 from dataset import DATASETS, DatasetEntry
 from engine.checkpoints.exports.deployed import DeployedNetwork
-from engine.checkpoints.exports.description import Description, Pixels
+from engine.checkpoints.exports.description import Description
+from engine.checkpoints.exports.names import Pixels
 from engine.checkpoints.find_weights import WeightsChoice
 from engine.checkpoints.read_checkpoint import is_own_file
 from engine.checkpoints.weights import build_network, read_weights

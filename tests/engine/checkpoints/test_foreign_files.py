@@ -17,7 +17,8 @@ import evaluate
 import train_student
 from common.errors import RequestError
 from engine.checkpoints.find_weights import WeightsChoice
-from engine.checkpoints.frozen_backbone import load_backbone, read_backbone
+from engine.checkpoints.frozen_backbone import load_backbone
+from engine.checkpoints.start_weights import read_start_weights
 from engine.checkpoints.weights import load_network
 from models import MODELS, create_model
 from tests.helpers import DIGITS, SMALL, folder_of, read_json, save_network, train_alone
@@ -155,6 +156,7 @@ READ = {
     "layer by layer": File(nested()),
     "numpy arrays": File({name: value.numpy() for name, value in A.items()}),
     "harmless values": File({"model": A} | HARMLESS),
+    "a key without letters": File({"": A, "b": B}, choice={"key": "."}),
     "it holds itself": File(holding_itself(), said=("net",)),
 }  # fmt: skip
 
@@ -164,6 +166,7 @@ REFUSED = {
     "mmcls distiller": (under("student.", as_mmcls(A)) | under("teacher.", as_mmcls(B)), {}, ("--weights_key",)),
     "clients by number": ({0: A, 1: B}, {}, ("'0'", "'1'", "--weights_key")),
     "unknown key": (BORN_AGAIN, {"key": "pupil"}, ("--weights_key", "pupil", "student", "teacher")),
+    "nothing at the top": ({"model": A}, {"key": "."}, ("--weights_key", "'model'")),
     "long keys": ({"x" * 5000: A, "y\n\x1b": B}, {}, ("--weights_key",)),
     "no average": ({"model": A}, {"averaged": True}, ("--ema",)),
     "another network": ({"net": LARGER}, {}, ("resnet8", "resnet14", "--model_t")),
@@ -182,6 +185,21 @@ REFUSED = {
     "infinite": (A | {"bn1.running_var": A["bn1.running_var"] / 0}, {}, ("bn1.running_var",)),
     "beyond fp32": (A | {"fc.bias": torch.full((10,), 1e300, dtype=torch.float64)}, {}, ("fc.bias",)),
 }  # fmt: skip
+
+
+PROTOCOLS = {
+    "now": {"pickle_protocol": 4},
+    "latest": {"pickle_protocol": 5},
+    "former": {"pickle_protocol": 4, "_use_new_zipfile_serialization": False},
+}
+
+
+@pytest.mark.parametrize("case", PROTOCOLS)
+def test_pickles_of_a_later_protocol(case, tmp_path):
+    """They are whole: to fetch them again would be no help."""
+    torch.save({"model": A}, tmp_path / "resnet8.pth", **PROTOCOLS[case])
+    with pytest.raises(RequestError, match="pickle_protocol"):
+        load_network(tmp_path / "resnet8.pth", DIGITS)
 
 
 def saved(content, tmp_path, name="resnet8.pth"):
@@ -251,7 +269,7 @@ BACKBONES = {
 @pytest.mark.parametrize("case", BACKBONES)
 def test_a_backbone_needs_no_classifier(case, tmp_path):
     file = BACKBONES[case]
-    backbone = read_backbone(saved(file.content, tmp_path), image_size=8, choice=WeightsChoice(**file.choice))
+    backbone = read_start_weights(saved(file.content, tmp_path), image_size=8, choice=WeightsChoice(**file.choice))
     assert backbone.note
     assert (backbone.weights_key is None) == (not file.choice)
     network = create_model("resnet8", 10, DIGITS.image_size)
@@ -389,6 +407,11 @@ def test_evaluate_says_what_it_did(tmp_path, capsys):
     assert "--model " in text
     assert "resnet8" in text
     assert "--model_t" not in text
+
+
+def test_evaluate_says_that_there_is_one_head(tmp_path, capsys):
+    assert evaluate.main(["--path", str(saved(A, tmp_path)), "--dataset", "digits", *CPU, "--answers"]) == 0
+    assert "--answers" in capsys.readouterr().err
 
 
 @pytest.mark.runs

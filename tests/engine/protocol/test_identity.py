@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from distiller_zoo import METHODS
 from engine.protocol.identity import protocol_id
-from engine.protocol.plan import BackboneFile, RunPlan, SharedSettings, TeacherFile, make_plan
+from engine.protocol.plan import BackboneFile, InitialWeights, RunPlan, SharedSettings, TeacherFile, make_plan
 from engine.protocol.recipes import RECIPES
 from engine.protocol.retrospection_plan import RetrospectionPlan
 from tests.engine.protocol.plans import BACKBONE, plan_alone, plans
 
 TEACHER = TeacherFile("resnet56", Path("t.pt"), "ab" * 32)
+INIT = InitialWeights("resnet8", Path("i.pt"), "cd" * 32, "i")
 ALONE = SharedSettings("teacher", "cifar100", "fp32")
 STUDENT = SharedSettings("student", "cifar100", "fp32", teachers=(TEACHER,))
 
@@ -42,6 +43,7 @@ CHANGES = {
     "trial": lambda plan: plan.trial + 1,
     "seed": lambda plan: plan.seed + 1,
     "backbone": lambda plan: BACKBONE,
+    "init": lambda plan: INIT,
     "logit_standardization": lambda plan: True,
     "retrospection": lambda plan: replace(plan.retrospection or RetrospectionPlan(), rate=0.5),
     "teacher_weighting": lambda plan: "confidence",
@@ -85,6 +87,19 @@ def test_a_probe_is_made_of_the_weights_and_not_of_their_place_or_name():
     assert probe_of("ab").run_id == probe_of("ab", "elsewhere/b.pth", "none").run_id
     bare = make_plan("none", "resnet8", RECIPES["probe"], replace(ALONE, kind="probe"))
     assert len({probe_of("ab").run_id, probe_of("cd").run_id, bare.run_id}) == 3
+
+
+def test_a_start_is_made_of_the_weights_and_not_of_their_place_or_name():
+    def start_of(init):
+        return make_plan("none", "resnet8", RECIPES["repdistiller"], replace(ALONE, init=init)).run_id
+
+    assert start_of(INIT) == start_of(replace(INIT, path=Path("elsewhere"), name="another"))
+    halves = ((0.5,) * 3, (0.5,) * 3)
+    others = [None, INIT, replace(INIT, sha256="ef" * 32), replace(INIT, weights_key="student")]
+    # The file says how images are normalised, or the name of the network does: timm:NAME.TAG.
+    others.append(replace(INIT, normalisation=halves, named_normalisation=True))
+    assert len(set(map(start_of, others))) == len(others)
+    assert start_of(replace(INIT, normalisation=halves)) == start_of(INIT)
 
 
 # --- protocols -------------------------------------------------------------------------------------

@@ -111,6 +111,8 @@ VALUES = {
     "label_smoothing": st.floats(0, 0.9),
     "decay_everything": st.booleans(),
     "drop_last": st.booleans(),
+    "freeze_epochs": st.integers(0, 500),
+    "layer_decay": st.floats(0.01, 1),
     "crop": st.booleans(),
     "flip": st.booleans(),
     "rand_augment": st.sampled_from(["", "rand-m9-mstd0.5-inc1", "rand-m5-inc1"]),

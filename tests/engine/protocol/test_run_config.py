@@ -28,6 +28,10 @@ def test_changes_of_the_recipe_are_in_it():
     assert json.loads(json.dumps(changed["recipe_changes"])) == {"lr_decay_epochs": [2, 3], "flip": False}
 
 
+def test_the_names_of_the_classes_are_in_it():
+    assert run_config(plan_alone("resnet20"), [], {})["classes"][:2] == ["apple", "aquarium_fish"]
+
+
 def test_the_keys_of_a_teacher_stay():
     halves = ((0.5,) * 3, (0.5,) * 3)
     file = TeacherFile("resnet56", Path("t.pth"), "ab", normalisation_override=halves)

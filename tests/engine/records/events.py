@@ -21,6 +21,7 @@ def expected_events(folder):
         train, test = record["train"], record["test"]
         values = {"train_loss": train["loss"], "train_acc": train["top1"], "learning_rate": record["learning_rate"]}
         values |= {"test_loss": test["loss"], "test_acc": test["top1"], "test_acc_top5": test["top5"]}
+        values["test_acc_balanced"] = test["balanced"]
         values |= {f"loss/{name}": train[name] for name in train.keys() - {"loss", "top1"}}
         for tag, value in values.items():
             found.setdefault(tag, []).append((record["epoch"], pytest.approx(value, rel=1e-6)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoints.frozen_backbone import Backbone
+from engine.checkpoints.start_weights import StartWeights
 from engine.records.backbone import backbone_file, code_behind, trained_by
 
 CODE = {"distiller_zoo/kd.py": "0123"}
@@ -44,6 +44,6 @@ def test_without_a_record_the_file_is_named(tmp_path, config):
 
 def test_a_file(tmp_path):
     path = weights(tmp_path, {"label": "kd", "code": CODE})
-    file = backbone_file(Backbone("resnet8", path, "ab", {}, None))
+    file = backbone_file(StartWeights("resnet8", path, "ab", {}, None))
     assert (file.model, file.path, file.sha256) == ("resnet8", Path(path), "ab")
     assert (file.trained_by, file.code) == ("kd", {"backbone: distiller_zoo/kd.py": "0123"})

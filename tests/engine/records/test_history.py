@@ -32,6 +32,9 @@ def test_curves_of_an_epoch():
         "gap": 0.5,
         "validation_top1": 49.0,
     }
+    balanced = record(1, 50.0)
+    balanced["test"]["balanced"] = 40.0
+    assert scalars_of(balanced)["test_acc_balanced"] == 40.0
     assert initial_scalars_of({"train": {"loss": 2.0}}) == {"initial/loss": 2.0}
 
 

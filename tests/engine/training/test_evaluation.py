@@ -1,5 +1,6 @@
 """Testing a network: figures against NumPy by head, and one batch only of a network that has no heads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from dataset import Arrays, load_arrays
 from engine.device.compute import Compute
+from engine.device.world import World
 from engine.training.evaluation import batches_of_test, evaluate, evaluate_by_head
 from tests.helpers import DIGITS
 
@@ -30,6 +32,43 @@ def test_each_head_has_figures_of_its_own():
         assert found[name]["images"] == len(labels)
         assert found[name]["top1"] == pytest.approx(100 * (z.argmax(axis=1) == labels).mean())
         assert found[name]["loss"] == pytest.approx(loss.mean(), rel=1e-5)
+
+
+def test_balanced_accuracy_is_the_mean_of_the_classes_that_occur():
+    labels = np.array([0] * 700 + [3] * 200 + [9] * 50)
+    images = np.zeros((len(labels), 8, 8, 3), dtype=np.uint8)
+    data, places = Arrays(images, labels, images, labels), iter(range(len(labels)))
+    right = np.arange(len(labels)) % 4 != 0  # in each class another share
+
+    def forward(batch):
+        rows = [next(places) for _ in batch]
+        predicted = np.where(right[rows], labels[rows], (labels[rows] + 1) % 10)
+        return torch.nn.functional.one_hot(torch.from_numpy(predicted), 10).float()
+
+    found = evaluate(forward, data, DIGITS, CPU)
+    assert found["top1"] == 100 * right.mean()
+    assert found["balanced"] == pytest.approx(100 * np.mean([right[labels == label].mean() for label in (0, 3, 9)]))
+
+
+def test_processes_together_count_every_class():
+    """Of two processes each takes every second batch; together they have the figures of one."""
+    data = many_digits()
+
+    def forward(images):
+        return images.flatten(1)[:, 20:30]
+
+    class Both(World):
+        def sum(self, tensor):
+            sums[self.rank].append(tensor)
+            return tensor
+
+    sums = ([], [])
+    for rank in range(2):
+        evaluate(forward, data, DIGITS, replace(CPU, world=Both(rank, 2)))
+    (whole, by_class), one = (a + b for a, b in zip(*sums, strict=True)), evaluate(forward, data, DIGITS, CPU)
+    assert by_class[10:].tolist() == np.bincount(data.test_labels).tolist()
+    assert 100 * (by_class[:10] / by_class[10:]).mean().item() == pytest.approx(one["balanced"])
+    assert (by_class[:10].sum(), whole[0]) == (pytest.approx(one["top1"] * len(data.test_labels) / 100),) * 2
 
 
 def test_a_network_without_heads_is_asked_once():

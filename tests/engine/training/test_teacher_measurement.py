@@ -110,3 +110,15 @@ def test_a_stop_while_teachers_are_measured(tmp_path, teacher, monkeypatch, caps
     assert start(tmp_path, teacher, "--overwrite") == 130
     assert "teachers" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_size_of_teacher_and_student_is_recorded(measured, teacher):
+    """Of the teacher in config.json, of the student in result.json, alike."""
+    folder = folder_of(measured)
+    (of_teacher,) = read_json(folder / "config.json")["teachers"]
+    result = read_json(folder / "result.json")
+    assert of_teacher["file_bytes"] == teacher.stat().st_size
+    assert result["file_bytes"] == (folder / "resnet8_last.pth").stat().st_size
+    for name in ("parameters", "head_parameters", "macs"):  # a resnet8 taught a resnet8
+        assert of_teacher[name] == result[name]
+    assert result["macs"] > result["parameters"] > 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.protocol.plan import BackboneFile, RunPlan, SharedSettings, TeacherFile, make_plan
+from engine.protocol.plan import BackboneFile, InitialWeights, RunPlan, SharedSettings, TeacherFile, make_plan
 from engine.protocol.recipes import resolve_recipe
 from engine.protocol.retrospection_plan import RetrospectionPlan
 from engine.protocol.run_config import run_config
@@ -19,6 +19,7 @@ SHARED = SharedSettings("student", "digits", "fp32", TEACHERS, {"std_modules": "
 PLAN = make_plan("std", "mixer_pico", RECIPE, SHARED)
 BACKBONE = BackboneFile("mixer_pico", Path("c"), "c" * 64, "kd", {}, {"protocol_id": "1"})
 PROBE = make_plan("none", "mixer_pico", RECIPE, SharedSettings("probe", "digits", "fp32", backbone=BACKBONE))
+INIT = InitialWeights("mixer_pico", Path("i.pt"), "cd" * 32, "i")
 HALVES = ((0.5,) * 3, (0.5,) * 3)
 
 # The changed plan by the field that is changed; small changes are not to be rounded away.
@@ -40,6 +41,7 @@ CHANGES = {
     "recipe": replace(PLAN, recipe=replace(RECIPE, weight_decay=math.nextafter(RECIPE.weight_decay, 1))),
     "precision": replace(PLAN, precision="bf16"),
     "backbone": replace(PROBE, backbone=replace(BACKBONE, training={"protocol_id": "2"})),
+    "init": replace(PLAN, init=INIT),
     "logit_standardization": replace(PLAN, logit_standardization=True),
     "retrospection": replace(PLAN, retrospection=RetrospectionPlan()),
     "retrospection, a rate": replace(PLAN, retrospection=RetrospectionPlan(rate=math.nextafter(0.9, 1))),
@@ -92,6 +94,7 @@ def test_trials_and_seeds_are_repetitions(tmp_path, field):
     [
         {"environment": {"device": "cpu", "torch": "9.9", "threads": 64, "processes": 2, "deterministic": True}},
         {"test_images": 7},
+        {"classes": ["cat", "dog"], "test_class_images": [7, 90]},
         {"format": 1},
         {"recipe_changes": {"summary": "in other words"}},
     ],

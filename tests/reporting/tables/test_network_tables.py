@@ -20,6 +20,12 @@ def test_networks_trained_alone_have_their_own_table(tmp_path):
     assert list(cells.loc["resnet56"])[:3] == ["72.50 ± 0.71 (2)", "72.50", "1,140,000"]
 
 
+def test_balanced_accuracy_of_networks_with_uneven_classes(tmp_path):
+    last = {"epoch": 2, "top1": 60.0, "loss": 1.0, "balanced": 45.5}
+    write_run(tmp_path, "a", kind="teacher", teachers=[], result={"last": last}, test_class_images=[90, 10])
+    assert list(tables_of(build(tmp_path))["networks trained alone"].cells.balanced) == ["45.50"]
+
+
 def test_protocols_that_read_alike_have_their_id(tmp_path):
     for protocol_id in ("p1", "p2"):
         write_run(tmp_path, protocol_id, kind="teacher", teachers=[], protocol_id=protocol_id)

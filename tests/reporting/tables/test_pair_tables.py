@@ -7,7 +7,7 @@ import pytest
 from reporting.tables.report import text_tables
 from reporting.tables.statistics import TOO_FEW
 from reporting.tables.text_table import BEST, SECOND
-from tests.reporting.fake_runs import build, tables_of, write_metrics, write_run, write_suite
+from tests.reporting.fake_runs import TEACHER, build, tables_of, write_metrics, write_run, write_suite
 
 PAIR = "resnet56 → mixer_nano"
 
@@ -54,6 +54,20 @@ def test_what_the_methods_cannot_be_compared_with_is_noted(tmp_path, there, miss
     note = pair_of(tmp_path).note
     assert all(flag in note for flag in missing)
     assert note.count("--distill") == len(missing)
+
+
+@pytest.mark.parametrize(("images", "shown"), [([90, 10], True), ([50, 51], False), (None, False), ("many", False)])
+def test_balanced_accuracy_is_shown_where_classes_are_uneven(tmp_path, images, shown):
+    last = {"epoch": 2, "top1": 60.0, "top5": 90.0, "loss": 1.0, "balanced": 45.5}
+    teachers = [{**TEACHER, "balanced": 70.25}]
+    write_run(tmp_path, "kd", result={"last": last}, teachers=teachers, test_class_images=images)
+    write_run(tmp_path, "old", method="std", test_class_images=images)
+    report = build(tmp_path)
+    cells = tables_of(report)[PAIR].cells.set_index("method")
+    assert ("balanced" in cells) == shown
+    assert ("alanced" in report.legend()) == shown
+    if shown:
+        assert cells.balanced.to_dict() == {"teacher": "70.25", "kd": "45.50", "std": ""}
 
 
 def test_no_gap_to_a_weak_teacher(tmp_path):

@@ -8,7 +8,8 @@ from dataset import DATASETS
 from distiller_zoo import Pair, create_method
 from engine.checkpoints.exports.agreement import largest_difference
 from engine.checkpoints.exports.deployed import DeployedNetwork
-from engine.checkpoints.exports.formats import FORMATS, write_export
+from engine.checkpoints.exports.formats import write_export
+from engine.checkpoints.exports.names import FORMATS
 from engine.checkpoints.exports.predictor import as_input, open_predictor
 from engine.checkpoints.exports.source import load_deployed
 from engine.checkpoints.inference_network import InferenceNetwork
