@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     # These take seconds to import: the command line is checked first.
     from dataset import DATASETS
     from engine.checkpoints.exports.formats import write_export
-    from engine.checkpoints.exports.measurement import describe_input, images_of, measure
+    from engine.checkpoints.exports.measurement import describe_input, explain, images_of, measure
     from engine.checkpoints.exports.model_card import write_card
     from engine.checkpoints.exports.quantisation import quantise
     from engine.checkpoints.exports.source import load_deployed
@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     write_export(arguments.format, out, network, description)
     say(f"{out}: {out.stat().st_size:,} bytes, {describe_input(description)}")
     figures = measure(out, network, images)
+    explain(figures["difference"], network, images)
     if arguments.int8 and images is not None:
         quantise(out, int8, images[1], description)
         share = int8.stat().st_size / out.stat().st_size

@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import get_args
 
 from common import script
@@ -26,6 +27,7 @@ from engine.protocol.method_help import method_pages, pages_of
 from engine.protocol.options import DEFAULT_KD_T
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.protocol.presets import with_preset
+from engine.protocol.unlabelled_plan import add_unlabelled_arguments, check_taught, methods_for, plan_of, unlabelled_of
 from engine.training.run_plans import run_plans
 from models import DEFAULT_STUDENT, MODELS
 
@@ -54,6 +56,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
     add_teaching_arguments(parser.further_group("teaching"))
     cli.add_retrospection_arguments(parser)
+    add_unlabelled_arguments(parser)
     cli.add_ignored_arguments(parser)
     cli.add_option_arguments(parser)
     parser.add_pages(method_pages())
@@ -145,6 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     start = start_of_student(arguments, entry)
     names = arguments.model_s or [DEFAULT_STUDENT] if start is None else [start.arch]
     models = list(dict.fromkeys(MODELS.canonical(name) for name in names))
+    unlabelled = unlabelled_of(arguments, entry.image_size)
+    methods = methods_for(unlabelled, methods, arguments.skip_refused)
     cli.check_weights_act(methods, arguments)
     variants = cli.read_variants(arguments, methods, {model: MODELS[model] for model in models})
     trials, compute = cli.trials_of(arguments), cli.compute_of(arguments)
@@ -161,6 +166,7 @@ def main(argv: list[str] | None = None) -> int:
         init=None if start is None else initial_weights(start, entry),
         validation=arguments.validation,
         save_freq=arguments.save_freq,
+        unlabelled=plan_of(unlabelled, arguments),
     )
     plans = [
         make_plan(method, model, variant.recipes[model], variant.settings(shared), trial, weights)
@@ -171,12 +177,9 @@ def main(argv: list[str] | None = None) -> int:
         for weights in cli.weights_of(method, arguments)
     ]
     plans = cli.checked_plans(plans, arguments)
-    outcome = run_plans(
-        plans,
-        teachers,
-        cli.settings_of(arguments, compute, arguments.skip_refused, arguments.group_size),
-        start,
-    )
+    check_taught(plans)
+    settings = cli.settings_of(arguments, compute, arguments.skip_refused, arguments.group_size)
+    outcome = run_plans(plans, teachers, replace(settings, unlabelled=unlabelled), start)
     return cli.exit_code(outcome)
 
 

@@ -21,12 +21,14 @@ class ShownImages:
         labels: int64 M, their classes.
         classes: the classes that were asked for.
         num_classes: number of classes of the data set.
+        texts: one for each of `classes`; empty for their numbers.
     """
 
     positions: np.ndarray
     labels: np.ndarray
     classes: Sequence[int]
     num_classes: int
+    texts: Sequence[str] = ()
 
 
 def choose_images(labels: np.ndarray, classes: Sequence[int], count: int) -> np.ndarray:

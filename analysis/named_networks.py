@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.command import say
 from common.errors import RequestError
 from common.json_files import BrokenError, read_object
 from dataset import DatasetEntry
+from engine.checkpoints.find_weights import ONLY_WEIGHTS, WeightsChoice
 from engine.checkpoints.inference_network import InferenceNetwork
-from engine.checkpoints.weights import load_network
+from engine.checkpoints.parts_of_file import TOP
+from engine.checkpoints.read_checkpoint import is_own_file
+from engine.checkpoints.weights import build_network, read_weights
 from reporting.tables.wording import NAMES
 
 LONGEST_NAME = 180  # characters of a name, so that a file's is below 255 with what comes before and after it
@@ -30,22 +33,45 @@ class NamedNetwork:
 
 
 def load_named_network(
-    path: Path, entry: DatasetEntry, name: str, arch: str | None, allow_namespace: bool
+    path: Path,
+    entry: DatasetEntry,
+    name: str,
+    arch: str | None,
+    allow_namespace: bool,
+    choice: WeightsChoice = ONLY_WEIGHTS,
 ) -> NamedNetwork:
-    """Load a network. Raises RequestError if the file holds no network for this data set (`load_network`)."""
-    loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace)
+    """Load a network.
+
+    Args:
+        choice: which weights of a file from elsewhere; a file of this suite has one network in it.
+
+    Raises:
+        RequestError: the file holds no network for this data set (`load_network`).
+    """
+    file = read_weights(path, allow_namespace)
+    only = replace(ONLY_WEIGHTS, model_flag=choice.model_flag)
+    if is_own_file(file.content) and choice != only:
+        if choice.key != TOP:
+            say(f"{path} is a file of this suite, with one network in it: --weights_key and --ema are for the others")
+        choice = only
+    loaded = build_network(file, entry, arch=arch, choice=choice)
     if loaded.note:
         say(loaded.note)
     return NamedNetwork(name, path, loaded.arch, loaded.sha256, loaded.network)
 
 
 def load_students(
-    paths: Sequence[Path], entry: DatasetEntry, archs: Sequence[str] | None, allow_namespace: bool = False
+    paths: Sequence[Path],
+    entry: DatasetEntry,
+    archs: Sequence[str] | None,
+    allow_namespace: bool = False,
+    choices: Sequence[WeightsChoice] = (ONLY_WEIGHTS,),
 ) -> list[NamedNetwork]:
     """Load the students; each is named by the method of its run, or by its file.
 
     Args:
         archs: architectures where the files do not say: one for all students, or one for each.
+        choices: which weights of the files: one for all students, or one for each.
 
     Raises:
         RequestError: the number of names is wrong, or a file cannot be used.
@@ -56,10 +82,11 @@ def load_students(
         raise RequestError(
             f"--model_s names {len(archs)} networks for {len(paths)} students; give one name, or one for each student"
         )
+    choices = list(choices) * len(paths) if len(choices) == 1 else choices
     _, *names = unique_names([TEACHER, *map(name_of, paths)])
     return [
-        load_named_network(path, entry, name, arch, allow_namespace)
-        for path, name, arch in zip(paths, names, archs, strict=True)
+        load_named_network(path, entry, name, arch, allow_namespace, choice)
+        for path, name, arch, choice in zip(paths, names, archs, choices, strict=True)
     ]
 
 

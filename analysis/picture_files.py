@@ -13,9 +13,11 @@ from analysis.agreement import Agreement, compare, gain_errors
 from analysis.class_correlation import class_correlation, mean_difference
 from analysis.collect import Predictions
 from analysis.embedding import ShownImages, project
+from analysis.evaluated_images import EvaluatedImages
+from analysis.gallery import report_mistakes, surest_mistakes
 from analysis.learning_curves import Band, CurvePicture
 from analysis.named_networks import ALONE, NamedNetwork
-from analysis.per_class import class_accuracy, confusion
+from analysis.per_class import balanced_accuracy, class_accuracy, confusion
 from analysis.pictures import ClassGain
 from common.files import make_folder, write_text
 from common.spreadsheet import csv_of
@@ -23,40 +25,45 @@ from common.spreadsheet import csv_of
 
 def report_student(
     folder: Path,
-    labels: np.ndarray,
+    tested: EvaluatedImages,
     teacher: tuple[NamedNetwork, Predictions],
     student: tuple[NamedNetwork, Predictions],
     alone: Predictions | None,
     highest: float,
 ) -> dict[str, Any]:
-    """Write the correlation, CKA, confusion and class pictures of a student; return its scalar figures by name.
+    """Write the correlation, CKA, confusion and class pictures of a student, and its surest mistakes.
 
     Args:
-        labels: of the test images, N.
+        tested: the N test images.
         alone: predictions of the student trained without a teacher; adds the gains over it.
         highest: end of the scale of the correlation picture, for all students of a command (`highest_difference`).
+
+    Returns:
+        The student's scalar figures by name.
     """
     make_folder(folder)
+    labels, texts = tested.labels, tested.texts if tested.names else ()
     (t, of_teacher), (s, of_student) = teacher, student
     correlations = class_correlation(of_teacher.logits), class_correlation(of_student.logits)
-    correlation = _report_correlation(folder, correlations, (t.name, s.name), highest)
+    correlation = _report_correlation(folder, correlations, (t.name, s.name), highest, texts)
     figure = pictures.cka_picture(of_student.cka, t.name, of_teacher.layers, s.name, of_student.layers)
     pictures.save(figure, folder / "cka")
     pairs = product(of_teacher.layers, of_student.layers)
     rows = [(a, b, value) for (a, b), value in zip(pairs, of_student.cka.flat, strict=True)]
     write_table(folder / "cka.csv", pd.DataFrame(rows, columns=["teacher", "student", "cka"]))
     agreement = compare(of_teacher.logits, of_student.logits, labels)
-    pictures.save(pictures.confusion_picture(agreement, t.name, s.name), folder / "confusion")
+    pictures.save(pictures.confusion_picture(agreement, t.name, s.name, texts), folder / "confusion")
     counts = {name: getattr(agreement, name) for name in ("teacher", "student", "student_by_teacher")}
     write_table(folder / "confusion.csv", matrices(counts))
     gains = [class_gain(t.name, agreement.teacher, of_teacher.logits, of_student.logits, labels)]
     if alone is not None:
         counts_alone = compare(of_teacher.logits, alone.logits, labels).student
         gains.append(class_gain(ALONE, counts_alone, alone.logits, of_student.logits, labels))
-    pictures.save(pictures.class_picture(agreement, t.name, s.name, gains), folder / "classes")
-    write_table(folder / "classes.csv", _classes(agreement, gains))
+    pictures.save(pictures.class_picture(agreement, t.name, s.name, gains, texts), folder / "classes")
+    write_table(folder / "classes.csv", _classes(agreement, gains, tested.names))
+    report_mistakes(folder, surest_mistakes(of_student.logits, labels), tested)
     return {
-        "top1": 100 * float((of_student.logits.argmax(axis=1) == labels).mean()),
+        **accuracies(of_student.logits, tested),
         "agreement": agreement.share,
         "agreement_where_teacher_right": agreement.where_right,
         "agreement_where_teacher_wrong": agreement.where_wrong,
@@ -64,6 +71,12 @@ def report_student(
         "correlation_difference": correlation,
         "cka_embedding": float(of_student.cka[-1, -1]),
     }
+
+
+def accuracies(logits: np.ndarray, tested: EvaluatedImages) -> dict[str, float]:
+    """Top-1 and balanced accuracy in per cent, from N×K logits."""
+    counts = confusion(tested.labels, logits.argmax(axis=1), tested.num_classes)
+    return {"top1": 100 * float(np.trace(counts) / counts.sum()), "balanced": balanced_accuracy(counts)}
 
 
 def highest_difference(teacher: Predictions, students: Sequence[Predictions]) -> float:
@@ -78,7 +91,7 @@ def report_tsne(
     """Write the t-SNE picture of all networks' embeddings of `images`."""
     points = [project(one.embeddings) for one in predictions]
     names = [network.name for network in networks]
-    pictures.save(pictures.tsne_picture(points, names, images), folder / "tsne")
+    pictures.save(pictures.tsne_picture(points, names, images), folder / "tsne", few_colours=True)
     shown = {"image": images.positions, "class": images.labels}
     tables = [
         pd.DataFrame({"network": name, **shown, "x": xy[:, 0], "y": xy[:, 1]})
@@ -124,19 +137,24 @@ def class_gain(
 
 
 def _report_correlation(
-    folder: Path, correlations: tuple[np.ndarray, np.ndarray], names: tuple[str, str], highest: float
+    folder: Path,
+    correlations: tuple[np.ndarray, np.ndarray],
+    names: tuple[str, str],
+    highest: float,
+    texts: Sequence[str],
 ) -> float:
     teachers, students = correlations
     difference, mean = np.abs(teachers - students), mean_difference(teachers, students)
-    pictures.save(pictures.correlation_picture(difference, mean, names, highest), folder / "correlation")
+    pictures.save(pictures.correlation_picture(difference, mean, names, highest, texts), folder / "correlation")
     parts = {"teacher": teachers, "student": students, "difference": difference}
     write_table(folder / "correlation.csv", matrices(parts))
     return mean
 
 
-def _classes(agreement: Agreement, gains: Sequence[ClassGain]) -> pd.DataFrame:
+def _classes(agreement: Agreement, gains: Sequence[ClassGain], class_names: Sequence[str]) -> pd.DataFrame:
     of_teacher, of_student = class_accuracy(agreement.teacher), class_accuracy(agreement.student)
-    columns = {"class": np.arange(len(of_teacher)), "images": agreement.teacher.sum(axis=1)}
+    columns: dict[str, Any] = {"class": np.arange(len(of_teacher)), "images": agreement.teacher.sum(axis=1)}
+    columns |= {"name": class_names} if class_names else {}
     columns |= {"teacher": of_teacher, "student": of_student, "gain_over_teacher": gains[0].gain}
     if len(gains) > 1:
         columns |= {"alone": gains[1].reference, "gain_over_alone": gains[1].gain}

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis.agreement import Agreement
 from analysis.embedding import ShownImages
 from analysis.learning_curves import Band, CurvePicture
-from analysis.named_networks import ALONE
+from analysis.named_networks import ALONE, TEACHER
 from analysis.per_class import class_accuracy, row_shares
 from common.files import write_bytes
 from common.messages import counted
@@ -35,6 +38,7 @@ GAINED, LOST = COLOURS[0], COLOURS[1]  # blue and orange, which everyone tells a
 FEW_IMAGES = 100  # of a class, below which a share of them needs their number
 LARGEST_ANNOTATED = 12  # rows and columns of a heat map with numbers in its cells
 MOST_TICKS = 12
+MOST_NAMED = 20  # classes whose names fit on an axis
 BANDS: dict[Band, str] = {"range": "band: least to greatest", "std": "band: ± one standard deviation"}
 
 
@@ -63,28 +67,50 @@ def style() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write `path`.svg and `path`.png without dates. Raises RunError if they cannot be written."""
+def save(figure: Figure, path: Path, few_colours: bool = False) -> None:
+    """Write `path`.svg and `path`.png without dates. Raises RunError if they cannot be written.
+
+    Args:
+        few_colours: write the PNG with a palette of 256 colours, which takes a third of the space.
+    """
     for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], metadata=metadata)
+        with warnings.catch_warnings():
+            # Names of classes may be in any script: a PNG has boxes for what the font lacks, an SVG has the text.
+            warnings.filterwarnings("ignore", r"Glyph \d+")
+            figure.savefig(buffer, format=suffix[1:], metadata=metadata)
         figure.set_layout_engine("none")  # the layout is computed once: it takes longer than the drawing
+        if few_colours and suffix == ".png":
+            buffer = _with_palette(buffer)
         write_bytes(path.with_name(path.name + suffix), buffer.getvalue())
 
 
-def correlation_picture(difference: np.ndarray, mean: float, names: tuple[str, str], highest: float) -> Figure:
+def _with_palette(png: io.BytesIO) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with Image.open(png) as picture:
+        dots_per_inch = picture.info.get("dpi", (STYLE["savefig.dpi"],) * 2)
+        plain = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        plain.save(buffer, "PNG", optimize=True, dpi=dots_per_inch)
+    return buffer
+
+
+def correlation_picture(
+    difference: np.ndarray, mean: float, names: tuple[str, str], highest: float, classes: Sequence[str] = ()
+) -> Figure:
     """Picture of the K×K difference of two correlation matrices.
 
     Args:
         names: of the teacher and the student.
         highest: end of the scale, the same for all students that are compared.
+        classes: a text for each class, shown if they are few.
     """
     teacher, student = names
     figure = Figure(figsize=(5.6, 5))
     axes = figure.add_subplot()
-    _heat_map(axes, difference, "|difference|, one scale for all students", low=0, high=highest or 1)
+    _heat_map(axes, difference, Scale(0, highest or 1), "|difference|, one scale for all students")
     axes.set(title=f"Correlations of class logits, {teacher} and {student}\nmean |difference| {mean:.4f}")
     axes.set(xlabel="class", ylabel="class")
+    _name_classes(axes, classes, "xy")
     return figure
 
 
@@ -94,37 +120,60 @@ def cka_picture(
     """Picture of T×S linear CKA, one row for each layer of the teacher."""
     figure = Figure(figsize=(2.6 + 0.75 * len(student_layers), 2.2 + 0.6 * len(teacher_layers)))
     axes = figure.add_subplot()
-    _heat_map(axes, cka, "linear CKA (unbiased)", low=0, high=1)
+    _heat_map(axes, cka, Scale(0, 1), "linear CKA (unbiased)")
     axes.set_xticks(range(len(student_layers)), student_layers, rotation=30, ha="right")
     axes.set_yticks(range(len(teacher_layers)), teacher_layers)
     axes.set(title="Linear CKA, maps not pooled", xlabel=student, ylabel=teacher)
     return figure
 
 
-def confusion_picture(agreement: Agreement, teacher: str, student: str) -> Figure:
-    """Confusion matrices of the teacher, of the student, and of the student against the teacher."""
-    figure = Figure(figsize=(14, 4.6))
+def confusion_picture(agreement: Agreement, teacher: str, student: str, classes: Sequence[str] = ()) -> Figure:
+    """Confusion matrices of the teacher, of the student, and of the student against the teacher.
+
+    Colours go by the square root of the share, so that confusions of a few per cent are seen beside the diagonal.
+
+    Args:
+        classes: a text for each class, shown if they are few.
+    """
+    figure = Figure(figsize=(14.5, 5.2))
     parts = (
         (agreement.teacher, f"{teacher}: top-1 {_top1(agreement.teacher):.2f} %", "true class", "prediction"),
         (agreement.student, f"{student}: top-1 {_top1(agreement.student):.2f} %", "true class", "prediction"),
         (
             agreement.student_by_teacher,
-            f"{student} beside {teacher}: agreement {100 * agreement.share:.2f} %, KL {agreement.kl:.4f} nats",
-            f"prediction of {teacher}",
-            f"prediction of {student}",
+            f"{student} beside {_named(teacher)}\nagreement {100 * agreement.share:.2f} %, KL {agreement.kl:.4f} nats",
+            f"prediction of {_named(teacher)}",
+            f"prediction of {_named(student)}",
         ),
     )
-    for axes, (counts, title, rows, columns) in zip(figure.subplots(1, 3), parts, strict=True):
-        _heat_map(axes, row_shares(counts), "% of row", low=0, high=100, decimals=0)
+    panels = list(figure.subplots(1, 3))
+    numbers = list(map(str, range(len(agreement.teacher))))
+    for axes, (counts, title, rows, columns) in zip(panels, parts, strict=True):
+        _heat_map(axes, row_shares(counts), Scale(0, 100, gamma=0.5), decimals=0)
         axes.set(title=title, xlabel=columns, ylabel=rows)
         images = counts.sum(axis=1)
         if len(images) <= LARGEST_ANNOTATED and images.min() < FEW_IMAGES:  # 62 % of 8 images are 5 of them
-            axes.set_yticks(range(len(images)), [f"{row} (n {count})" for row, count in enumerate(images)])
+            texts = [f"{name} (n {count})" for name, count in zip(classes or numbers, images, strict=True)]
+            _name_classes(axes, texts, "y")
+            _name_classes(axes, classes, "x")
+        else:
+            _name_classes(axes, classes, "xy")
+    if classes and len(classes) <= MOST_NAMED:  # the rows of the second are those of the first
+        panels[1].set_yticklabels([])
+        panels[1].set_ylabel("")
+    shares = figure.colorbar(panels[0].images[0], ax=panels, label="% of the row, by its square root", shrink=0.9)
+    shares.set_ticks([0, 1, 5, 10, 25, 50, 75, 100])
     return figure
 
 
-def class_picture(agreement: Agreement, teacher: str, student: str, gains: Sequence[ClassGain]) -> Figure:
-    """Accuracy of each class, and its gains with their standard errors."""
+def class_picture(
+    agreement: Agreement, teacher: str, student: str, gains: Sequence[ClassGain], texts: Sequence[str] = ()
+) -> Figure:
+    """Accuracy of each class, and its gains with their standard errors.
+
+    Args:
+        texts: one for each class, shown if they are few.
+    """
     of_teacher, of_student = class_accuracy(agreement.teacher), class_accuracy(agreement.student)
     classes = np.arange(len(of_teacher))
     figure = Figure(figsize=(max(6.5, 0.13 * len(classes)), 2.8 + 1.8 * len(gains)))
@@ -141,6 +190,8 @@ def class_picture(agreement: Agreement, teacher: str, student: str, gains: Seque
         axes.set(title=f"gain over {_named(part.over)}, ± one standard error", ylabel="points")
     others[-1].set_xlabel("class")
     others[-1].set_xticks(_ticks(len(classes)))
+    others[-1].set_xlim(-0.8, len(classes) - 0.2)
+    _name_classes(others[-1], texts, "x")
     return figure
 
 
@@ -151,8 +202,9 @@ def tsne_picture(points: Sequence[np.ndarray], names: Sequence[str], images: Sho
     figure = Figure(figsize=(3.6 * columns + 0.9, 3.4 * rows + 0.5))
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, xy, name in zip(panels, points, names, strict=False):
-        for colour, c in zip(COLOURS, images.classes, strict=False):
-            axes.plot(*xy[images.labels == c].T, ".", color=colour, markersize=4, label=str(c))
+        texts = images.texts or list(map(str, images.classes))
+        for colour, c, text in zip(COLOURS, images.classes, texts, strict=False):
+            axes.plot(*xy[images.labels == c].T, ".", color=colour, markersize=4, label=text)
         axes.set(title=name, xticks=[], yticks=[])
     for axes in panels[len(points) :]:
         axes.set_axis_off()
@@ -160,7 +212,9 @@ def tsne_picture(points: Sequence[np.ndarray], names: Sequence[str], images: Sho
     of = f"{shown} classes" if shown == images.num_classes else f"{shown} of {images.num_classes} classes"
     figure.suptitle(f"t-SNE of embeddings: {len(images.labels)} test images, {of}")
     handles, texts = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, texts, title="class", loc="outside right center", markerscale=2)
+    legend = figure.legend(handles, texts, title="class", loc="outside right center", markerscale=2)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names of strangers may hold a $
     return figure
 
 
@@ -209,7 +263,7 @@ def _dot_plot(picture: CurvePicture) -> Figure:
 
 def _named(name: str) -> str:
     """Returns the name of a network within a sentence."""
-    return f"the {name}" if name == ALONE else name
+    return f"the {name}" if name in (ALONE, TEACHER) else name
 
 
 def _teacher_line(axes: Axes, top1: float) -> None:
@@ -220,9 +274,27 @@ def _teacher_line(axes: Axes, top1: float) -> None:
         axes.plot([], [], linestyle="none", label=f"teacher: {top1:.2f}, outside the picture")
 
 
-def _heat_map(axes: Axes, values: np.ndarray, label: str, low: float, high: float, decimals: int = 2) -> None:
-    image = axes.imshow(values, cmap="viridis", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
-    axes.figure.colorbar(image, ax=axes, label=label, shrink=0.9)
+@dataclass(frozen=True)
+class Scale:
+    """Colours of a heat map, from `low` to `high`; with gamma 0.5 by the square root, so that small values differ."""
+
+    low: float
+    high: float
+    gamma: float = 1.0
+
+    def norm(self) -> Normalize:
+        """The scale as Matplotlib takes it."""
+        if self.gamma == 1:
+            return Normalize(self.low, self.high)
+        return PowerNorm(self.gamma, self.low, self.high)
+
+
+def _heat_map(axes: Axes, values: np.ndarray, scale: Scale, label: str = "", decimals: int = 2) -> None:
+    """Draw a matrix, with a colour bar of its own if there is a label for it."""
+    # "none" leaves the cells to the program that shows an SVG; all others would enlarge them in the file.
+    image = axes.imshow(values, cmap="viridis", norm=scale.norm(), interpolation="none", aspect="auto")
+    if label:
+        axes.figure.colorbar(image, ax=axes, label=label, shrink=0.9)
     axes.set_xticks(_ticks(values.shape[1]))
     axes.set_yticks(_ticks(values.shape[0]))
     if max(values.shape) <= LARGEST_ANNOTATED:
@@ -235,7 +307,20 @@ def _heat_map(axes: Axes, values: np.ndarray, label: str, low: float, high: floa
 
 
 def _ticks(count: int) -> range:
-    return range(0, count, -(-count // MOST_TICKS))
+    """At most `MOST_TICKS` of so many places, by a step of 1, 2 or 5 times a power of ten."""
+    step = next(step for step in (d * 10**e for e in range(9) for d in (1, 2, 5)) if count <= step * MOST_TICKS)
+    return range(0, count, step)
+
+
+def _name_classes(axes: Axes, texts: Sequence[str], which: str) -> None:
+    """Put texts at the places of all classes on the axes in `which`, such as "xy"; of many classes the numbers stay."""
+    if not texts or len(texts) > MOST_NAMED:
+        return
+    if "x" in which:
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, texts)) > 2 else {}
+        axes.set_xticks(range(len(texts)), texts, parse_math=False, **turned)
+    if "y" in which:
+        axes.set_yticks(range(len(texts)), texts, parse_math=False)
 
 
 def _top1(counts: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from common.errors import RequestError
 from dataset.randaugment import RandAugment, parse_rand_augment, rand_augment
-from dataset.registry import Colour, DatasetEntry
+from dataset.registry import UNLABELLED, Colour, DatasetEntry
 from dataset.to_device import to_device
 
 ERASED_AREA = (0.02, 1 / 3)  # of the image
@@ -177,7 +177,8 @@ def mix(
     """Mixup or CutMix of the batch with itself in reverse order, one λ for all.
 
     Returns:
-        Images, and targets float32 B×K whose rows sum to 1; (images, None) if the batch is left as it is.
+        Images, and targets float32 B×K whose rows sum to 1, or less by the share of images without a label;
+        (images, None) if the batch is left as it is.
     """
     # The Beta distribution is drawn by numpy, seeded from the generator: torch draws it from its global one alone.
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
@@ -195,8 +196,13 @@ def mix(
         images[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
     else:
         images = torch.lerp(images.flip(0), images, share)
-    one_hot = F.one_hot(labels, num_classes).float()
+    one_hot = one_hot_rows(labels, num_classes)
     return images, one_hot * share + one_hot.flip(0) * (1 - share)
+
+
+def one_hot_rows(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Float32 B×K with a 1 at each label; the row of an image without a label is 0."""
+    return F.one_hot(labels - UNLABELLED, num_classes - UNLABELLED)[:, -UNLABELLED:].float()
 
 
 def cutmix_box(height: int, width: int, share: float, y: int, x: int) -> tuple[int, int, int, int]:

@@ -112,9 +112,7 @@ def _alike(name: str) -> str:
 
 def _notes(folder: Path, classes: Sequence[str], arrays: Arrays, loose: int, passed: Counter[str]) -> Iterator[str]:
     if passed:
-        kinds = [f"{number:,} {kind}" for kind, number in passed.most_common(SHOWN)]
-        more = [f"{len(passed) - SHOWN} kinds more"] * (len(passed) > SHOWN)
-        yield f"{_shown(folder)}: passed over {', '.join(kinds + more)}; convert images among them to JPEG or PNG"
+        yield passed_over(folder, passed)
     if loose:
         yield f"{_shown(folder)}: passed over {counted(loose, 'image')} outside the folders of the classes"
     if untested := sorted(set(range(len(classes))) - set(arrays.test_labels.tolist())):
@@ -125,6 +123,23 @@ def _notes(folder: Path, classes: Sequence[str], arrays: Arrays, loose: int, pas
         other = first.setdefault(_alike(name), name)
         if other != name:
             yield f"{_shown(folder)}: {other!a} and {name!a} are two classes whose names look alike"
+
+
+def passed_over(folder: Path, passed: Counter[str]) -> str:
+    """A line that counts the files of a folder which are no images, by the endings of their names."""
+    kinds = [f"{number:,} {kind}" for kind, number in passed.most_common(SHOWN)]
+    more = [f"{len(passed) - SHOWN} kinds more"] * (len(passed) > SHOWN)
+    return f"{_shown(folder)}: passed over {', '.join(kinds + more)}; convert images among them to JPEG or PNG"
+
+
+def images_below(folder: Path) -> tuple[list[str], Counter[str]]:
+    """The names of all images in and below a folder, relative to it, and how many other files of each kind there are.
+
+    Raises:
+        RequestError: a folder cannot be read, or a link leads nowhere or to a folder that it lies in.
+    """
+    passed = Counter[str]()
+    return _names(folder, "", passed), passed
 
 
 def _shown(path: Path) -> str:

@@ -39,6 +39,11 @@ class ImageCheck:
     empty_class: str = ""
     hints: tuple[str, ...] = ()
 
+    def beside(self, other: "ImageCheck") -> "ImageCheck":
+        """What this look and another one have found."""
+        damaged, empty = {**self.damaged, **other.damaged}, self.empty_class or other.empty_class
+        return ImageCheck(self.images + other.images, damaged, empty, self.hints + other.hints)
+
     def raise_damage(self, allowed: bool) -> None:
         """Raise RequestError if files are damaged, unless that is `allowed` and others can take their places."""
         if self.damaged and not allowed:
@@ -49,8 +54,8 @@ class ImageCheck:
             )
         if self.empty_class:
             raise RequestError(
-                f"{self.empty_class} and all others of its class cannot be decoded ({self.damaged[self.empty_class]}); "
-                f"replace them, or remove the folder"
+                f"{self.empty_class} cannot be decoded ({self.damaged[self.empty_class]}), nor can any image that "
+                f"might take its place; replace them, or remove the folder"
             )
 
 
@@ -74,6 +79,20 @@ def check_images(arrays: Arrays) -> tuple[Arrays, ImageCheck]:
     hints = [*_of_few_values(train, looks[0].deep), *_in_both(train, test, looks[0].keys, looks[1].keys)]
     marked = arrays._replace(train_images=train.marked(looks[0].marks), test_images=test.marked(looks[1].marks))
     return marked, ImageCheck(len(train) + len(test), damaged, empty, tuple(hints))
+
+
+def check_unlabelled(files: ImageFiles, test: np.ndarray | ImageFiles) -> ImageCheck:
+    """Look at images without labels as `check_images` does at others; test images among them are found in files alone.
+
+    Raises:
+        DataError: a process that looks at files has died.
+    """
+    look = _look_at(files, False)
+    hints = list(_of_few_values(files, look.deep))
+    if isinstance(test, ImageFiles):
+        hints += _in_both(files, test, look.keys, _look_at(test, False).keys)
+    damaged = _damage(files, look.problems)
+    return ImageCheck(len(files), damaged, _empty_class(files, look.problems), tuple(hints))
 
 
 def decode_all(files: ImageFiles) -> dict[str, str]:

@@ -34,6 +34,7 @@ class ImageFiles:
     Args:
         names: file names relative to `folder`, as `os.fsencode` gives them, in an array of bytes: no Python objects,
             so that worker processes share its memory. The first part of each is its class; classes come one by one.
+            Absolute names are those of images without a class.
         left_out: gets the files that cannot be decoded, or forbids them.
         marks: of rows whose pixels are read other than as they lie in the file, for `listing`.
     """
@@ -64,8 +65,9 @@ class ImageFiles:
         return self.folder / os.fsdecode(self.names[row])
 
     def label(self, row: int) -> str:
-        """The file of one image below the data set's folder, for messages and records."""
-        return printable(f"{self.folder.name}/{os.fsdecode(self.names[row])}")
+        """The file of one image below the data set's folder, or its absolute name, for messages and records."""
+        name = os.fsdecode(self.names[row])
+        return printable(name if os.path.isabs(name) else f"{self.folder.name}/{name}")
 
     def listing(self) -> bytes:
         """Names and sizes in bytes of all files, which identify the set: reading all files would take hours.
@@ -135,9 +137,13 @@ def _class_of(name: bytes) -> bytes:
     return name.partition(os.fsencode(os.sep))[0]
 
 
-def middle(image: Image.Image, size: int) -> Image.Image:
-    """The square in the middle of an image, `size` pixels wide, for testing."""
-    scaled = round(size / TEST_SHARE)
+def middle(image: Image.Image, size: int, share: float = TEST_SHARE) -> Image.Image:
+    """The square in the middle of an image, `size` pixels wide.
+
+    Args:
+        share: the square's side, of the shorter side.
+    """
+    scaled = round(size / share)
     if max(image.size) > MOST_ASPECT * min(image.size):
         longest = MOST_ASPECT * min(image.size)
         width, height = (min(side, longest) for side in image.size)

@@ -30,7 +30,7 @@ class LeftOut:
             if file not in self.reasons:
                 self.reasons[file] = reason
                 if len(self.reasons) <= MOST_WARNINGS:
-                    _warn(f"left out {file} ({reason}); another image of its class takes its place")
+                    _warn(f"left out {file} ({reason}); another image takes its place")
                 elif len(self.reasons) == MOST_WARNINGS + 1:
                     _warn("more images are left out; the records of the run name them all")
 
@@ -41,7 +41,7 @@ class LeftOut:
             images: number of all images.
         """
         if failed:
-            _warn(f"{in_one_line(failed, images)}; other images of their classes take their places")
+            _warn(f"{in_one_line(failed, images)}; others take their places")
         self.reasons.update(failed)
 
 

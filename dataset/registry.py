@@ -15,6 +15,7 @@ from dataset.left_out import LeftOut
 
 Colour = tuple[float, float, float]
 Framing = Literal["whole", "middle"]
+UNLABELLED = -1  # in the place of a label that is not known
 
 
 class Arrays(NamedTuple):

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, Never
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from common.errors import RequestError
+from common.errors import RequestError, RunError
 from common.seeds import derive_seed, make_generator
-from dataset.augment import Augmentation, augment, normalise
+from dataset.augment import Augmentation, augment, normalise, one_hot_rows
 from dataset.image_files import ImageFiles
 from dataset.image_workers import decoded
-from dataset.registry import DatasetEntry
+from dataset.registry import UNLABELLED, DatasetEntry
 from dataset.to_device import resident, to_device
+
+Labelled = Literal["all", "some", "no"]
 
 
 @dataclass
@@ -23,12 +25,14 @@ class Batch:
 
     Attributes:
         images: float32 B×3×H×W, normalised.
-        labels: int64 B, the class of each image before any mixing. See also `main_labels`.
+        labels: int64 B, the class of each image before any mixing, -1 for one without a label. See also `main_labels`.
         index: int64 B, position of each image in the training set.
-        targets: float32 B×K with rows that sum to 1, or None where nothing was mixed.
+        targets: float32 B×K with rows that sum to 1, or None where nothing was mixed. What a row lacks to 1 is the
+            share of an image without a label.
         epoch: from 1; 0 and below in an initial stage.
         step: within the epoch, from 0.
         seed: of the stream.
+        labelled: how many images of the training set have a label; those of a batch are not counted.
     """
 
     images: Tensor
@@ -38,28 +42,79 @@ class Batch:
     epoch: int
     step: int
     seed: int
+    labelled: Labelled = "all"
 
     @property
     def main_labels(self) -> Tensor:
         """int64 B, the class with the largest share of each image: the label for losses that know one class alone.
 
         It differs from `labels` where more than half of an image shows another class; at equal shares it is `labels`.
+        It is -1 where the largest share has no label.
         """
         if self.targets is None:
             return self.labels
-        largest, main = self.targets.max(dim=1)
-        own = self.targets.gather(1, self.labels[:, None]).squeeze(1)
-        return torch.where(own < largest, main, self.labels)
+        if self.labelled == "all":
+            largest, main = self.targets.max(dim=1)
+            own = self.targets.gather(1, self.labels[:, None]).squeeze(1)
+            return torch.where(own < largest, main, self.labels)
+        shares = torch.cat([1 - self.targets.sum(dim=1, keepdim=True), self.targets], dim=1)
+        largest, main = shares.max(dim=1)
+        own = shares.gather(1, self.labels[:, None] - UNLABELLED).squeeze(1)
+        return torch.where(own < largest, main + UNLABELLED, self.labels)
+
+    @property
+    def labelled_images(self) -> Tensor:
+        """Float32 scalar: how many images the labels are of; of a mixed one its labelled share counts."""
+        return (self.labels != UNLABELLED).float().sum() if self.targets is None else self.targets.sum()
 
     def first(self, rows: int) -> "Batch":
         """The first `rows` samples of the batch."""
         targets = None if self.targets is None else self.targets[:rows]
         images, labels, index = self.images[:rows], self.labels[:rows], self.index[:rows]
-        return Batch(images, labels, index, targets, self.epoch, self.step, self.seed)
+        return Batch(images, labels, index, targets, self.epoch, self.step, self.seed, self.labelled)
 
     def generator(self, purpose: str) -> torch.Generator:
         """A fresh random generator on the batch's device, the same for each call with one purpose at one step."""
         return make_generator(self.seed, purpose, self.epoch, self.step, device=self.images.device)
+
+
+class WithoutLabels:
+    """A batch for a method that must not read labels: any use of them raises RunError.
+
+    Args:
+        reader: the name of the method.
+    """
+
+    def __init__(self, reader: str, batch: Batch):
+        self._reader, self._batch = reader, batch
+        self.images, self.index, self.epoch, self.step = batch.images, batch.index, batch.epoch, batch.step
+
+    def _refuse(self) -> Never:
+        raise RunError(
+            f"method {self._reader} reads the labels of a batch in which images have none; write `reads_labels = True` "
+            f"in its class, and --unlabelled is refused for it"
+        )
+
+    @property
+    def labels(self) -> Tensor:
+        """Raises RunError, as `main_labels` and `targets` do."""
+        self._refuse()
+
+    @property
+    def main_labels(self) -> Tensor:
+        self._refuse()
+
+    @property
+    def targets(self) -> Tensor | None:
+        self._refuse()
+
+    def first(self, rows: int) -> "WithoutLabels":
+        """The first `rows` samples of the batch."""
+        return WithoutLabels(self._reader, self._batch.first(rows))
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """As that of the batch."""
+        return self._batch.generator(purpose)
 
 
 @dataclass(frozen=True)
@@ -92,7 +147,7 @@ class BatchStream:
 
     Args:
         images: uint8 N×H×W×3, an array or a tensor (a tensor on `device` is shared, not copied), or files.
-        labels: int64 N.
+        labels: int64 N; -1 for an image without a label.
 
     Raises:
         RequestError: there is no batch: fewer images than one batch while incomplete ones are dropped.
@@ -119,6 +174,7 @@ class BatchStream:
         self.device = torch.device(device)
         self.images = resident(images, self.device)
         self.labels = resident(labels, self.device)
+        self.labelled = _labelled(self.labels)
         self.entry = entry
         self.batching = batching
 
@@ -168,7 +224,7 @@ class BatchStream:
         if batching.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         labels, index = labels.repeat(batching.views), index.repeat(batching.views)
-        return Batch(images, labels, index, targets, epoch, step, batching.seed)
+        return Batch(images, labels, index, targets, epoch, step, batching.seed, self.labelled)
 
     def _view(self, number: int, pixels: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor | None]:
         """The first view is that of a stream with one: methods with and without further views see it alike."""
@@ -180,8 +236,15 @@ class BatchStream:
         images = torch.cat([images for images, _ in seen])
         if all(targets is None for _, targets in seen):
             return images, None
-        unmixed = F.one_hot(labels, self.entry.num_classes).float()
+        unmixed = one_hot_rows(labels, self.entry.num_classes)
         return images, torch.cat([unmixed if targets is None else targets for _, targets in seen])
+
+
+def _labelled(labels: Tensor) -> Labelled:
+    with_label = labels != UNLABELLED
+    if with_label.all():
+        return "all"
+    return "some" if with_label.any() else "no"
 
 
 def evaluation_batches(

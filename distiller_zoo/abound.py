@@ -58,6 +58,7 @@ class ActivationBoundaries(Method):
     weights = Weights(gamma=1, alpha=0, beta=1)
     student_needs = ("preacts", "stages")
     teacher_needs = ("preacts",)
+    reads_teacher_logits = False
     initial_trains_student = True
     required_hooks = ("inspect_networks",)
 

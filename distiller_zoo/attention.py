@@ -31,6 +31,7 @@ class Attention(Method):
     paper = "Zagoruyko & Komodakis, Paying More Attention to Attention, ICLR 2017"
     weights = Weights(gamma=1, alpha=0, beta=1000)
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         losses = []

@@ -66,6 +66,7 @@ class CombinationSpec:
     weights: Weights
     student_needs: tuple[str, ...]
     teacher_needs: tuple[str, ...]
+    reads_teacher_logits: bool
     min_teachers: int
     max_teachers: int
     views: int
@@ -83,6 +84,10 @@ class CombinationSpec:
     def most_teachers(self) -> int:
         """The largest number of teachers that it can be given."""
         return self.max_teachers
+
+    def needs_labels(self) -> bool:
+        """Returns whether any part cannot learn from images without labels."""
+        return any(part.cls.needs_labels() for part in self.parts)
 
     def reads_of_student(self) -> tuple[str, ...]:
         """Fields of `Features` that any part reads of the student beside the logits, sorted."""
@@ -109,6 +114,7 @@ def combine(parts: Sequence[Part]) -> CombinationSpec:
         weights=Weights(max(method.weights.gamma for method in methods), max(part.alpha for part in parts), 1.0),
         student_needs=_union(method.reads_of_student() for method in methods),
         teacher_needs=_union(method.reads_of_teacher() for method in methods),
+        reads_teacher_logits=any(method.reads_teacher_logits for method in methods),
         min_teachers=max(method.min_teachers for method in methods),
         max_teachers=min(method.most_teachers() for method in methods),
         views=max(method.views for method in methods),
@@ -152,6 +158,7 @@ class Combination(Method):
         super().__init__(pair)
         self.spec = spec
         self.name, self.weights, self.paper = spec.name, spec.weights, spec.paper
+        self.reads_teacher_logits = spec.reads_teacher_logits
         self.min_teachers, self.max_teachers, self.views = spec.min_teachers, spec.max_teachers, spec.views
         self.max_initial_rate, self.initial_trains_student = spec.max_initial_rate, spec.initial_trains_student
         self.attaches, self.changes_predictions = spec.attaches, spec.changes_predictions
@@ -174,6 +181,9 @@ class Combination(Method):
 
     def reads_of_teacher(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.spec.reads_of_teacher()
+
+    def needs_labels(self) -> bool:  # type: ignore[override]
+        return self.spec.needs_labels()
 
     def inspect_networks(self, student: Network, teachers: tuple[Network, ...]) -> None:
         for method in self._built:
@@ -223,7 +233,7 @@ class Combination(Method):
         """The inputs of a part's losses: one that wants fewer views gets the first ones only."""
         if method.views == self.views:
             return student, teachers, batch
-        rows = len(batch.labels) // self.views * method.views
+        rows = len(batch.index) // self.views * method.views
         return student.first(rows), tuple(teacher.first(rows) for teacher in teachers), batch.first(rows)
 
     def initial_losses(self, student: Features, teachers: tuple[Features, ...], batch: Batch) -> dict[str, Tensor]:

@@ -59,6 +59,7 @@ class Correlation(Method):
     paper = "Peng et al., Correlation Congruence for Knowledge Distillation, ICCV 2019"
     weights = Weights(gamma=1, alpha=0, beta=0.02)
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def __init__(
         self,

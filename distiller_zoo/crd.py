@@ -141,6 +141,7 @@ class CRD(Method):
     paper = "Tian et al., Contrastive Representation Distillation, ICLR 2020"
     weights = Weights(gamma=1, alpha=0, beta=0.8)
     needs = ("embedding",)
+    reads_teacher_logits = False
     required_hooks = ("prepare",)
     sampler: NegativeSampler  # made by `prepare`
 

@@ -35,6 +35,7 @@ class CrdBatch(Method):
     weights = Weights(gamma=1, alpha=0, beta=0.8)
     weights_from = "those of crd; no table has this form"
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair, *, feat_dim: Width = 128, nce_t: Temperature = 0.07):
         super().__init__(pair)

@@ -46,6 +46,7 @@ class DKD(Method):
 
     paper = "Zhao et al., Decoupled Knowledge Distillation, CVPR 2022"
     weights = Weights(gamma=1, alpha=0, beta=1)
+    reads_labels = True
 
     def __init__(
         self,

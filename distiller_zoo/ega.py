@@ -50,6 +50,7 @@ class EGA(Method):
     weights = Weights(gamma=1, alpha=0, beta=1)
     weights_from = "the defaults of the authors' command line, which has CLIP as the teacher"
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair, *, ega_node: PartWeight = 0.8, ega_edge: PartWeight = 0.24):
         super().__init__(pair)

@@ -83,6 +83,7 @@ class FactorTransfer(Method):
     paper = "Kim et al., Paraphrasing Complex Network: Network Compression via Factor Transfer, NeurIPS 2018"
     weights = Weights(gamma=1, alpha=0, beta=200)
     needs = ("stages",)
+    reads_teacher_logits = False
     max_initial_rate = 0.01
 
     def __init__(

@@ -52,6 +52,7 @@ class FSP(Method):
     weights = Weights(gamma=1, alpha=0, beta=50)
     refuses = "pairs of unlike widths: stem and stages must have the same channels in student and teacher"
     needs = ("stem", "stages")
+    reads_teacher_logits = False
     initial_trains_student = True
 
     def __init__(self, pair: Pair, *, init_epochs: Epochs = 30, fsp_main: bool = False):

@@ -32,6 +32,7 @@ class Hint(Method):
     paper = "Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015"
     weights = Weights(gamma=1, alpha=0, beta=100)
     needs = ("stem", "stages")
+    reads_teacher_logits = False
     initial_trains_student = True
 
     def __init__(self, pair: Pair, *, hint_layer: Annotated[int, Range(0, 1000)] = 2, hint_epochs: Epochs = 0):

@@ -42,6 +42,7 @@ class ICD(Method):
     paper = "Giakoumoglou & Stathaki, Discriminative and Consistent Representation Distillation, 2024"
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair, *, feat_dim: Width = 128, icd_alpha: Weight = 0.5):
         super().__init__(pair)

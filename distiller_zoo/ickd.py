@@ -40,6 +40,7 @@ class ICKD(Method):
     paper = "Liu et al., Exploring Inter-Channel Correlation for Diversity-Preserved KD, ICCV 2021"
     weights = Weights(gamma=1, alpha=0, beta=2.5)
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair):
         super().__init__(pair)

@@ -67,6 +67,7 @@ class ITRD(Method):
     paper = "Miles et al., Information Theoretic Representation Distillation, BMVC 2022"
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def __init__(
         self, pair: Pair, *, itrd_corr: PartWeight = 2.0, itrd_mutual: PartWeight = 0.05, itrd_alpha: Exponent = 1.5

@@ -66,6 +66,7 @@ class KDSVD(Method):
     weights = Weights(gamma=1, alpha=0, beta=1)
     refuses = "pairs of unlike widths: stages must have the same channels in both; networks of one stage"
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair):
         super().__init__(pair)

@@ -72,6 +72,7 @@ class Manifold(Method):
     weights = Weights(gamma=0, alpha=1, beta=1)
     weights_from = "the authors' for DeiT-Ti on ImageNet, where KL is at temperature 1: add `--kd_T 1`"
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def __init__(
         self,

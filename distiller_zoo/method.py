@@ -77,7 +77,7 @@ class Batch(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """B, int64: the class of each image before any mixing."""
+        """B, int64: the class of each image before any mixing. See `Method.reads_labels`."""
 
     @property
     def main_labels(self) -> Tensor:
@@ -137,12 +137,16 @@ class Method(nn.Module):
         refuses: the pairs that it refuses, a phrase for --help.
         needs: fields of `Features` read from both student and teacher (logits always are).
         student_needs, teacher_needs: fields read from one side only; they default to `needs`.
+        reads_teacher_logits: whether it reads a teacher's logits or classifier. False lets it learn from a teacher of
+            any classes, or without a classifier, as long as α is 0; the teachers' logits are then guarded.
         min_teachers, max_teachers: how many teachers it can learn from. A method that takes one teacher and reads only
             its predictions learns from several as from their mixture (see `most_teachers`).
         teacher_order_matters: whether a method that takes several teachers itself gives each of them its own place, so
             that another order is another setting. Tables keep the orders of such a method apart.
         views: how many independent augmentations of each image a batch holds, one after the other: with 2, images,
             labels and index have 2B rows, and `chunk(2)` parts them. Cross-entropy and KL see all rows.
+        reads_labels: whether its losses read `labels`, `main_labels` or `targets` of a batch. Such a method is refused
+            under --unlabelled, as is one with `prepare` or `fit_on_training_set`, which get labels (`needs_labels`).
         required_hooks: hooks without which no loss can be computed, of `inspect_networks`, `prepare` and
             `fit_on_training_set`. The method's own version of each calls `super()`.
         initial_trains_student: whether the initial stage (see `initial_epochs`) trains the student's features too.
@@ -164,10 +168,12 @@ class Method(nn.Module):
     needs: ClassVar[tuple[str, ...]] = ()
     student_needs: ClassVar[tuple[str, ...] | None] = None
     teacher_needs: ClassVar[tuple[str, ...] | None] = None
+    reads_teacher_logits: bool = True
     min_teachers: int = 1
     max_teachers: int = 1
     teacher_order_matters: bool = True
     views: int = 1
+    reads_labels: ClassVar[bool] = False
     required_hooks: ClassVar[tuple[str, ...]] = ()
     initial_trains_student: bool = False
     max_initial_rate: float | None = None
@@ -214,7 +220,7 @@ class Method(nn.Module):
         batch.
 
         Args:
-            teachers: logits and the fields of `reads_of_teacher` of each teacher, in float32, not standardised.
+            teachers: `declared_fields_of` each teacher, in float32, not standardised.
             labels: B, int64.
         """
         self._hooks_to_call.discard("fit_on_training_set")
@@ -243,6 +249,8 @@ class Method(nn.Module):
     ) -> tuple[Features, tuple[Features, ...]]:
         """Student and teachers with their logits and the declared fields only; any use of another field raises.
 
+        The teachers' logits are guarded likewise unless `reads_teacher_logits`.
+
         Args:
             student: None in an initial stage that does not train the student.
 
@@ -253,7 +261,11 @@ class Method(nn.Module):
             if hook in self._hooks_to_call:
                 raise RunError(f"method {self.name} computes no loss before {hook}: call method.{HOOK_CALLS[hook]}")
         student = (student or NO_FEATURES).guarded(self.reads_of_student())
-        return student, tuple(teacher.guarded(self.reads_of_teacher()) for teacher in teachers)
+        return student, tuple(map(self.declared_fields_of, teachers))
+
+    def declared_fields_of(self, teacher: Features) -> Features:
+        """A teacher's logits and declared fields; any use of another field raises."""
+        return teacher.guarded(self.reads_of_teacher(), self.reads_teacher_logits)
 
     def loss_inputs(self, student: Features, teachers: tuple[Features, ...]) -> tuple[Features, tuple[Features, ...]]:
         """Student and teachers as `losses` reads them.
@@ -266,8 +278,9 @@ class Method(nn.Module):
         """
         student, teachers = self.declared_inputs(student, teachers)
         if self.logit_standardization and not self.standardises_itself:
-            student, *others = map(with_standardised_logits, (student, *teachers))
-            teachers = tuple(others)
+            student = with_standardised_logits(student)
+            if self.reads_teacher_logits:
+                teachers = tuple(map(with_standardised_logits, teachers))
         if len(teachers) > self.max_teachers:
             teachers = (mixture(teachers, self.teacher_weighting),)
         return student, teachers
@@ -333,6 +346,12 @@ class Method(nn.Module):
     def most_teachers(cls) -> int:
         """The largest number of teachers that it can be given."""
         return MANY if cls.max_teachers == 1 and not cls.reads_of_teacher() else cls.max_teachers
+
+    @classmethod
+    def needs_labels(cls) -> bool:
+        """Returns whether it cannot learn from images without labels."""
+        hooks = (cls.prepare, cls.fit_on_training_set)
+        return cls.reads_labels or hooks != (Method.prepare, Method.fit_on_training_set)
 
     def places_teachers(self) -> bool:
         """Returns whether the order of several teachers is part of the setting; a mixture of them has no order."""

@@ -38,6 +38,7 @@ class MGD(Method):
     paper = "Yang et al., Masked Generative Distillation, ECCV 2022"
     weights = Weights(gamma=1, alpha=0, beta=0.0012)
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair, *, mgd_ratio: Share = 0.15, mgd_mask: Literal["channel", "spatial"] = "channel"):
         super().__init__(pair)

@@ -47,6 +47,7 @@ class ND(Method):
     needs_training_set_pass = True
     weights_from = "the authors' for resnet56 → resnet20"
     needs = ("embedding",)
+    reads_teacher_logits = False
     required_hooks = ("fit_on_training_set",)
     centres: Tensor  # K×width: sums of the teacher's embeddings over each class
 
@@ -59,7 +60,7 @@ class ND(Method):
             nn.init.zeros_(linear.bias)
             self.connector = nn.Sequential(nn.BatchNorm1d(own), nn.Dropout(DROPOUT), linear)
         # Sums have the direction of the means.
-        self.register_buffer("centres", torch.zeros(pair.teacher.num_classes, width))
+        self.register_buffer("centres", torch.zeros(pair.student.num_classes, width))
 
     def fit_on_training_set(self, teachers: tuple[Features, ...], labels: Tensor) -> None:
         super().fit_on_training_set(teachers, labels)

@@ -51,6 +51,7 @@ class NKD(Method):
 
     paper = "Yang et al., From Knowledge Distillation to Self-Knowledge Distillation, ICCV 2023"
     weights = Weights(gamma=1, alpha=0, beta=1)
+    reads_labels = True
 
     def __init__(self, pair: Pair, *, nkd_gamma: Weight = 1.5, nkd_T: Temperature = 1.0):
         super().__init__(pair)

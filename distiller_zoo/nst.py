@@ -40,6 +40,7 @@ class NST(Method):
     paper = "Huang & Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017"
     weights = Weights(gamma=1, alpha=0, beta=50)
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         losses = []

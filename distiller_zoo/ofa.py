@@ -75,6 +75,7 @@ class OFA(Method):
     paper = "Hao et al., One-for-All: Bridge the Gap Between Heterogeneous Architectures in KD, NeurIPS 2023"
     weights = Weights(gamma=1, alpha=0, beta=1)
     student_needs = ("stages",)
+    reads_labels = True
     standardises_itself = True  # the logits of exits too
 
     def __init__(

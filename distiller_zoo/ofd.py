@@ -91,6 +91,7 @@ class OFD(Method):
     paper = "Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019"
     weights = Weights(gamma=1, alpha=0, beta=0.001)
     needs = ("preacts",)
+    reads_teacher_logits = False
     required_hooks = ("inspect_networks",)
 
     def __init__(self, pair: Pair):

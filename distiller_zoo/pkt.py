@@ -34,6 +34,7 @@ class PKT(Method):
     paper = "Passalis & Tefas, Probabilistic Knowledge Transfer, ECCV 2018"
     weights = Weights(gamma=1, alpha=0, beta=30000)
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return pkt_loss(student.embedding, teacher.embedding)

@@ -35,6 +35,7 @@ class ProjectorEnsemble(Method):
     paper = "Chen et al., Improved Feature Distillation via Projector Ensemble, NeurIPS 2022"
     weights = Weights(gamma=1, alpha=0, beta=25)
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair, *, pefd_projectors: Modules = 3, pefd_relu: bool = True):
         super().__init__(pair)

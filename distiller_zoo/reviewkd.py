@@ -87,6 +87,7 @@ class ReviewKD(Method):
     weights = Weights(gamma=1, alpha=0, beta=1)
     student_needs = ("stages", "embedding")
     teacher_needs = ("preacts", "embedding")
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair, *, reviewkd_warmup: Epochs = 20):
         super().__init__(pair)

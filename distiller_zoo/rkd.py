@@ -54,6 +54,7 @@ class RKD(Method):
     paper = "Park et al., Relational Knowledge Distillation, CVPR 2019"
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair, *, rkd_distance: PartWeight = 25.0, rkd_angle: PartWeight = 50.0):
         super().__init__(pair)

@@ -50,6 +50,7 @@ class RLD(Method):
 
     paper = "Sun et al., Knowledge Distillation with Refined Logits, ICCV 2025"
     weights = Weights(gamma=1, alpha=0, beta=1)
+    reads_labels = True
 
     def __init__(
         self,

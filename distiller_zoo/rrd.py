@@ -64,6 +64,7 @@ class RRD(Method):
     paper = "Giakoumoglou & Stathaki, Relational Representation Distillation, 2024"
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("embedding",)
+    reads_teacher_logits = False
     bank: Tensor  # N×D, of memory_type momentum
 
     def __init__(

@@ -60,6 +60,7 @@ class SDD(Method):
     weights = Weights(gamma=0.1, alpha=0, beta=0.9)
     refuses = "networks whose classifier does not read the channels of their last map"
     needs = ("last_map",)
+    reads_labels = True
     required_hooks = ("inspect_networks",)
     standardises_itself = True  # the logits of regions
 

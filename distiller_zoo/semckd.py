@@ -73,6 +73,7 @@ class SemCKD(Method):
     paper = "Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021"
     weights = Weights(gamma=1, alpha=1, beta=400)
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def __init__(
         self, pair: Pair, *, semckd_group: Annotated[int, Range(1, 65_536)] = 64, semckd_temperature: Temperature = 1.0

@@ -29,6 +29,7 @@ class Similarity(Method):
     paper = "Tung & Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019"
     weights = Weights(gamma=1, alpha=0, beta=3000)
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         return similarity_loss(student.stages[-1], teacher.stages[-1])

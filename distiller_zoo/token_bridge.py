@@ -47,6 +47,7 @@ class TokenBridge(Method):
     weights = Weights(gamma=1, alpha=0, beta=1)
     weights_from = "of this suite; not tuned"
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair, *, bridge_distance: Literal["cosine", "mse"] = "cosine"):
         super().__init__(pair)

@@ -60,6 +60,7 @@ class VID(Method):
     paper = "Ahn et al., Variational Information Distillation, CVPR 2019"
     weights = Weights(gamma=1, alpha=0, beta=1)
     needs = ("stages",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair):
         super().__init__(pair)

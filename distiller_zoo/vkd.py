@@ -63,6 +63,7 @@ class VkD(Method):
     weights = Weights(gamma=1, alpha=1, beta=1)
     weights_from = "the authors' for ImageNet, where KL is at temperature 1: add `--kd_T 1`"
     needs = ("embedding",)
+    reads_teacher_logits = False
 
     def __init__(self, pair: Pair):
         super().__init__(pair)

@@ -44,6 +44,7 @@ class WSLD(Method):
 
     paper = "Zhou et al., Rethinking Soft Labels for Knowledge Distillation, ICLR 2021"
     weights = Weights(gamma=1, alpha=0, beta=2.25)
+    reads_labels = True
 
     def __init__(self, pair: Pair, *, wsld_T: Temperature = 4.0):
         super().__init__(pair)

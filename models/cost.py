@@ -1,7 +1,7 @@
 """What a network costs to run: counted, not measured."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
@@ -20,12 +20,25 @@ def multiply_accumulates(network: nn.Module) -> int:
         network: a module that has `image_size` and makes logits of B×3×H×W images. What it predicts with counts, so a
             student that was given heads costs more with them than without.
     """
-    # On the meta device nothing is computed, so the count of a network of any size takes a fraction of a second.
-    on_meta = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    with _evaluating(network), torch.no_grad():
+        try:
+            return _counted(network, _pass_on_meta)
+        except Exception:  # of a network that reads values, which tensors on the meta device do not have
+            return _counted(network, lambda module: module(_blank_image(module)))
+
+
+def _counted(network: nn.Module, run: Callable[[nn.Module], object]) -> int:
     # The fused forms of attention are not counted on every device; the plain one is two matrix products.
-    with _evaluating(network), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        functional_call(network, on_meta, (_blank_image(network).to("meta"),))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        run(network)
     return counter.get_total_flops() // 2  # a multiply-accumulate is two operations
+
+
+def _pass_on_meta(network: nn.Module) -> None:
+    """Pass one image through a network without computing anything: it takes no time, whatever the size."""
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    on_meta = {name: tensor.to("meta") for name, tensor in tensors}
+    functional_call(network, on_meta, (_blank_image(network).to("meta"),))
 
 
 def count_used_parameters(network: nn.Module, part: nn.Module) -> int:

@@ -55,9 +55,13 @@ class Features:
         kept = {name: _map(convert, getattr(self, name)) for name in {"logits", *names}}
         return Features(**NOTHING | kept)
 
-    def guarded(self, names: Collection[str]) -> "Features":
-        """Logits and the named fields as they are; any use of another field raises `UndeclaredFieldError`."""
-        names = {"logits", *names}
+    def guarded(self, names: Collection[str], logits: bool = True) -> "Features":
+        """The named fields as they are, and the logits; any use of another field raises `UndeclaredFieldError`.
+
+        Args:
+            logits: False to guard the logits as well.
+        """
+        names = {"logits", *names} if logits else set(names)
         return Features(**{name: getattr(self, name) if name in names else other for name, other in UNDECLARED.items()})
 
     def first(self, rows: int) -> "Features":
@@ -104,6 +108,10 @@ class Undeclared:
     name: str
 
     def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
+        if self.name == "logits":
+            raise UndeclaredFieldError(
+                "it reads the teacher's logits, and declares that it does not; leave reads_teacher_logits = False out"
+            )
         raise UndeclaredFieldError(
             f"it reads {self.name!r}, which it does not declare; "
             f'add "{self.name}" to needs (or student_needs, teacher_needs)'

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,6 @@ def recorded_teachers(run: Run) -> Iterator[Recorded]:
         )
 
 
-@cache
 def load_teacher(teacher: Recorded, entry: DatasetEntry) -> LoadedNetwork:
     """The network of a teacher, for the images of its students."""
     choice = ONLY_WEIGHTS if teacher.weights_key is None else WeightsChoice(key=teacher.weights_key)

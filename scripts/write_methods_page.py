@@ -3,6 +3,7 @@
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -71,6 +72,7 @@ def methods_page() -> str:
     refusals = {name: dict(_refusals(name)) for name in names}
     lines = [HEAD, _row("method", "paper", "γ, α, β", "learns from", "parameters", "refused"), _row(*["---"] * 6)]
     lines += [_summary(name, METHODS[name], refusals[name]) for name in names]
+    lines += ["", *_without_logits()]
     for name in names:
         lines += ["", f"## {name}", *_section(name, METHODS[name], refusals[name])]
     left_out = [f"- {name}: {reason}" for name, reason in LEFT_OUT.items()]
@@ -91,6 +93,17 @@ def _summary(name: str, method: type[Method], refusals: dict[tuple[str, str], st
     )
 
 
+def _without_logits() -> Iterator[str]:
+    """The paragraph on methods that read no logits of the teacher."""
+    names = [name for name, method in sorted(METHODS.items()) if not method.reads_teacher_logits]
+    plain, with_kl = ([name for name in names if bool(METHODS[name].weights.alpha) == kl] for kl in (False, True))
+    yield from textwrap.wrap(
+        f"**Teachers of other classes.** {', '.join(plain)} read neither logits nor the classifier of the teacher; "
+        f"{', '.join(with_kl)} do not with `--alpha 0`. So their teacher may have any classes, or no classifier.",
+        width=120,
+    )
+
+
 def _needs(method: type[Method]) -> str:
     """The fields that a method reads, for the column "learns from"."""
     if method.max_teachers == 0:
@@ -99,7 +112,7 @@ def _needs(method: type[Method]) -> str:
         ", ".join(names) or "logits" for names in (method.reads_of_student(), method.reads_of_teacher())
     )
     needs = teacher if student == teacher else f"teacher: {teacher}; student: {student}"
-    return needs + (f"; {method.views} views" if method.views > 1 else "")
+    return needs + "; labels" * method.needs_labels() + (f"; {method.views} views" if method.views > 1 else "")
 
 
 def _section(name: str, method: type[Method], refusals: dict[tuple[str, str], str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from common.messages import did_you_mean
 from common.output_places import check_output_folder
 from common.user_paths import file_is_there
 from dataset import DATASETS, DatasetEntry, load_arrays
-from engine.checkpoints.class_names import compare_classes
+from engine.checkpoints.class_fit import FITS, ClassFit, compare_classes
 from engine.checkpoints.find_weights import ONLY_WEIGHTS, WeightsChoice
 from engine.checkpoints.inference_network import InferenceNetwork
 from engine.checkpoints.published_teachers import by_hand, fetch
@@ -37,10 +37,15 @@ class MissingTeacherError(RequestError):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A loaded teacher and its file."""
+    """A loaded teacher and its file.
+
+    Attributes:
+        fit: how its classes fit those of the data set; where they do not, no method may read its logits.
+    """
 
     file: TeacherFile
     network: InferenceNetwork
+    fit: ClassFit = FITS
 
 
 def load_teachers(
@@ -49,28 +54,26 @@ def load_teachers(
     allow_namespace: bool = False,
     choices: Sequence[WeightsChoice] = (ONLY_WEIGHTS,),
 ) -> tuple[Teacher, ...]:
-    """Read teacher checkpoints; prints what was done beyond reading plain weights.
+    """Read teacher checkpoints, of any classes; prints what was done beyond reading plain weights.
 
     Args:
         files: path of each, and the name of its network, None if the file gives it.
         choices: which weights, one for all files or one for each.
 
     Raises:
-        RequestError: as `load_network`; the number of choices is wrong; or a teacher has the classes of the data set in
-            another order.
+        RequestError: as `load_network` for any classes; or the number of choices is wrong.
     """
     choices = list(choices) * len(files) if len(choices) == 1 else list(choices)
     if len(choices) != len(files):
         raise RequestError(f"--weights_key has {len(choices)} keys for {len(files)} teachers; give one, or one a file")
     teachers = []
     for (path, arch), choice in zip(files, choices, strict=True):
-        loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace, choice=choice)
+        loaded = load_network(path, entry, arch=arch, allow_namespace=allow_namespace, choice=choice, any_classes=True)
         if loaded.note:
             say(loaded.note)
-        if warning := compare_classes(loaded.classes, entry, path):
-            say(f"warning: {warning}")
         file = TeacherFile(loaded.arch, path, loaded.sha256, loaded.normalisation_override, loaded.weights_key)
-        teachers.append(Teacher(file, loaded.network))
+        fit = compare_classes(loaded, entry, path)
+        teachers.append(Teacher(file, loaded.network, fit))
     return tuple(teachers)
 
 

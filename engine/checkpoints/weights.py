@@ -16,6 +16,7 @@ from torch import Tensor
 from common.errors import RequestError, RunError
 from common.files import sha256_of, write_bytes
 from common.messages import counted
+from common.seeds import isolated_seed
 from dataset import DatasetEntry
 from distiller_zoo import Method, Pair, create_method
 from engine.checkpoints.class_names import recorded_classes
@@ -73,6 +74,8 @@ class LoadedNetwork:
             a choice. One file is then several teachers.
         note: one line on what was done beyond reading a plain state dict; "" if nothing.
         classes: names of the classes that it was trained on; empty if they are unknown.
+        num_classes: of the file's classifier; 0 if the file has none, and the network a random one.
+        dataset: name of the data set that it was trained on; None if the file does not say.
     """
 
     arch: str
@@ -82,6 +85,8 @@ class LoadedNetwork:
     weights_key: str | None = None
     note: str = ""
     classes: tuple[str, ...] = ()
+    num_classes: int = 0
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +218,7 @@ def load_network(
     arch: str | None = None,
     allow_namespace: bool = False,
     choice: WeightsChoice = ONLY_WEIGHTS,
+    any_classes: bool = False,
 ) -> LoadedNetwork:
     """Build the network that a weights file holds, in evaluation mode on the CPU.
 
@@ -223,27 +229,37 @@ def load_network(
             file from elsewhere holds those weights, or weights that were trained from them.
         allow_namespace: accept a pickled argparse.Namespace beside the weights (RepDistiller's `*_last.pth`).
         choice: which weights, if the file has several.
+        any_classes: accept a classifier for another number of classes than the data set's, and a file without one.
 
     Raises:
         RequestError: the file is missing or truncated, or holds no weights, another network, or other classes; or
             weights that are not finite.
     """
-    return build_network(read_weights(Path(path), allow_namespace), entry, arch=arch, choice=choice)
+    file = read_weights(Path(path), allow_namespace)
+    return build_network(file, entry, arch=arch, choice=choice, any_classes=any_classes)
 
 
 def build_network(
-    file: ForeignWeights, entry: DatasetEntry, *, arch: str | None = None, choice: WeightsChoice = ONLY_WEIGHTS
+    file: ForeignWeights,
+    entry: DatasetEntry,
+    *,
+    arch: str | None = None,
+    choice: WeightsChoice = ONLY_WEIGHTS,
+    any_classes: bool = False,
 ) -> LoadedNetwork:
     """Build the network that a file which was read holds (see `load_network`)."""
     path, content = file.path, file.content
     name = find_arch(arch, content, path, choice.model_flag, entry.image_size)
     _recorded_normalisation(content, path)  # raises before the network is built
-    network = create_model(name, entry.num_classes, entry.image_size)
+    network, num_classes = create_model(name, entry.num_classes, entry.image_size), entry.num_classes
     found = file.of(network, choice)
     try:
         load_strictly(network, found.state, name, path)
     except RequestError as refusal:
-        raise _with_advice(refusal, file, network, found, choice.model_flag) from None
+        other = _for_other_classes(file, network, name, choice) if any_classes else None
+        if other is None:
+            raise _with_advice(refusal, file, network, found, choice.model_flag) from None
+        network, found, num_classes = other
     saved = content["method"] if is_own_file(content) else None
     method = _rebuild_method(saved, network, path) if saved else None
     digest, usual = sha256_of(path), (entry.mean, entry.std)
@@ -252,7 +268,37 @@ def build_network(
     renormalise = None if needed == usual else Renormalise(entry, *needed)
     deployed = InferenceNetwork(network, method, renormalise).eval().requires_grad_(False)
     override = needed if of_name and needed != usual else None
-    return LoadedNetwork(name, deployed, digest, override, found.key, file.note_on(found), recorded_classes(content))
+    note, classes = file.note_on(found), recorded_classes(content)
+    return LoadedNetwork(name, deployed, digest, override, found.key, note, classes, num_classes, file.dataset)
+
+
+def _for_other_classes(
+    file: ForeignWeights, network: Network, arch: str, choice: WeightsChoice
+) -> tuple[Network, FoundWeights, int] | None:
+    """The network with the classifier of the file, the weights, and its number of classes; None if it is no such file.
+
+    A file without a classifier of this network, or with another head in its place, counts as one of 0 classes. The
+    network then has a random classifier of one class.
+    """
+    own = {key: value for key, value in network.state_dict().items() if network.of_classifiers(key)}
+    try:
+        found = file.of(network, choice, with_classifier=False)
+    except RequestError:
+        return None
+    of_head = {key: value for key, value in found.state.items() if network.of_classifiers(key)}
+    fits = all(key in of_head and of_head[key].shape[1:] == value.shape[1:] for key, value in own.items())
+    num_classes = len(of_head[f"{network.classifier_name}.weight"]) if fits else 0
+    with isolated_seed(0):
+        other = create_model(arch, num_classes or 1, network.image_size)
+    state = found.state
+    if not num_classes:
+        state = {key: value for key, value in state.items() if key not in of_head}
+        state |= {key: value for key, value in other.state_dict().items() if other.of_classifiers(key)}
+    try:
+        load_strictly(other, state, arch, file.path)
+    except RequestError:
+        return None
+    return other, found, num_classes
 
 
 def _with_advice(

@@ -44,6 +44,8 @@ def run_id(plan: RunPlan) -> str:
     if plan.init is not None:
         named = plan.init.normalisation if plan.init.named_normalisation else None
         added.append({"init": [plan.init.sha256, plan.init.weights_key, named]})
+    if plan.unlabelled is not None:
+        added.append({"unlabelled": [plan.unlabelled.sha256, plan.unlabelled.only]})
     return _digest([task, method, protocol, *added])
 
 

@@ -71,10 +71,17 @@ def _facts(method: type[Method]) -> Iterator[tuple[str, str]]:
         yield (
             "learns from",
             "; ".join(
-                f"{', '.join(('logits', *fields))} of the {side}"
-                for side, fields in (("teacher", method.reads_of_teacher()), ("student", method.reads_of_student()))
+                f"{', '.join(fields)} of the {side}"
+                for side, fields in (
+                    ("teacher", [*["logits"] * method.reads_teacher_logits, *method.reads_of_teacher()]),
+                    ("student", ["logits", *method.reads_of_student()]),
+                )
             ),
         )
+        if not method.reads_teacher_logits:
+            yield "classes", f"any of the teacher, or no classifier{', with --alpha 0' if weights.alpha else ''}"
+    if most and method.needs_labels():
+        yield "reads", "labels in its own loss: no --unlabelled"
     if method.views > 1:
         yield "views", f"{method.views} augmentations of each image a step"
     if method.refuses:

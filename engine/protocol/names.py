@@ -72,6 +72,8 @@ def label(plan: RunPlan) -> str:
     if plan.retrospection is not None:
         parts.append(f"lwr={plan.retrospection.k}")
         parts += [f"lwr_{key}={value:g}" for key, value in plan.retrospection.changes().items() if key != "k"]
+    if plan.unlabelled is not None:
+        parts.append(plan.unlabelled.label)
     return " ".join(parts)
 
 

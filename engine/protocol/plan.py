@@ -11,6 +11,7 @@ from engine.protocol import identity, names
 from engine.protocol.options import DEFAULT_KD_T, resolve_options
 from engine.protocol.recipes import Recipe
 from engine.protocol.retrospection_plan import RetrospectionPlan
+from engine.protocol.unlabelled_plan import UnlabelledPlan
 from models.timm_models import Normalisation
 
 Code = dict[str, str]  # files of methods and networks, relative to the repository → start of the SHA-256 of each
@@ -110,6 +111,7 @@ class SharedSettings:
     init: InitialWeights | None = None
     validation: int = 0
     save_freq: int = 40
+    unlabelled: UnlabelledPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class RunPlan:
         retrospection: how the run learns from its own past predictions; None for cross-entropy alone.
         teacher_weighting: how the predictions of several teachers are averaged.
         validation: number of training images that are held out and measured on beside the test set.
+        unlabelled: images without labels that it trains on too, or instead; None for none.
     """
 
     kind: str
@@ -150,6 +153,7 @@ class RunPlan:
     retrospection: RetrospectionPlan | None = None
     teacher_weighting: Weighting = "average"
     validation: int = 0
+    unlabelled: UnlabelledPlan | None = None
 
     @property
     def run_id(self) -> str:
@@ -217,6 +221,7 @@ def make_plan(
         retrospection=shared.retrospection,
         teacher_weighting=shared.teacher_weighting,
         validation=shared.validation,
+        unlabelled=shared.unlabelled,
     )
     return without_idle_settings(plan)
 

@@ -1,6 +1,6 @@
 """The content of a run's config.json."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,8 +10,10 @@ from engine.protocol.identity import protocol_id
 from engine.protocol.names import protocol_line, recipe_changes
 from engine.protocol.plan import BackboneFile, RunPlan
 
+Figures = Mapping[str, float | None]  # by name; None for what cannot be measured
 
-def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment: dict[str, Any]) -> dict[str, Any]:
+
+def run_config(plan: RunPlan, measured: Sequence[Figures], environment: dict[str, Any]) -> dict[str, Any]:
     """Everything that is known of a run before it starts.
 
     Args:
@@ -54,6 +56,7 @@ def run_config(plan: RunPlan, measured: Sequence[dict[str, float]], environment:
         "recipe_changes": recipe_changes(plan),
         "precision": plan.precision,
         "validation": plan.validation,
+        "unlabelled": None if plan.unlabelled is None else plan.unlabelled.as_dict(),
         "protocol": protocol_line(plan),
         "protocol_id": protocol_id(plan),
         "run_id": plan.run_id,

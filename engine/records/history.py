@@ -95,7 +95,7 @@ def scalars_of(record: Record) -> dict[str, float]:
     train, test = record["train"], record["test"]
     return {
         "train_loss": train["loss"],
-        "train_acc": train["top1"],
+        **({"train_acc": train["top1"]} if "top1" in train else {}),
         "test_loss": test["loss"],
         "test_acc": test["top1"],
         "test_acc_top5": test["top5"],

@@ -71,9 +71,10 @@ class Progress:
         """Print the line of an epoch, with the best test accuracy so far, and the accuracy on images held out."""
         train, test = record["train"], record["test"]
         held_out = f"validation {record['validation']['top1']:.2f}  " if "validation" in record else ""
+        accuracy = f"train {train['top1']:.2f}  " if "top1" in train else ""  # not where no image has a label
         self.line(
             f"epoch {record['epoch']}/{plan.recipe.epochs}  {self.name(plan)}  "
-            f"loss {train['loss']:.3f}  train {train['top1']:.2f}  {held_out}test {test['top1']:.2f}  "
+            f"loss {train['loss']:.3f}  {accuracy}{held_out}test {test['top1']:.2f}  "
             f"best {best['test']['top1']:.2f}  {self._times(record)}"
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from common.errors import RequestError
 from dataset import Arrays, DatasetEntry, evaluation_batches
 from dataset.to_device import DeviceArrays
+from engine.checkpoints.inference_network import InferenceNetwork
 from engine.device.compute import Compute
 from engine.device.world import World
 from models import Network
@@ -72,8 +73,10 @@ def check_finite_loss(
 
 
 @torch.no_grad()
-def check_backbone(network: Network, path: Path, data: Data, entry: DatasetEntry, compute: Compute) -> None:
-    """Pass some test images through a frozen network that was read from a file.
+def check_backbone(
+    network: Network | InferenceNetwork, path: Path, data: Data, entry: DatasetEntry, compute: Compute
+) -> None:
+    """Pass some test images through a network that was read from a file and whose logits are not used.
 
     Raises:
         RequestError: its embedding is not finite.

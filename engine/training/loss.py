@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import RunError
-from dataset import Batch
+from dataset import UNLABELLED, Batch, WithoutLabels
 from distiller_zoo import Method
 from distiller_zoo.kd import mean_kd_loss
 from distiller_zoo.predictions import with_standardised_logits
@@ -13,6 +13,7 @@ from engine.protocol.plan import RunPlan
 from engine.training.retrospection import Retrospection
 from models import Features
 
+LEAST_SHARE = 1e-6  # of one image: what is divided by where no image has a label
 RECORDED = ("loss", "ce", "kl", "retrospection", "top1")  # by the run itself, beside a method's own losses
 
 
@@ -30,9 +31,8 @@ def training_loss(
         RunError: the method's own losses are no scalars, or have names that the run itself records.
     """
     weights = plan.weights
-    target = batch.labels if batch.targets is None else batch.targets
-    ce = F.cross_entropy(student.logits, target, label_smoothing=plan.recipe.label_smoothing)
-    losses = {"ce": ce}
+    ce = cross_entropy(student.logits, batch, plan.recipe.label_smoothing)
+    losses = {} if batch.labelled == "no" else {"ce": ce}
     base = ce
     if retrospection is not None:
         losses["retrospection"], base = retrospection(ce, student.logits, batch)
@@ -41,11 +41,33 @@ def training_loss(
         losses["kl"] = kl_to_teachers(plan, student, teachers)
         total = total + weights.alpha * losses["kl"]
     if weights.beta:
-        own = method.losses(*method.loss_inputs(student, teachers), batch)
+        own = method.losses(*method.loss_inputs(student, teachers), batch_for(method, batch))
         check_own_losses(method, own)
         losses |= own
         total = total + weights.beta * method.total(own, total)
     return losses, total
+
+
+def cross_entropy(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
+    """The cross-entropy with labels that are mixed and smoothed: the mean over the images that have one, else 0.
+
+    Of an image that is mixed of one with and one without a label, the share of the former counts.
+    """
+    target = batch.labels if batch.targets is None else batch.targets
+    if batch.labelled == "all":
+        return F.cross_entropy(logits, target, label_smoothing=smoothing)
+    if batch.targets is None:
+        total = F.cross_entropy(logits, target, ignore_index=UNLABELLED, reduction="sum", label_smoothing=smoothing)
+    else:
+        classes = target.shape[1]
+        smooth = (1 - smoothing) * target + smoothing / classes * target.sum(dim=1, keepdim=True)
+        total = -(smooth * logits.log_softmax(dim=1)).sum()
+    return total / batch.labelled_images.clamp(min=LEAST_SHARE)
+
+
+def batch_for(method: Method, batch: Batch) -> Batch | WithoutLabels:
+    """The batch as a method may read it: without labels where images of the training set have none."""
+    return batch if batch.labelled == "all" else WithoutLabels(method.name, batch)
 
 
 def initial_loss(
@@ -59,7 +81,7 @@ def initial_loss(
     Raises:
         RunError: as `training_loss`.
     """
-    losses = method.initial_losses(*method.declared_inputs(student, teachers), batch)
+    losses = method.initial_losses(*method.declared_inputs(student, teachers), batch_for(method, batch))
     check_own_losses(method, losses)
     return losses, torch.stack(list(losses.values())).sum()
 

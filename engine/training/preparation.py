@@ -10,7 +10,7 @@ from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.protocol.plan import RunPlan
 from engine.protocol.recipes import Recipe
-from engine.protocol.run_config import run_config
+from engine.protocol.run_config import Figures, run_config
 from engine.records.progress import Progress
 from engine.training import code_history
 from engine.training.failures import forget_failure
@@ -18,6 +18,8 @@ from engine.training.opening import code_changes
 from engine.training.session import RunSettings, Session
 from engine.training.single_image import why_not_on_one_image
 from engine.training.student_run import StudentRun
+from engine.training.teacher_classes import check_logits, class_warnings
+from engine.training.untrained_classifier import leaves_classifier_untrained
 
 
 def build_runs(
@@ -31,7 +33,8 @@ def build_runs(
     """Build all runs with their networks, on the CPU: whatever a plan cannot do shows here.
 
     Raises:
-        RequestError: a method refuses its pair, the start weights do not fit, or the batches do not suit the data set.
+        RequestError: a method refuses its pair or reads the logits of a teacher of other classes, the start weights do
+            not fit, or the batches do not suit the data set.
     """
     runs: list[StudentRun] = []
     world = settings.compute.world
@@ -41,11 +44,17 @@ def build_runs(
         networks = tuple(teacher.network.network for teacher in teachers) if plan.teachers else ()
         weights = start if plan.backbone or plan.init else None
         try:
+            check_logits(plan, teachers)
             run = StudentRun(plan, entry, networks, settings.output, weights, writes=world.is_main)
             if last_batch(plan.recipe, entry) == 1 and (reason := why_not_on_one_image(run, networks, entry)):
                 raise RequestError(
                     f"--batch_size {plan.recipe.batch_size} leaves a last batch of one image, on which {reason}; "
                     f"{other_batches(plan.recipe, entry)}"
+                )
+            if not plan.weights.gamma and plan.unlabelled and leaves_classifier_untrained(run, networks, entry):
+                raise RequestError(
+                    f"--unlabelled: without labels (--gamma 0) {plan.method} does not train the classifier of "
+                    f"{plan.model}; add --alpha 1, the loss on the teacher's predictions"
                 )
             runs.append(run)
         except RequestError as refusal:
@@ -56,6 +65,8 @@ def build_runs(
     if start is not None:
         say_classifiers(runs, start, progress)
     say_large_batches([run.plan for run in runs], entry, progress)
+    for warning in class_warnings([run.plan for run in runs], teachers):
+        progress.warning(warning)
     return runs
 
 
@@ -127,7 +138,7 @@ def say_large_batches(plans: Sequence[RunPlan], entry: DatasetEntry, progress: P
         )
 
 
-def begin_run(run: StudentRun, stream: BatchStream, measured: list[dict[str, float]], session: Session) -> None:
+def begin_run(run: StudentRun, stream: BatchStream, measured: Sequence[Figures], session: Session) -> None:
     """Bring a run onto the device, to where its checkpoint has it, and write its config.json.
 
     Args:

@@ -12,19 +12,25 @@ from dataset import (
     DATASETS,
     Arrays,
     LeftOut,
+    Unlabelled,
+    add_unlabelled,
     check_images,
     digest,
     hold_out,
     load_arrays,
+    with_unlabelled,
     without_held_out,
 )
+from dataset.image_check import check_unlabelled
 from dataset.to_device import DeviceArrays, resident, resident_arrays
+from dataset.unlabelled import also_tested
 from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.device.memory import reset_peak_memory
 from engine.device.processes import process_group
 from engine.protocol.names import distinct_names
 from engine.protocol.plan import RunPlan
+from engine.protocol.run_config import Figures
 from engine.records.environment import describe_environment
 from engine.records.progress import Progress
 from engine.records.run_list import write_run_list
@@ -55,7 +61,8 @@ def run_plans(
             process writes it, or the data is missing or has changed.
         Interrupted: after one of `common.signals.STOP_SIGNALS`, also if it came when all was done.
     """
-    entry = without_held_out(DATASETS[plans[0].dataset], plans[0].validation)
+    unlabelled = settings.unlabelled
+    entry = with_unlabelled(without_held_out(DATASETS[plans[0].dataset], plans[0].validation), unlabelled)
     with process_group(settings.compute.device.type) as world, ExitStack() as locks:
         compute, progress = settings.compute.in_world(world), Progress(silent=not world.is_main)
         settings = replace(settings, compute=compute)
@@ -76,12 +83,20 @@ def run_plans(
             if not unfinished:
                 return Outcome()
             found.raise_damage(left_out.allowed)
+            if unlabelled is not None:
+                unlabelled.files.left_out = left_out
+                looked = check_unlabelled(unlabelled.files, arrays.test_images)
+                looked.raise_damage(left_out.allowed)
+                found = found.beside(looked)
         report_count(unfinished, len(runs) - len(unfinished), settings.group_size, progress)
-        for note in (*entry.notes, *found.hints):
+        for note in (*entry.notes, *(unlabelled.notes if unlabelled else ()), *found.hints):
             progress.line(note)
         left_out.add_checked(found.damaged, found.images)
         environment = describe_environment(compute.device) | compute.describe()
-        data, held_out = on_device(arrays, plans[0].validation, compute.device)
+        with world.shared_errors():
+            data, held_out = on_device(arrays, plans[0].validation, unlabelled, compute.device)
+        for note in also_tested(data) if unlabelled else ():
+            progress.warning(note)
         session = Session(settings, entry, data, held_out, data_digest, left_out, environment, progress)
         if start is not None:
             check_backbone(unfinished[0].student, start.path, data, entry, compute)
@@ -125,7 +140,7 @@ def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], sessio
 def train_together(
     runs: Sequence[StudentRun],
     teachers: Sequence[Teacher],
-    measured: list[dict[str, float]],
+    measured: Sequence[Figures],
     session: Session,
     outcome: Outcome,
 ) -> None:
@@ -165,16 +180,21 @@ def advice_to_continue(overwrite: Overwrite | None) -> Iterator[None]:
         raise
 
 
-def on_device(arrays: Arrays, held_out: int, device: torch.device) -> tuple[DeviceArrays, DeviceArrays | None]:
-    """Put a data set on the device, where it fits in memory.
+def on_device(
+    arrays: Arrays, held_out: int, unlabelled: Unlabelled | None, device: torch.device
+) -> tuple[DeviceArrays, DeviceArrays | None]:
+    """Put a data set on the device, where it fits in memory, with images without labels in its training set.
 
     Returns:
         It without `held_out` training images, and a record whose test set these are; None for 0 images.
+
+    Raises:
+        RequestError, DataError: images without labels do not fit in memory, or one cannot be decoded.
     """
     if not held_out:
-        return resident_arrays(arrays, device), None
+        return resident_arrays(add_unlabelled(arrays, unlabelled), device), None
     rest, validation = hold_out(arrays, held_out)
-    data, tested = resident_arrays(rest, device), validation.test_images
+    data, tested = resident_arrays(add_unlabelled(rest, unlabelled), device), validation.test_images
     labels = resident(validation.test_labels, device)
     return data, data._replace(test_images=resident(tested, device), test_labels=labels)
 

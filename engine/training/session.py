@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dataset import DatasetEntry, LeftOut
+from dataset import DatasetEntry, LeftOut, Unlabelled
 from dataset.to_device import DeviceArrays
 from engine.device.compute import Compute
 from engine.records.progress import Progress
@@ -30,6 +30,7 @@ class RunSettings:
         checkpoint_seconds: time between two checkpoints within an epoch.
         skip_bad_images: leave out photographs that cannot be decoded, instead of ending.
         run_list: a file that gets the folders of all runs, a line each; None for no such file.
+        unlabelled: images without labels that all runs train on, as their plans say.
     """
 
     output: Path
@@ -42,6 +43,7 @@ class RunSettings:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     skip_bad_images: bool = False
     run_list: Path | None = None
+    unlabelled: Unlabelled | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.errors import RequestError, RunError
 from common.seeds import derive_seed, isolated_seed
-from dataset import Batch, DatasetEntry
+from dataset import UNLABELLED, Batch, DatasetEntry
 from distiller_zoo import Method, Pair, create_method, mistakes_as_run_errors
 from distiller_zoo.method import Trainee
 from engine.checkpoints.frozen_backbone import load_backbone
@@ -25,7 +25,7 @@ from engine.records.code_version import code_of
 from engine.records.history import History
 from engine.records.run_folder import RunFolder, SavedState
 from engine.training import code_history
-from engine.training.loss import initial_loss, training_loss
+from engine.training.loss import batch_for, initial_loss, training_loss
 from engine.training.optimizer import learning_rate, make_optimizer
 from engine.training.retrospection import Retrospection
 from engine.training.running_means import RunningMeans
@@ -52,6 +52,22 @@ def student_pass(
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Top-1 accuracy in per cent of logits B×K, a scalar on their device."""
     return 100 * (logits.detach().argmax(dim=1) == labels).float().mean()
+
+
+def measured_on_labels(logits: Tensor, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """Return the accuracy on a batch, if images of the training set have labels, by its name.
+
+    Returns:
+        The accuracy in per cent, and how many images it and the cross-entropy are means over; None if over all.
+    """
+    labels = batch.main_labels
+    if batch.labelled == "all":
+        return {"top1": accuracy(logits, labels)}, None
+    if batch.labelled == "no":
+        return {}, None
+    count = (labels != UNLABELLED).float().sum()
+    hits = (logits.detach().argmax(dim=1) == labels).float().sum()  # no prediction equals a missing label
+    return {"top1": 100 * hits / count.clamp(min=1)}, {"ce": batch.labelled_images, "top1": count}
 
 
 class StudentRun:
@@ -295,6 +311,8 @@ class StudentRun:
         if state["meters"] is not None:
             self.meters = RunningMeans(**state["meters"])
             self.meters.sums = self.meters.sums.to(self.compute.device)
+            if self.meters.counts is not None:
+                self.meters.counts = self.meters.counts.to(self.compute.device)
         self.history.restore(state["history"], state.get("initial_history", []))
 
     # --- training ---------------------------------------------------------------------------------
@@ -314,6 +332,7 @@ class StudentRun:
         began, world, (epoch, step) = moment(self.compute.device), self.compute.world, self.position
         self.code_history = self._code_history_of_step
         self._set_learning_rate()
+        counts = None
         if self.initial:
             student = self._features(batch) if self.method.initial_trains_student else None
             self._seed("loss")
@@ -323,7 +342,8 @@ class StudentRun:
             student = self._features(batch)
             self._seed("loss")
             losses, total = training_loss(self.plan, self.method, self.retrospection, student, teachers, batch)
-            measured = {"loss": total, **losses, "top1": accuracy(student.logits, batch.main_labels)}
+            on_labels, counts = measured_on_labels(student.logits, batch)
+            measured = {"loss": total, **losses, **on_labels}
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         world.average_gradients([*self.student.parameters(), *self.method.parameters()])
@@ -331,7 +351,7 @@ class StudentRun:
         self.method.after_step()
         if self.method.takes_extra_step:
             self._extra_step(batch)
-        self.meters.add(measured, len(batch.labels))
+        self.meters.add(measured, len(batch.labels), counts)
         self.position = (epoch, step + 1)
         self.meters.spans += [(began, moment(self.compute.device)), *([] if shared is None else [shared])]
         if self.compute.device.type == "cpu" or (step + 1) % CUDA_CHECK_INTERVAL == 0:
@@ -377,7 +397,7 @@ class StudentRun:
             return world.gather_features(features.only([f.name for f in fields(features)]), len(images))
 
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.method.extra_step(Trainee(look, parameters, world.average_gradients), batch)
+        self.method.extra_step(Trainee(look, parameters, world.average_gradients), batch_for(self.method, batch))
 
     def check_finite(self, values: dict[str, float]) -> None:
         """Raise RunError if one of these named numbers is nan or infinite."""

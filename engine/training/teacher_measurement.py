@@ -18,30 +18,36 @@ from common.json_files import object_or_none
 from engine.checkpoints.deployed_size import deployed_size
 from engine.checkpoints.teachers import Teacher
 from engine.device.compute import Compute
+from engine.protocol.run_config import Figures
 from engine.records.code_version import code_of
-from engine.training.evaluation import batches_of_test, check_finite_loss, evaluate
+from engine.training.evaluation import batches_of_test, check_backbone, check_finite_loss, evaluate
 from engine.training.session import Session
 
 FILE = "teacher_accuracies.json"
 MOST_KEPT = 500
 FIGURES = ("top1", "top5", "loss", "balanced")
 
-Figures = dict[str, float]
 Item = TypeVar("Item")
 
 
 def measure_teachers(teachers: Sequence[Teacher], session: Session) -> list[Figures]:
     """Return accuracy, loss and size of each teacher: published checkpoints are not always what they claim.
 
+    A teacher of other classes has neither accuracy nor loss: its figures are None, and only its embedding is checked.
+
     Raises:
-        RequestError: the predictions of one are not finite.
+        RequestError: the predictions of one, or its embedding, are not finite.
         Interrupted: a stop was requested; no run has taken a step.
     """
-    return [_measure(teacher, session) | _size(teacher) for teacher in teachers]
+    return [{**_measure(teacher, session), **_size(teacher)} for teacher in teachers]
 
 
 def _measure(teacher: Teacher, session: Session) -> Figures:
     session.compute.place(teacher.network)
+    if teacher.fit.misfit:
+        check_backbone(teacher.network, teacher.file.path, session.data, session.entry, session.compute)
+        session.progress.line(f"teacher {teacher.file.model}: no accuracy, {teacher.fit.misfit}")
+        return dict.fromkeys(FIGURES)
     path, world = session.settings.output / FILE, session.compute.world
     conditions = _conditions(teacher, session)
     figures = _kept(path, conditions)
@@ -53,14 +59,14 @@ def _measure(teacher: Teacher, session: Session) -> Figures:
     return figures
 
 
-def _size(teacher: Teacher) -> Figures:
+def _size(teacher: Teacher) -> dict[str, float]:
     """The size of the teacher as far as it is known, and that of its file, which may hold more than the weights."""
     path = teacher.file.path
     size = deployed_size(teacher.network) | {"file_bytes": path.stat().st_size if path.is_file() else None}
     return {name: value for name, value in size.items() if value is not None}
 
 
-def _measured_now(teacher: Teacher, session: Session) -> Figures:
+def _measured_now(teacher: Teacher, session: Session) -> dict[str, float]:
     images = len(session.data.test_labels)
     session.progress.line(f"measuring teacher {teacher.file.model} on {images} test images")
 
@@ -98,7 +104,7 @@ def _conditions(teacher: Teacher, session: Session) -> dict[str, Any]:
     return json.loads(json.dumps(conditions))
 
 
-def _kept(path: Path, conditions: dict[str, Any]) -> Figures | None:
+def _kept(path: Path, conditions: dict[str, Any]) -> dict[str, float] | None:
     """The figures that were measured under these conditions; None if there are none."""
     for entry in _entries(path):
         if entry.get("conditions") == conditions:
@@ -108,7 +114,7 @@ def _kept(path: Path, conditions: dict[str, Any]) -> Figures | None:
     return None
 
 
-def _keep(path: Path, conditions: dict[str, Any], figures: Figures) -> None:
+def _keep(path: Path, conditions: dict[str, Any], figures: dict[str, float]) -> None:
     if not all(map(math.isfinite, figures.values())):
         return
     others = [entry for entry in _entries(path) if entry.get("conditions") != conditions]

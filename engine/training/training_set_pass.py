@@ -52,5 +52,4 @@ def training_set_pass(group: Group, teachers: Sequence[InferenceNetwork], sessio
 def _show(run: StudentRun, teachers: tuple[Features, ...], labels: Tensor, number: int) -> None:
     """Show a method batch `number` of the training set."""
     torch.manual_seed(derive_seed(run.plan.seed, "survey", number))
-    needs = run.method.reads_of_teacher()
-    run.method.fit_on_training_set(tuple(features.guarded(needs) for features in teachers), labels)
+    run.method.fit_on_training_set(tuple(map(run.method.declared_fields_of, teachers)), labels)

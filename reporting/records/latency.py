@@ -37,8 +37,11 @@ def read_latency(folder: Path) -> Latency | None:
     student, teacher = cost_or_none(content.get("student_ms")), cost_or_none(content.get("teacher_ms"))
     processor, threads, teachers = (content.get(name) for name in ("processor", "threads", "teachers"))
     names = [each.get("model") for each in teachers if isinstance(each, dict)] if isinstance(teachers, list) else []
-    known = isinstance(processor, str) and isinstance(threads, int) and all(isinstance(name, str) for name in names)
-    if content.get("format") != FORMAT or student is None or teacher is None or not known or not names:
+    if content.get("format") != FORMAT or student is None or teacher is None:
         return None
-    hardware = f"{printable(str(processor)).replace(';', ',')}, {counted(int(str(threads)), 'thread')}"
+    if not isinstance(processor, str) or not isinstance(threads, int) or isinstance(threads, bool):
+        return None
+    if not names or not all(isinstance(name, str) for name in names):
+        return None
+    hardware = f"{printable(processor).replace(';', ',')}, {counted(threads, 'thread')}"
     return Latency(student / teacher, student, teacher, printable("+".join(sorted(map(str, names)))), hardware)

@@ -128,7 +128,8 @@ def _teacher(entry: dict[str, Any]) -> Teacher:
     return Teacher(
         model=text(entry, "model", where),
         sha256=text(entry, "sha256", where),
-        accuracy=_accuracy(entry, where),
+        # That of a teacher of other classes than the data set's is null.
+        accuracy=None if "top1" in entry and entry["top1"] is None else _accuracy(entry, where),
         normalisation=_normalisation(entry.get("normalisation")),
         epoch=_epoch_of_file(entry.get("path")),
         size=_size(entry),

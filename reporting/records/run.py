@@ -42,13 +42,14 @@ class Teacher:
     """A checkpoint that taught a run, with its own test accuracy.
 
     Attributes:
+        accuracy: None for one of other classes than the data set's, whose predictions say nothing.
         normalisation: mean and standard deviation of the images that it saw, in words; "" for the data set's own.
         epoch: the epoch that its file is of, by the file's name, such as "last epoch"; "" where that does not say.
     """
 
     model: str
     sha256: str
-    accuracy: Accuracy
+    accuracy: Accuracy | None
     normalisation: str = ""
     epoch: str = ""
     size: Size = field(default=Size(), compare=False)  # older records of the same teacher have none

@@ -26,7 +26,8 @@ NO_SETTINGS |= {"left_out", "classes", "test_class_images"}  # notes
 # The files that are read: which ones differs from trial to trial. How they were made does not.
 OF_FILES = {"path", "sha256", "top1", "top5", "loss", "balanced"}
 OF_BACKBONE = {f"backbone.{name}" for name in ("path", "sha256", "code", "model")}
-NOT_SETTINGS = {*PLACES, *CODE, *PROTOCOL, *NO_SETTINGS, *OF_BACKBONE}
+OF_UNLABELLED = {"unlabelled.path"}  # its images are identified by their SHA-256
+NOT_SETTINGS = {*PLACES, *CODE, *PROTOCOL, *NO_SETTINGS, *OF_BACKBONE, *OF_UNLABELLED}
 OF_SIZE = {"parameters", "head_parameters", "macs", "file_bytes"}  # older records have none of them
 OF_TEACHERS = {*OF_FILES, *OF_SIZE, "model", "normalisation"}  # the last two are in the teacher's name
 IN_LABELS = ("options.", "weights.")  # labels name these fields without

@@ -42,13 +42,22 @@ class CostChoice:
 
 
 def check_costs(table: pd.DataFrame, choice: CostChoice) -> None:
-    """Raises RequestError where no student has a cost that is asked for, or there is no teacher to be close to."""
+    """Raises RequestError where no student has a cost that is asked for, or there is no teacher to be close to.
+
+    There is nothing to refuse in an empty table, of runs that are not finished yet.
+    """
+    if table.empty:
+        return
     students = table[table.role.isin(["student", "method"])]
-    for flag, name in (("--pareto", choice.pareto), ("--within", choice.within and choice.within_cost)):
-        if name and not students.empty and students[COSTS[name].column].isna().all():
+    if students.empty:
+        raise RequestError("--pareto and --within compare students, and no run here is of one; leave them out")
+    for flag, name in (("--pareto", choice.pareto), ("--within", choice.within_cost)):
+        if name in choice.costs and students[COSTS[name].column].isna().all():
             raise RequestError(f"{flag}: no run of a student has {name} on record; {COSTS[name].hint}")
-    if choice.within is not None and not (table.role == "teacher").any():
-        raise RequestError("--within compares students with their teacher, and no run here has one; leave it out")
+    if choice.within is not None and table[table.role == "teacher"].top1_mean.isna().all():
+        raise RequestError(
+            "--within compares students with their teacher, and no run here has one of known accuracy; leave it out"
+        )
 
 
 def front_of(students: pd.DataFrame, name: str) -> np.ndarray:
@@ -62,7 +71,7 @@ def front_of(students: pd.DataFrame, name: str) -> np.ndarray:
     """
     front = pd.Series(False, index=students.index)
     for _, rows in students.groupby([*GROUP, "teacher"], sort=False):
-        costs = rows[COSTS[name].column].astype(float)
+        costs = COSTS[name].of(rows)
         places = latency_places(rows).values() if name == "latency" else [costs.notna()]
         for of_place in places:
             front[rows.index] |= on_front(ranked(rows).tolist(), costs.where(of_place).tolist())
@@ -164,8 +173,8 @@ def beside_teachers(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """
     of_teacher = rows[rows.role == "teacher"].set_index("student").top1_mean
     students = rows[rows.role.isin(["student", "method"])]
-    costs = students[COSTS[name].column].astype(float)
-    return students.assign(figure=students.top1_mean, teacher_figure=students.student.map(of_teacher), cost=costs)
+    teachers = students.student.map(of_teacher)
+    return students.assign(figure=students.top1_mean, teacher_figure=teachers, cost=COSTS[name].of(students))
 
 
 def within_lines(table: pd.DataFrame, choice: CostChoice) -> Iterator[str]:

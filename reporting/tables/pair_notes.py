@@ -74,6 +74,8 @@ def _missing_references(pair: pd.DataFrame) -> Iterator[str]:
         return
     if "student" not in means:
         yield "No gain and no gap: no run of the student alone is among these (--distill none)."
+    elif "teacher" in means and np.isnan(means["teacher"]):
+        yield "No gap: the teacher has no accuracy on these classes, which are not its own."
     elif "teacher" in means and not np.subtract(*as_printed(means[["teacher", "student"]])) > 0:
         yield "No gap: the teacher is not above the student alone."
     if REFERENCE not in set(pair.method):

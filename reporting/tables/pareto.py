@@ -7,8 +7,6 @@ import pandas as pd
 
 from reporting.tables.statistics import as_printed
 
-MINOR = 1e-9  # points by which sums of rounded figures may be off
-
 
 def on_front(figures: Sequence[float], costs: Sequence[float]) -> np.ndarray:
     """Returns whether each student is on the Pareto front: none is at least as good in both, and better in one.
@@ -39,9 +37,9 @@ def smallest_within(students: pd.DataFrame, points: float) -> tuple[pd.Series | 
     if known.empty:
         return None, None
     known = known.assign(figure=as_printed(known.figure))
-    known["below"] = as_printed(known.teacher_figure) - known.figure
+    known["below"] = (as_printed(known.teacher_figure) - known.figure).round(6)  # 64.4 − 63.4 is a little above 1
     closest = known.sort_values(["below", "cost", "student", "method"]).iloc[0]
-    near = known[known.below <= points + MINOR]
+    near = known[known.below <= points]
     if near.empty:
         return None, closest
     order = near.sort_values(["cost", "figure", "student", "method"], ascending=[True, False, True, True])

@@ -60,7 +60,7 @@ def compare_with_published(table: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd
         if known.empty:
             notes.append(f"nothing published is known here for {pair_title(teacher, student)} on {dataset}")
             continue
-        taught = pair[pair.role == "teacher"].top1_mean.tolist()
+        taught = pair[pair.role == "teacher"].top1_mean.dropna().tolist()
         for row in pair.to_dict("records"):
             rows.append(_compared_row(row, by_path[(row["paths"] or paths)[0]], known, taught))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"sources": "Int64", "published_epochs": "Int64"}), notes

@@ -18,19 +18,28 @@ class StudentCost:
         column: of the tidy table.
         heading: of the column in tables for people.
         noun: as a sentence has it.
-        unit: behind a figure in a sentence or on an axis.
+        axis: name of an axis.
+        unit: behind a figure in a sentence.
         divisor: by which the column's value is divided to be in that unit.
         whole: whether tables show the value undivided, as a whole number.
+        decimals: to which values are compared; None where they are exact.
         hint: what to do where it is on no record.
     """
 
     column: str
     heading: str
     noun: str
+    axis: str
     unit: str
     divisor: float
     whole: bool = False
+    decimals: int | None = None
     hint: str = "runs of earlier versions do not have it; choose another cost, such as parameters"
+
+    def of(self, rows: pd.DataFrame) -> pd.Series:
+        """Returns the cost of rows of the tidy table as it is compared; NaN where it is not known."""
+        values = rows[self.column].astype(float)
+        return values if self.decimals is None else values.round(self.decimals)
 
     def cell(self, value: float) -> str:
         """Returns the cell of a table; "" where the cost is not known."""
@@ -51,15 +60,19 @@ COSTS = dict(
     zip(
         COST_NAMES,
         (
-            StudentCost("parameters", "parameters", "parameters", "M parameters", 1e6, whole=True),
-            StudentCost("macs", "MACs (M)", "multiply-accumulates", "M multiply-accumulates", 1e6),
-            StudentCost("file_bytes", "file (MB)", "file size", "MB of weights file", 1e6),
+            StudentCost("parameters", "parameters", "parameters", "parameters (M)", "M parameters", 1e6, whole=True),
+            StudentCost(
+                "macs", "MACs (M)", "multiply-accumulates", "multiply-accumulates (M)", "M multiply-accumulates", 1e6
+            ),
+            StudentCost("file_bytes", "file (MB)", "file size", "weights file (MB)", "MB of weights file", 1e6),
             StudentCost(
                 "latency_ratio",
                 "latency ×teacher",
                 "latency",
+                "latency (× the teacher's)",
                 "× the teacher's latency",
                 1.0,
+                decimals=2,  # a measurement, which repeats no better
                 hint="measure it: python scripts/measure_latency.py FOLDER",
             ),
         ),

@@ -117,7 +117,7 @@ def _latency(run: Run, teacher: str) -> dict[str, Any]:
     """Returns the latency beside a teacher; a student alone may have been measured beside another one."""
     found = run.costs.latency
     if found is None or (not run.teachers and found.teacher != teacher):
-        return dict.fromkeys(LATENCY)
+        return {**dict.fromkeys(LATENCY), "latency_hardware": ""}
     return dict(zip(LATENCY, (found.ratio, found.student_ms, found.teacher_ms, found.hardware), strict=True))
 
 
@@ -203,7 +203,7 @@ def _teachers(entries: Iterable[Entry]) -> pd.DataFrame:
             uneven.add(pair)
     rows = []
     for pair, by_hash in checkpoints.items():
-        accuracies = [by_hash[key].accuracy for key in sorted(by_hash)]
+        accuracies = [accuracy for key in sorted(by_hash) if (accuracy := by_hash[key].accuracy)]
         top1 = pd.Series([accuracy.top1 for accuracy in accuracies], dtype=float)
         top5 = pd.Series([accuracy.top5 for accuracy in accuracies], dtype=float)
         balanced = pd.Series([accuracy.balanced for accuracy in accuracies], dtype=float).mean(skipna=False)

@@ -4,6 +4,7 @@ import dataclasses
 import io
 
 import numpy as np
+from PIL import Image
 
 from analysis import pictures
 from analysis.agreement import Agreement
@@ -81,7 +82,47 @@ def test_small_classes_of_a_confusion_say_how_many_images_they_have():
     agreement = Agreement(0.9, 0.9, 0.9, 0.1, counts, counts, counts)
     figure = pictures.confusion_picture(agreement, "teacher", "kd")
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["0 (n 8)", "1 (n 201)"]
-    assert "kd beside teacher" in figure.axes[2].get_title()
+    assert "kd beside the teacher" in figure.axes[2].get_title()
+
+
+def test_names_of_few_classes_stand_on_the_axes():
+    """A dollar is no formula, and the rows of the second panel are those of the first."""
+    counts, names = np.diag([200, 300]), ["$x_1$", "犬"]
+    agreement = Agreement(0.9, 0.9, 0.9, 0.1, counts, counts, counts)
+    figure = pictures.confusion_picture(agreement, "teacher", "kd", names)
+    first, second, _, *_ = figure.axes
+    assert [tick.get_text() for tick in first.get_xticklabels()] == names
+    assert [tick.get_text() for tick in first.get_yticklabels()] == names
+    assert not any(tick.get_parse_math() for tick in first.get_xticklabels())
+    assert {tick.get_text() for tick in second.get_yticklabels()} == {""}
+    many = pictures.correlation_picture(np.eye(100), 0.5, ("t", "s"), 1.5, [f"class {c}" for c in range(100)])
+    assert [tick.get_text() for tick in many.axes[0].get_xticklabels()][:3] == ["0", "10", "20"]
+
+
+def test_a_font_without_a_letter_is_no_warning(tmp_path, recwarn):
+    with pictures.style():
+        pictures.save(pictures.correlation_picture(np.eye(2), 0.5, ("t", "s"), 1.0, ["犬", "猫"]), tmp_path / "c")
+    assert not recwarn.list
+    assert "犬" in (tmp_path / "c.svg").read_text()
+
+
+def test_a_picture_of_few_colours_has_a_palette(tmp_path):
+    with pictures.style():
+        shown = ShownImages(np.arange(3), np.array([0, 3, 3]), [0, 3], 100, ["cat", "$dog"])
+        figure = pictures.tsne_picture([np.ones((3, 2))] * 2, list("ab"), shown)
+        pictures.save(figure, tmp_path / "few", few_colours=True)
+        pictures.save(figure, tmp_path / "all")
+    assert (Image.open(tmp_path / "few.png").mode, Image.open(tmp_path / "all.png").mode) == ("P", "RGBA")
+    assert Image.open(tmp_path / "few.png").size == Image.open(tmp_path / "all.png").size
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", "$dog"]
+
+
+def test_small_confusions_have_colours_of_their_own():
+    counts = np.array([[96, 4], [0, 100]])
+    agreement = Agreement(0.9, 0.9, 0.9, 0.1, counts, counts, counts)
+    image = pictures.confusion_picture(agreement, "teacher", "kd").axes[0].images[0]
+    assert image.get_clim() == (0, 100)
+    assert image.norm(4.0) == 0.2
 
 
 def test_runs_of_one_epoch_have_a_row_each():

@@ -8,7 +8,7 @@ import torch
 
 from common.errors import RequestError
 from common.seeds import make_generator
-from dataset import DATASETS, Augmentation
+from dataset import DATASETS, UNLABELLED, Augmentation
 from dataset.augment import (
     augment,
     crop,
@@ -213,3 +213,19 @@ def test_the_same_on_a_gpu_and_no_waiting():
     torch.testing.assert_close(there_targets.cpu(), targets)
     step = 1.01 / 255 / min(ENTRY.std)  # a grey level may round the other way
     assert ((there.cpu() - here).abs() > step).float().mean() < 0.001
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 0.8}, {"cutmix": 1.0}])
+def test_targets_of_mixed_images_lack_the_share_without_a_label(mixing):
+    """The first and the last image are mixed with each other, as are the others."""
+    images, augmentation = torch.rand(4, 3, 8, 8), Augmentation(**mixing)
+    all_labels, some = torch.tensor([4, 1, 2, 3]), torch.tensor([4, UNLABELLED, UNLABELLED, UNLABELLED])
+    (one, whole), (other, part) = (
+        mix(images, labels, 5, augmentation, torch.Generator().manual_seed(2)) for labels in (all_labels, some)
+    )
+    assert torch.equal(one, other)
+    share = whole[0, 4].item()
+    assert 0 < share < 1
+    expected = torch.zeros(4, 5)
+    expected[0, 4], expected[3, 4] = share, 1 - share
+    torch.testing.assert_close(part, expected)

@@ -9,8 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import RequestError
-from dataset import DATASETS, Augmentation, Batch, Batching, BatchStream, evaluation_batches
+from common.errors import RequestError, RunError
+from dataset import (
+    DATASETS,
+    UNLABELLED,
+    Augmentation,
+    Batch,
+    Batching,
+    BatchStream,
+    WithoutLabels,
+    evaluation_batches,
+)
 from dataset.augment import normalise
 
 ENTRY = DATASETS["digits"]
@@ -199,3 +208,63 @@ def test_evaluation_in_order():
     assert torch.cat([part for _, part in batches]).tolist() == labels.tolist()
     expected = normalise(torch.from_numpy(images).permute(0, 3, 1, 2), ENTRY.mean, ENTRY.std)
     assert torch.equal(torch.cat([part for part, _ in batches]), expected)
+
+
+# --- images without labels -------------------------------------------------------------------------
+
+
+def half_labelled(size=23, every=2, **options):
+    """A stream in which of every so many images one has a label."""
+    images, labels = samples(size)
+    labels = np.where(np.arange(size) % every == 0, labels, UNLABELLED) if every else np.full(size, UNLABELLED)
+    return BatchStream(
+        images, labels, ENTRY, Batching(options.pop("augmentation", PLAIN), 4, 0, False, **options), "cpu"
+    )
+
+
+@pytest.mark.parametrize(("every", "labelled"), [(1, "all"), (2, "some"), (0, "no")])
+def test_a_batch_says_how_many_images_of_the_set_have_labels(every, labelled):
+    for batch in half_labelled(every=every).epoch(1):
+        assert batch.labelled == batch.first(2).labelled == labelled
+        assert batch.labelled_images == (batch.labels >= 0).sum()
+
+
+@pytest.mark.parametrize("augmentation", [PLAIN, EVERYTHING])
+def test_missing_labels_change_no_image(augmentation):
+    whole, half = (half_labelled(every=every, augmentation=augmentation, views=2) for every in (1, 2))
+    for one, other in zip(whole.epoch(3), half.epoch(3), strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.index, other.index)
+        assert torch.equal(other.labels, torch.where(other.index % 2 == 0, one.labels, UNLABELLED))
+
+
+def test_the_main_label_is_missing_where_the_largest_share_has_none():
+    """Shares of three classes; the rest of each row has no label. At equal shares it is the image's own."""
+    rows = [
+        (0, [0.7, 0.0, 0.0], 0),
+        (0, [0.3, 0.0, 0.0], UNLABELLED),
+        (0, [0.5, 0.0, 0.0], 0),
+        (UNLABELLED, [0.5, 0.0, 0.0], UNLABELLED),
+        (UNLABELLED, [0.0, 0.6, 0.0], 1),
+        (2, [0.0, 0.6, 0.4], 1),
+        (UNLABELLED, [0.0, 0.0, 0.0], UNLABELLED),
+    ]
+    labels, targets, main = (list(column) for column in zip(*rows, strict=True))
+    images, index = torch.zeros(len(rows), 1), torch.arange(len(rows))
+    batch = Batch(images, torch.tensor(labels), index, torch.tensor(targets), 1, 0, 1, "some")
+    assert batch.main_labels.tolist() == main
+    assert replace(batch, targets=None).main_labels.tolist() == labels
+
+
+@pytest.mark.parametrize("field", ["labels", "main_labels", "targets"])
+def test_a_method_that_must_not_read_labels_is_stopped(field):
+    batch = next(iter(half_labelled().epoch(1)))
+    guarded = WithoutLabels("mine", batch)
+    for seen, size in ((guarded, 4), (guarded.first(2), 2)):
+        with pytest.raises(RunError, match=r"mine.*reads_labels"):
+            getattr(seen, field)
+        assert torch.equal(seen.images, batch.images[:size])
+        assert torch.equal(seen.index, batch.index[:size])
+        assert (seen.epoch, seen.step) == (batch.epoch, batch.step)
+        draws = [torch.rand(3, generator=each.generator("x")) for each in (seen, batch)]
+        assert torch.equal(*draws)

@@ -4,6 +4,7 @@ A new method needs no entry here. What it refuses, and what its losses are, is i
 """
 
 import contextlib
+import copy
 import importlib
 import itertools
 import math
@@ -16,9 +17,11 @@ import torch
 from torch import nn
 
 import distiller_zoo
-from common.errors import RequestError
+from common.errors import RequestError, RunError
 from common.registry import import_all_modules
-from distiller_zoo import METHODS, Method, Pair, Weights, create_method, options_of
+from dataset import WithoutLabels
+from distiller_zoo import METHODS, Method, Pair, Weights, create_method, method_class, options_of
+from distiller_zoo.method import Trainee
 from models import Features
 from tests import golden_cases as gold
 from tests.distiller_zoo.one_step import (
@@ -230,6 +233,109 @@ def test_reads_what_it_declares_and_nothing_else(name):
                 unread_s, unread_t = unread_s - found[0], unread_t - found[1]
     assert not unread_s
     assert not unread_t
+
+
+def with_another_head(model, classes):
+    """A teacher with its body and a new random head."""
+    network = copy.deepcopy(teacher_of(model))
+    head = torch.nn.Linear(network.last_linear.in_features, classes)
+    torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(1))
+    network.set_submodule(network.classifier_name, head)
+    return network
+
+
+def taught_by(teacher, name, options):
+    """Losses of a method by name, those of its initial stage too, and the sum of the logits that it predicts by.
+
+    None if it refuses the options.
+    """
+    cls, student = METHODS[name], teacher_of(first_pair(name)[1])
+    teachers, batch = (teacher,) * cls.min_teachers, batch_of_digits(6, cls.views)
+    torch.manual_seed(3)
+    try:
+        method = create_method(name, pair_of((student, teachers)), options)
+    except RequestError:
+        return None
+    method.inspect_networks(student, teachers)
+    method.prepare(torch.arange(DIGITS.train_size) % DIGITS.num_classes)
+    with torch.no_grad():
+        seen = tuple(each.features(batch.images) for each in teachers)
+        attached = method.attach(student.features(batch.images))
+    if method.needs_training_set_pass:
+        method.fit_on_training_set(tuple(map(method.declared_fields_of, seen)), batch.labels)
+    torch.manual_seed(4)  # for those that draw from the global generator
+    learned = method.own_losses(attached, seen, batch) | {"predictions": method.predict(attached).sum()}
+    if method.initial_epochs:
+        learned |= method.initial_losses(*method.declared_inputs(attached, seen), batch)
+    return learned
+
+
+@every_method
+def test_declares_whether_it_reads_a_teachers_logits(name):
+    """Logits that it does not read are guarded, and a teacher of other classes teaches the same."""
+    model, reads = first_pair(name)[0], METHODS[name].reads_teacher_logits
+    if not METHODS[name].weights.beta:
+        pytest.skip("has no loss of its own")
+    other = with_another_head(model, DIGITS.num_classes if reads else 7)
+    differ = set()
+    for options in itertools.chain([{}], variants(name)):
+        learned = taught_by(teacher_of(model), name, options)
+        if learned is not None and not (reads and True in differ):  # one option that reads them is enough
+            differ.add(learned != taught_by(other, name, options))
+    assert (True in differ) == reads
+
+
+def reads_labels(name, options):
+    """True if a method's losses read labels; None if it refuses the options."""
+    teacher, student = first_pair(name)
+    cls, count = METHODS[name], METHODS[name].min_teachers
+    networks = teacher_of(student), (teacher_of(teacher),) * count
+    batch = batch_of_digits(6, cls.views)
+    try:
+        method = create_method(name, pair_of(networks), options)
+    except RequestError:
+        return None
+    method.inspect_networks(*networks)
+    method.prepare(torch.arange(DIGITS.train_size) % DIGITS.num_classes)
+    features_s = method.attach(networks[0].features(batch.images))
+    features_t = tuple(features_of(teacher, 6, cls.views).only(cls.reads_of_teacher()) for _ in range(count))
+    trainee = Trainee(lambda images: method.attach(networks[0].features(images)), list(method.parameters()), list)
+    guarded = WithoutLabels(name, batch)
+    try:
+        method.losses(features_s, features_t, guarded)
+        if method.initial_epochs:
+            method.initial_losses(features_s, features_t, guarded)
+        if method.takes_extra_step:
+            method.extra_step(trainee, guarded)
+    except RunError:
+        return True
+    return False
+
+
+@every_method
+def test_says_whether_it_reads_labels(name):
+    """In each variant: one that says it does not must never do so, for images without labels."""
+    found = [reads_labels(name, options) for options in itertools.chain([{}], variants(name))]
+    assert METHODS[name].needs_labels() == any(found)
+
+
+def test_a_method_that_is_given_labels_beforehand_needs_them():
+    class Prepared(Method):
+        def prepare(self, labels):
+            super().prepare(labels)
+
+    class Fitted(Method):
+        def fit_on_training_set(self, teachers, labels):
+            super().fit_on_training_set(teachers, labels)
+
+    assert [cls.needs_labels() for cls in (Method, Prepared, Fitted)] == [False, True, True]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("kd+rrd", False), ("crd+kd", True), ("dkd+hint", True)])
+def test_a_combination_needs_labels_if_a_part_does(name, expected):
+    assert method_class(name).needs_labels() == expected
+    shapes = teacher_of("resnet8").feature_shapes()
+    assert create_method(name, Pair(shapes, (shapes,), DIGITS.train_size)).needs_labels() == expected
 
 
 @every_method

@@ -48,7 +48,7 @@ def test_every_field_of_the_features_is_named_and_no_other():
 
 def test_the_fields_of_a_batch_are_named():
     named = {name for row in rows_below("Fields of a batch") for name in names_in(row[0])}
-    assert {field.name for field in fields(Batch)} - {"seed"} <= named
+    assert {field.name for field in fields(Batch)} - {"seed", "labelled"} <= named
     assert all(hasattr(Batch, name) for name in named - {field.name for field in fields(Batch)})
 
 

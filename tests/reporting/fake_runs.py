@@ -74,6 +74,13 @@ def write_run(root, name, last=60.0, best=None, mtime=None, result=(), **config)
     return folder
 
 
+def write_latency(folder, student_ms, teacher_ms, processor="Some CPU", threads=1, teachers=("resnet56",)):
+    """A run's latency.json, as far as it is read."""
+    content = {"format": 1, "student_ms": student_ms, "teacher_ms": teacher_ms, "processor": processor}
+    content |= {"threads": threads, "teachers": [{"model": name, "sha256": "aa"} for name in teachers]}
+    (folder / "latency.json").write_text(json.dumps(content))
+
+
 def write_metrics(folder, lines, name="metrics.jsonl"):
     (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
 

@@ -17,6 +17,7 @@ from reporting.tables.build_report import build_report
 from reporting.tables.columns import COLUMNS
 from reporting.tables.published_figures import FOLDER as FIGURES
 from tests.reporting.fake_runs import SCRIPT, run_script, write_pairs, write_run, write_suite
+from tests.reporting.tables.test_accuracy_cost_tables import write_students
 
 
 def test_a_pipe_gets_markdown_of_the_default_root(tmp_path, capsys, monkeypatch):
@@ -200,3 +201,69 @@ def test_a_closed_output_is_one_line(tmp_path):
     command = f'"{sys.executable}" "{SCRIPT}" "{tmp_path}" >&-'
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+# --- accuracy and cost ---
+
+
+def test_pareto_and_within_in_every_format(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_students(tmp_path / "save")
+    for name in ("terminal", "markdown", "latex", "html"):
+        assert compare.main(["--format", name, "--pareto", "bytes", "--within", "3"]) == 0
+        page = capsys.readouterr().out
+        assert "front" in page
+        assert "3 points" in page
+    assert compare.main(["--format", "csv", "--pareto", "bytes", "--within", "3"]) == 0
+    captured = capsys.readouterr()
+    assert "large by kd" in captured.err
+    table = pd.read_csv(io.StringIO(captured.out))
+    assert list(table.columns) == [*COLUMNS, "pareto_bytes"]
+    found = {(row.student, row.method): row.pareto_bytes for row in table.itertuples() if row.role != "teacher"}
+    assert found == {("small", "kd"): True, ("small", "none"): False, ("large", "kd"): True, ("large", "none"): False}
+    assert compare.main(["--format", "json", "--pareto", "bytes"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["pareto_bytes"] for row in rows} == {True, False, None}
+    assert {row["macs"] for row in rows} == {10_000_000, 5_000_000, 80_000_000}
+
+
+def test_the_default_cost_is_multiply_accumulates(tmp_path, capsys):
+    write_students(tmp_path)
+    assert compare.main([str(tmp_path), "--format", "csv", "--pareto"]) == 0
+    assert "pareto_macs" in capsys.readouterr().out
+    assert compare.main([str(tmp_path), "--within", "50"]) == 0
+    assert "multiply-accumulates: large by kd" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--pareto", "watts"], "watts"),
+        (["--pareto", "."], "before --pareto"),
+        (["--within", "near"], "near"),
+        (["--within", "-1"], "--within -1"),
+        (["--within", "nan"], "--within nan"),
+        (["--within", "101"], "--within 101"),
+        (["--within", "1", "watts"], "watts"),
+        (["--within", "1", "macs", "bytes"], "at most one COST"),
+        (["--pareto", "--published"], "--published"),
+        (["--within", "0", "--published"], "--published"),
+    ],
+)
+def test_requests_about_costs_that_are_refused(tmp_path, capsys, monkeypatch, words, named):
+    """Before anything is read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reporting.tables.build_report.build_report", None)
+    assert compare.main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert named in captured.err
+
+
+def test_costs_that_no_record_has_and_published_figures_alone_are_refused(tmp_path, capsys):
+    write_run(tmp_path, "old", 60.0)
+    assert compare.main([str(tmp_path), "--pareto"]) == 2
+    assert "parameters" in capsys.readouterr().err
+    assert compare.main([str(tmp_path), "--pareto", "parameters"]) == 0
+    assert compare.main([str(FIGURES), "--pareto", "parameters"]) == 2
+    assert "--pareto" in capsys.readouterr().err

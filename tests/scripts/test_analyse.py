@@ -80,7 +80,8 @@ def test_the_same_command_writes_the_same_bytes(written):
     _, one, two = written
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
-    assert len(files) == 1 + 3 * (4 + 4 + 1 + 2)
+    thumbnails = [path for path in files if path.parent.name == "mistakes"]
+    assert len(files) - len(thumbnails) == 1 + 3 * (4 + 4 + 1 + 2) + len(("teacher", "student alone", "kd"))
     for path in files:
         assert (one / path).read_bytes() == (two / path).read_bytes(), path
 
@@ -94,7 +95,9 @@ def test_the_files_agree_with_each_other_and_with_the_runs(written, runs):
     for student in record["students"]:
         folder = out / student["name"]
         result = read_json(Path(student["path"]).parent / "result.json")
-        assert student["top1"] == pytest.approx(result["last"]["top1"])
+        assert (student["top1"], student["balanced"]) == pytest.approx(
+            (result["last"]["top1"], result["last"]["balanced"])
+        )
         counts = pd.read_csv(folder / "confusion.csv")
         assert (counts[["teacher", "student", "student_by_teacher"]].sum() == 500).all()
         diagonal = counts[counts.row == counts.column]
@@ -110,6 +113,14 @@ def test_the_files_agree_with_each_other_and_with_the_runs(written, runs):
         layers = pd.read_csv(folder / "cka.csv")
         assert layers.cka.iloc[-1] == student["cka_embedding"]
         assert list(layers.teacher.unique()) == ["stage 1", "stage 2", "stage 3", "embedding"]
+    for name in ("teacher", "student alone", "kd"):
+        mistakes = pd.read_csv(out / name / "mistakes.csv")
+        assert (mistakes.true != mistakes.predicted).all()
+        assert mistakes.probability.is_monotonic_decreasing
+        assert sorted(path.name for path in (out / name / "mistakes").iterdir()) == sorted(
+            Path(picture).name for picture in mistakes.picture
+        )
+    assert record["classes"] == list("0123456789")
     alone, taught = (pd.read_csv(out / name / "classes.csv") for name in ("student alone", "kd"))
     assert "gain_over_alone" not in alone
     assert np.allclose(taught.gain_over_alone, taught.student - alone.student)
@@ -149,6 +160,7 @@ WRONG = [
     ([*NETWORKS, "--device", "tpu"], "tpu"),
     ([*NETWORKS, "--model_s", "resnet8", "resnet8"], "--model_s"),
     ([*NETWORKS, "--model_t", "resnet14"], "resnet14"),
+    ([*NETWORKS, "--weights_key", "a", "b", "c"], "--weights_key"),
     (["--teacher", "T", "--student", "nowhere.pth"], "nowhere.pth"),
     ([*NETWORKS, "--runs", "nowhere"], "--runs nowhere"),
     ([*NETWORKS, "--runs", "."], "--runs ."),

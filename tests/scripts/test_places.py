@@ -17,7 +17,7 @@ import train_student
 import train_teacher
 import transfer_student
 from engine.checkpoints import teachers
-from scripts import ablate_std, analyse, benchmark, benchmark_methods, check_images, draw_std
+from scripts import ablate_std, analyse, benchmark, benchmark_methods, check_images, draw_std, measure_latency
 from tests.helpers import ROOT, save_network
 
 DIGITS = ["--dataset", "digits", "--device", "cpu"]
@@ -33,6 +33,8 @@ READERS = {
     "analyse --runs": (analyse, lambda path: ["--runs", path, "--out", "new"]),
     "benchmark --path_t": (benchmark, lambda path: ["--pairs", "resnet8:resnet8", "--path_t", path, *DIGITS]),
     "compare ROOT": (compare, lambda path: [path]),
+    "measure_latency ROOT": (measure_latency, lambda path: [path]),
+    "measure_latency --path_t": (measure_latency, lambda path: [str(ROOT / "results"), "--path_t", path]),
     "compare --analysis": (compare, lambda path: [str(ROOT / "results"), "--format", "html", "--analysis", path]),
 }
 WRITERS = {

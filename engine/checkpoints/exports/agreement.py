@@ -1,6 +1,7 @@
 """How an exported network compares with the one it was made from: differences of logits, and accuracy."""
 
 from collections.abc import Iterable
+from copy import deepcopy
 from itertools import islice
 
 import torch
@@ -24,6 +25,20 @@ def largest_difference(network: DeployedNetwork, predictor: Predictor, batches: 
         with torch.inference_mode():
             expected = network(as_input(pixels, network.pixels))
         worst = max(worst, float((predictor(pixels) - expected).abs().max()))
+    return worst
+
+
+def largest_rounding(network: DeployedNetwork, batches: Iterable[torch.Tensor]) -> float:
+    """The largest absolute difference of a network's logits in float32 and in float64: what rounding does to them.
+
+    Args:
+        batches: uint8 B×H×W×3.
+    """
+    exact, worst = deepcopy(network).double(), 0.0
+    for pixels in batches:
+        images = as_input(pixels, network.pixels)
+        with torch.inference_mode():
+            worst = max(worst, float((network(images) - exact(images)).abs().max()))
     return worst
 
 

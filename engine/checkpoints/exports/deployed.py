@@ -31,7 +31,7 @@ class DeployedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """B×3×H×W images, uint8 or float32, to B×K logits."""
-        return self.network(torch.addcmul(self.shift, images.float(), self.scale))
+        return self.network(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
 
     def example(self, count: int) -> Tensor:
         """Random images of the kind that it takes, always the same ones."""

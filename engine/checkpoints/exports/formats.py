@@ -44,9 +44,11 @@ def onnx_of(network: DeployedNetwork, description: Description) -> bytes:
     model = program.model_proto
     for side in (model.graph.input[0], model.graph.output[0]):
         side.type.tensor_type.shape.dim[0].dim_param = "batch"
-    for node in model.graph.node:  # where each came from in the code: more than half of a small file
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
+    graph = model.graph
+    # Where each came from in the code: more than half of a small file.
+    for part in (graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
     onnx.helper.set_model_props(model, description.as_metadata())
     if model.ByteSize() > LARGEST_ONNX:
         raise RequestError("the network is larger than 2 GiB, which no ONNX file holds; choose --format pt2")

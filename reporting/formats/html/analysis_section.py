@@ -2,22 +2,30 @@
 
 import base64
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from common.class_sizes import are_uneven
 from common.errors import RequestError
 from common.json_files import BrokenError, printable, read_object, regular_file_size
 from reporting.formats.html.chart import Bar, Chart, horizontal, vertical
+from reporting.formats.html.class_names import ClassNames
+from reporting.formats.html.class_spread import class_spread
+from reporting.formats.html.gallery import Gallery, read_gallery
 from reporting.formats.html.grid import Grid, grid_of_values
 from reporting.records.untrusted_json import number_or_none, objects, text
 from reporting.tables.numbers import signed
 
 RECORD = "analysis.json"
+BALANCED = "balanced"
+OF_CLASSES = ["class", "images", "teacher", "student", "gain_over_teacher"]
 FIGURES = {
     "top1": ("top-1", ".2f"),
+    BALANCED: ("balanced", ".2f"),
     "agreement": ("agreement", ".4f"),
     "agreement_where_teacher_right": ("where the teacher is right", ".4f"),
     "agreement_where_teacher_wrong": ("where it is wrong", ".4f"),
@@ -31,6 +39,7 @@ PICTURES = {
     "cka": "similarity of layers, linear CKA",
 }
 WIDE = ("confusion", "tsne")
+TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 LARGEST_PICTURE = 4 << 20  # bytes
 LARGEST_TABLE = 64 << 20
 WHISKERS = "Whiskers are ± one standard error, from the images of the class on which the two differ."
@@ -48,20 +57,29 @@ class Picture:
 
 @dataclass(frozen=True)
 class StudentAnalysis:
-    """Charts of a student's gains over its teacher, tables of classes and confusions, and pictures."""
+    """Charts of a student's gains over its teacher, tables of classes and confusions, mistakes, and pictures."""
 
     name: str
     charts: tuple[Chart, ...]
     classes: Grid
     confused: Grid
+    gallery: Gallery | None
     pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """All that the page shows of an analysis; `missing` names pictures that are not in its folder."""
+    """All that the page shows of an analysis.
+
+    Attributes:
+        by_class: accuracy of each class by every network; None without students.
+        gallery: the teacher's; None where an earlier version wrote the folder.
+        missing: names of pictures that are not in the folder.
+    """
 
     summary: Grid
+    by_class: Grid | None
+    gallery: Gallery | None
     students: tuple[StudentAnalysis, ...]
     pictures: tuple[Picture, ...]
     missing: tuple[str, ...]
@@ -81,10 +99,16 @@ def read_analysis(folder: Path) -> Analysis:
             raise BrokenError(f"{RECORD} is not of scripts/analyse.py")
         names = [_name(student) for student in students]
         missing: list[str] = []
-        read = tuple(_student(folder, name, i, missing) for i, name in enumerate(names, 1))
+        classes = ClassNames.of(record.get("classes"))
+        tables = {name: _table(folder / name / "classes.csv", OF_CLASSES) for name in names}
+        read = tuple(_student(folder, name, tables, classes, missing) for name in names)
+        gallery = read_gallery(folder / "teacher", "teacher", classes, len(names) + 1)
         alt = "t-SNE: the embeddings of every network as points, coloured by class"
         pictures = tuple(_pictures(folder, {"tsne": alt}, "", missing))
-        return Analysis(_summary(record, teacher, students, names), read, pictures, tuple(missing))
+        uneven = any(are_uneven(table.images) for table in tables.values())
+        summary = _summary(record, {"teacher": teacher, **dict(zip(names, students, strict=True))}, uneven)
+        by_class = class_spread(tables, classes) if tables else None
+        return Analysis(summary, by_class, gallery, read, pictures, tuple(missing))
     except BrokenError as error:
         raise RequestError(
             f"--analysis {folder}: {error}; "
@@ -99,12 +123,17 @@ def _name(student: dict) -> str:
     return name
 
 
-def _summary(record: dict, teacher: dict, students: list[dict], names: list[str]) -> Grid:
-    columns = {"network": None, "model": None} | dict(FIGURES.values())
-    rows = [["teacher", _model(teacher), number_or_none(teacher.get("top1")), *[None] * (len(FIGURES) - 1)]]
-    rows += [
-        [name, _model(student), *(number_or_none(student.get(figure)) for figure in FIGURES)]
-        for name, student in zip(names, students, strict=True)
+def _summary(record: dict, networks: Mapping[str, dict], uneven: bool) -> Grid:
+    """Returns the figures of all networks.
+
+    Args:
+        uneven: whether classes have unequal numbers of images, so that balanced accuracy says more.
+    """
+    figures = {name: form for name, form in FIGURES.items() if uneven or name != BALANCED}
+    columns = {"network": None, "model": None} | dict(figures.values())
+    rows = [
+        [name, _model(network), *(number_or_none(network.get(figure)) for figure in figures)]
+        for name, network in networks.items()
     ]
     images = record.get("test_images")
     place = printable(f"{record.get('dataset', '')}, {images} test images" if isinstance(images, int) else "")
@@ -116,15 +145,18 @@ def _model(network: dict) -> str:
     return printable(model) if isinstance(model, str) else ""
 
 
-def _student(folder: Path, name: str, position: int, missing: list[str]) -> StudentAnalysis:
-    classes = _table(folder / name / "classes.csv", ["class", "images", "teacher", "student", "gain_over_teacher"])
+def _student(
+    folder: Path, name: str, tables: Mapping[str, pd.DataFrame], names: ClassNames, missing: list[str]
+) -> StudentAnalysis:
+    position, classes = list(tables).index(name) + 1, tables[name]
     counts = _table(folder / name / "confusion.csv", ["row", "column", "teacher", "student"])
     described = {kind: f"{name}: {what}" for kind, what in PICTURES.items()}
     return StudentAnalysis(
         name,
-        tuple(_gain_charts(name, position, classes)),
-        _class_grid(name, classes),
-        _confused_grid(name, counts),
+        tuple(_gain_charts(name, position, classes, names)),
+        _class_grid(name, classes, names),
+        _confused_grid(name, counts, names),
+        read_gallery(folder / name, name, names, len(tables) + 1),
         tuple(_pictures(folder / name, described, f"{name}/", missing)),
     )
 
@@ -135,13 +167,13 @@ def _table(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         if regular_file_size(path) > LARGEST_TABLE:
             raise BrokenError(f"{where} is larger than {LARGEST_TABLE >> 20} MiB")
-        table = pd.read_csv(io.BytesIO(path.read_bytes()))
+        table = pd.read_csv(io.BytesIO(path.read_bytes())).drop(columns="name", errors="ignore")
         return table.astype(float)[[*columns, *(name for name in table if name not in columns)]]
     except (OSError, ValueError, KeyError) as error:
         raise BrokenError(f"{where} has no such columns ({printable(str(error)):.80})") from None
 
 
-def _gain_charts(name: str, position: int, classes: pd.DataFrame) -> Iterator[Chart]:
+def _gain_charts(name: str, position: int, classes: pd.DataFrame, names: ClassNames) -> Iterator[Chart]:
     for column, whom in (("gain_over_teacher", "the teacher"), ("gain_over_alone", "the student alone")):
         if column not in classes or classes[column].isna().all():
             continue
@@ -153,7 +185,7 @@ def _gain_charts(name: str, position: int, classes: pd.DataFrame) -> Iterator[Ch
         bars = []
         for number, gain, of_gain in zip(known["class"].astype(int), known[column], error, strict=True):
             top, bottom = min(y(gain), zero), max(y(gain), zero)
-            tooltip = f"class {number}: {signed(gain)}{f' ± {of_gain:.2f}' if of_gain else ''} points"
+            tooltip = f"class {names.text(number)}: {signed(gain)}{f' ± {of_gain:.2f}' if of_gain else ''} points"
             span = (y(gain - of_gain), y(gain + of_gain)) if of_gain else None
             kind = "gained" if gain >= 0 else "lost"
             bars.append(
@@ -172,36 +204,55 @@ def _gain_charts(name: str, position: int, classes: pd.DataFrame) -> Iterator[Ch
         )  # fmt: skip
 
 
-def _class_grid(name: str, classes: pd.DataFrame) -> Grid:
+def _class_grid(name: str, classes: pd.DataFrame, names: ClassNames) -> Grid:
     columns = {"class": "class", "images": "images", "teacher": "teacher", "student": name}
     columns |= {"gain_over_teacher": "over the teacher", "alone": "alone", "gain_over_alone": "over the student alone"}
     kept = {key: title for key, title in columns.items() if key in classes}
     forms = {"class": ".0f", "images": ".0f", "gain_over_teacher": "+.2f", "gain_over_alone": "+.2f"}
     if name in set(columns.values()) - {name}:  # a student called "images" must not share a column's head
         kept["student"] = f"{name} (student)"
-    shown = {title: forms.get(key, ".2f") for key, title in kept.items()}
-    return grid_of_values(f"{name}: top-1 (%) of each class, gains in points", shown, classes[list(kept)].to_numpy())
+    shown: dict[str, str | None] = {title: forms.get(key, ".2f") for key, title in kept.items()}
+    rows = classes[list(kept)].to_numpy().tolist()
+    if names.say_more(range(len(classes))):
+        (first, form), *others = shown.items()
+        shown = {first: form, "name": None, **dict(others)}
+        rows = [[label, names.name(int(label)), *values] for label, *values in rows]
+    return grid_of_values(f"{name}: top-1 (%) of each class, gains in points", shown, rows)
 
 
-def _confused_grid(name: str, counts: pd.DataFrame) -> Grid:
+def _confused_grid(name: str, counts: pd.DataFrame, names: ClassNames) -> Grid:
     """Returns the confusions that the student makes most often, in per cent of the true class."""
     images = counts.groupby("row").student.transform("sum").clip(lower=1)
     shares = counts.assign(of_student=100 * counts.student / images, of_teacher=100 * counts.teacher / images)
     wrong = shares[(shares.row != shares.column) & (shares.student > 0)]
     wrong = wrong.sort_values(["of_student", "row", "column"], ascending=[False, True, True]).head(CONFUSED)
-    columns = {"true class": ".0f", "taken for": ".0f", "student %": ".1f", "teacher %": ".1f"}
-    rows = wrong[["row", "column", "of_student", "of_teacher"]].to_numpy()
+    named = names.say_more(range(int(counts.row.max()) + 1))
+    form = None if named else ".0f"
+    columns = {"true class": form, "taken for": form, "student %": ".1f", "teacher %": ".1f"}
+    rows = wrong[["row", "column", "of_student", "of_teacher"]].to_numpy().tolist()
+    if named:
+        rows = [[names.text(int(true)), names.text(int(taken)), *shares] for true, taken, *shares in rows]
     return grid_of_values(f"{name}: what it confuses most often, in % of the true class", columns, rows)
 
 
 def _pictures(folder: Path, described: dict[str, str], prefix: str, missing: list[str]) -> Iterator[Picture]:
     for kind, alt in described.items():
-        path = folder / f"{kind}.svg"
+        sizes = {suffix: _size(folder / f"{kind}.{suffix}") for suffix in TYPES}
+        suffix = min(sizes, key=sizes.__getitem__)  # of many points an SVG is the larger one
+        path = folder / f"{kind}.{suffix}"
         try:
-            if regular_file_size(path) > LARGEST_PICTURE:
-                raise BrokenError("it is too large")
+            if sizes[suffix] > LARGEST_PICTURE:
+                raise BrokenError("it is missing or too large")
             content = base64.b64encode(path.read_bytes()).decode()
         except (BrokenError, OSError):
             missing.append(f"{prefix}{path.name}")
         else:
-            yield Picture(f"data:image/svg+xml;base64,{content}", alt, kind in WIDE)
+            yield Picture(f"data:{TYPES[suffix]};base64,{content}", alt, kind in WIDE)
+
+
+def _size(path: Path) -> float:
+    """Returns the size in bytes of a file; infinity where there is none that can be read."""
+    try:
+        return regular_file_size(path)
+    except BrokenError:
+        return math.inf

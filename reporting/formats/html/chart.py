@@ -158,6 +158,27 @@ class Scale:
         return tuple(Tick(self(n * self.step), f"{n * self.step:,.{decimals}f}") for n in numbers)
 
 
+class LogScale:
+    """A logarithmic map from positive values to coordinates."""
+
+    def __init__(self, values: Iterable[float], start: float, stop: float, margin: float):
+        self._of_logarithms = Scale(map(math.log10, values), start, stop, margin=margin)
+
+    def __call__(self, value: float) -> float:
+        return self._of_logarithms(math.log10(value))
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """Returns 1, 2 and 5 times the powers of ten within the scale; where that is too many, the powers alone."""
+        low, high = self._of_logarithms.low, self._of_logarithms.high
+        for factors in ((1, 2, 5), (1,)):
+            powers = range(math.floor(low), math.ceil(high) + 1)
+            values = [factor * 10.0**power for power in powers for factor in factors]
+            inside = [value for value in values if low <= math.log10(value) <= high]
+            if len(inside) <= MOST_TICKS + 2:
+                break
+        return tuple(Tick(self(value), f"{value:,.12g}") for value in inside)
+
+
 def _step(span: float, whole: bool) -> float:
     """Returns 1, 2 or 5 times a power of ten that gives at most MOST_TICKS ticks."""
     power = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
@@ -170,6 +191,11 @@ def horizontal(values: Iterable[float], whole: bool = False, margin: float = 0.0
     return Scale(values, left, WIDTH - RIGHT, whole, margin)
 
 
+def logarithmic(values: Iterable[float], margin: float = 0.12) -> LogScale:
+    """Returns the logarithmic scale of the x-axis."""
+    return LogScale(values, LEFT, WIDTH - RIGHT, margin)
+
+
 def vertical(values: Iterable[float]) -> Scale:
     """Returns the scale of the y-axis."""
     return Scale(values, HEIGHT - BOTTOM, TOP)
@@ -180,13 +206,24 @@ def path(xs: Sequence[float], ys: Sequence[float]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in zip(xs, ys, strict=True))
 
 
-def place_names(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str] | None]:
+def level_name_box(level: float, name: str) -> tuple[float, float, float, float]:
+    """Returns left, top, right and bottom of the name of a level at that height."""
+    baseline = level + (18 if level < TOP + 16 else -6)
+    return LEFT + 4, baseline - 11, LEFT + 4 + LETTER * len(name), baseline + 3
+
+
+def place_names(
+    points: Sequence[tuple[float, float, str]], reserved: Iterable[tuple[float, float, float, float]] = ()
+) -> list[tuple[float, float, str] | None]:
     """Returns a place for the name of each point that covers no point and no other name; None where there is none.
+
+    Args:
+        reserved: boxes that no name may cover, either.
 
     Returns:
         x, y and text-anchor; to the right if possible, else to the left, above or below.
     """
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in points]
+    taken = [*reserved, *((x - 5, y - 5, x + 5, y + 5) for x, y, _ in points)]
     places = []
     for x, y, name in points:
         wide = LETTER * len(name)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,7 +93,7 @@ def curve_charts(report: Report) -> Iterator[Chart | DotPlot]:
                 trials[label] = found
         if trials:
             number_of += 1
-            taught = rows[rows.role == "teacher"].top1_mean
+            taught = rows[rows.role == "teacher"].top1_mean.dropna()
             teacher = float(taught.iloc[0]) if len(taught) and part == "test" else None
             figures = dict(zip(labels, ranked(rows).tolist(), strict=True))
             chart = Trials(f"curves-{number_of}", where, trials, figures, teacher, AXES[part])
@@ -120,28 +121,33 @@ def _groups(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame
     of_pair = ~table.role.isin(["network", "probe"])
     for _, rows in table[of_pair].groupby(PAIR, sort=False):
         first = rows.iloc[0]
-        yield (f"{first.teacher} → {first.student}" if first.teacher else first.student, _place(first)), rows
+        yield (f"{first.teacher} → {first.student}" if first.teacher else first.student, place_of(first)), rows
     for role, what in (("network", "networks trained alone"), ("probe", "frozen backbones, new classifier")):
         for _, rows in table[table.role == role].groupby(GROUP, sort=False):
-            yield (what, _place(rows.iloc[0])), rows
+            yield (what, place_of(rows.iloc[0])), rows
 
 
-def _place(row: pd.Series) -> str:
+def place_of(row: pd.Series) -> str:
+    """Returns data set, group and protocol of a row of the tidy table."""
     return f"{row.dataset}{f', {row.group}' if row.group else ''}: {row.protocol} [{row.protocol_id}]"
 
 
 def _labels(rows: pd.DataFrame) -> np.ndarray:
     """Returns the names of rows in a chart."""
+    return np.array([label_of(row) for row in rows.itertuples()], dtype=object)
+
+
+def label_of(row: Any) -> str:
+    """Returns the name of a row of the tidy table in a chart."""
     texts = {"network": "{0.student} {0.method}", "probe": "{0.student}, {0.method}", "student": NAMES["student"]}
-    names = [texts.get(str(row.role), "{0.method}").format(row).strip() for row in rows.itertuples()]
-    return np.array(names, dtype=object)
+    return texts.get(str(row.role), "{0.method}").format(row).strip()
 
 
 def _curves(chart: Trials, styles: dict[str, int]) -> Chart:
     curves = {label: curve_of(label, found, "range") for label, found in chart.trials.items()}
     epochs = [epoch for curve in curves.values() for epoch in curve.epochs.tolist()]
     figures = [value for curve in curves.values() for value in (*curve.low.tolist(), *curve.high.tolist())]
-    level, level_name, note = _teacher(chart.teacher, figures)
+    level, level_name, note = teacher_level(chart.teacher, figures)
     x = horizontal(epochs, whole=True, margin=0.0)
     y = vertical([*figures, *([] if level is None else [level])])
     shown = leading_labels(list(curves), [chart.figures[label] for label in curves], REFERENCES)
@@ -170,7 +176,7 @@ def dot_plot(chart: Trials, styles: dict[str, int]) -> DotPlot:
     """Returns the figures of runs of one epoch, a point for each trial, the best mean first."""
     values = {label: [next(iter(history.values())) for history in found] for label, found in chart.trials.items()}
     figures = [value for found in values.values() for value in found]
-    level, level_name, note = _teacher(chart.teacher, figures)
+    level, level_name, note = teacher_level(chart.teacher, figures)
     x = horizontal([*figures, *([] if level is None else [level])], left=NAMES_WIDTH)
     rows: list[DotRow] = []
     for label, found in sorted(values.items(), key=lambda item: -float(np.mean(item[1]))):
@@ -195,7 +201,7 @@ def _fitted(label: str) -> str:
     return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
-def _teacher(top1: float | None, figures: list[float]) -> tuple[float | None, str, str]:
+def teacher_level(top1: float | None, figures: list[float]) -> tuple[float | None, str, str]:
     """Returns where the teacher's line is and its name, or a note in its place if it would squeeze the figures."""
     if top1 is None:
         return None, "", ""

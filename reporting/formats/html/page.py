@@ -14,6 +14,7 @@ from reporting.formats.html.analysis_section import read_analysis
 from reporting.formats.html.curve_charts import cost_charts, curve_charts
 from reporting.formats.html.grid import Grid, grid_of_texts
 from reporting.formats.html.run_list import commands, newest, run_grid, skipped_grid
+from reporting.formats.html.student_cost_charts import student_cost_charts
 from reporting.formats.html.verdict import HOW_SURE, verdicts
 from reporting.tables.report import Report
 from reporting.tables.text_table import BEST, SECOND
@@ -61,7 +62,7 @@ def to_html(report: Report, out: Path | None = None, analysis: Path | None = Non
         parts=list(_parts(report)),
         legend=report.legend(),
         curves=list(curve_charts(report)),
-        costs=list(cost_charts(report.table)),
+        costs=[*cost_charts(report.table), *student_cost_charts(report.table)],
         analysis=None if analysis is None else read_analysis(Path(analysis)),
         runs=run_grid(report.runs, report.table, place) if report.runs else None,
         commands=commands(report.runs),

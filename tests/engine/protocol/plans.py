@@ -9,8 +9,10 @@ from distiller_zoo import METHODS, Weights, options_of
 from engine.protocol.plan import BackboneFile, RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES, resolve_recipe
 from engine.protocol.retrospection_plan import RetrospectionPlan
+from engine.protocol.unlabelled_plan import UnlabelledPlan
 from models import MODELS
 
+UNLABELLED = UnlabelledPlan(Path("u"), 7, "ab" * 32)
 BACKBONE = BackboneFile("resnet8", Path("b"), "another", "kd")
 HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
 NUMBERS = st.one_of(st.floats(0, allow_infinity=False, allow_nan=False), st.sampled_from([0.1, 0.5, 0.9, 1.0, 1e-7]))
@@ -42,6 +44,7 @@ def plans(draw):
         backbone=draw(st.none() | backbones),
         retrospection=draw(st.none() | st.builds(RetrospectionPlan, k=st.integers(1, 99))),
         validation=draw(st.integers(0, 999)),
+        unlabelled=draw(st.sampled_from([None, UNLABELLED])),
     )
 
 

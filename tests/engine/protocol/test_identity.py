@@ -13,7 +13,7 @@ from engine.protocol.identity import protocol_id
 from engine.protocol.plan import BackboneFile, InitialWeights, RunPlan, SharedSettings, TeacherFile, make_plan
 from engine.protocol.recipes import RECIPES
 from engine.protocol.retrospection_plan import RetrospectionPlan
-from tests.engine.protocol.plans import BACKBONE, plan_alone, plans
+from tests.engine.protocol.plans import BACKBONE, UNLABELLED, plan_alone, plans
 
 TEACHER = TeacherFile("resnet56", Path("t.pt"), "ab" * 32)
 INIT = InitialWeights("resnet8", Path("i.pt"), "cd" * 32, "i")
@@ -48,6 +48,7 @@ CHANGES = {
     "retrospection": lambda plan: replace(plan.retrospection or RetrospectionPlan(), rate=0.5),
     "teacher_weighting": lambda plan: "confidence",
     "validation": lambda plan: plan.validation + 1,
+    "unlabelled": lambda plan: replace(plan.unlabelled or UNLABELLED, sha256="cd" * 32),
 }
 
 
@@ -77,6 +78,16 @@ def test_the_normalisation_that_a_teacher_expects_makes_another_run(plan):
 def test_where_files_lie_and_how_often_it_is_saved_makes_no_other_run(plan):
     moved = tuple(replace(teacher, path=Path("elsewhere") / "file.pth") for teacher in plan.teachers)
     assert replace(plan, teachers=moved, save_freq=3).run_id == plan.run_id
+
+
+@settings(max_examples=10)
+@given(plan=plans())
+def test_images_without_labels_count_by_what_they_are(plan):
+    plan = replace(plan, unlabelled=UNLABELLED)
+    others = [replace(UNLABELLED, path=Path("elsewhere")), replace(UNLABELLED, only=True)]
+    moved, alone = (replace(plan, unlabelled=other) for other in others)
+    assert moved.run_id == plan.run_id
+    assert len({plan.run_id, alone.run_id, replace(plan, unlabelled=None).run_id}) == 3
 
 
 def test_a_probe_is_made_of_the_weights_and_not_of_their_place_or_name():

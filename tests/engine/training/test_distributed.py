@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from common.errors import RequestError
 from common.seeds import derive_seed, isolated_seed
+from dataset import load_arrays
 from distiller_zoo import METHODS, Method
 from engine.protocol.recipes import RECIPES
 from engine.training.preparation import check_batches
@@ -131,6 +133,16 @@ def test_methods_of_each_kind_by_two_processes_and_by_one(teacher, tmp_path):
     """
     methods = [method for method in OF_EACH_KIND if METHODS[method].initial_losses is Method.initial_losses]
     assert compare(methods, "resnet8", 2, teacher, tmp_path) >= len(methods) - 2  # std and deit refuse CNNs
+
+
+@pytest.mark.slow
+def test_images_without_labels_by_two_processes_and_by_one(teacher, tmp_path):
+    """Labels count in the whole batch: some pieces have more of them than others."""
+    for number, image in enumerate(load_arrays("digits", ".").train_images[:433]):
+        photograph = tmp_path / "images" / f"{number:03}.png"
+        photograph.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(photograph)
+    assert compare(["kd", "hint"], "resnet8", 2, teacher, tmp_path, "--unlabelled", str(photograph.parent)) == 2
 
 
 @pytest.mark.slow

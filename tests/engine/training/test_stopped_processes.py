@@ -149,7 +149,7 @@ def test_stopped_and_continued(whole, tmp_path):
 # compare.py is none of them: it imports nothing slow before its command line is right.
 SCRIPTS = ("train_student", "train_teacher", "transfer_student", "evaluate")
 SCRIPTS += ("scripts/analyse", "scripts/ablate_std", "scripts/benchmark", "scripts/benchmark_methods")
-SCRIPTS += ("scripts/write_methods_page",)
+SCRIPTS += ("scripts/measure_latency", "scripts/write_methods_page")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -10,6 +10,7 @@ from engine.protocol.plan import BackboneFile, InitialWeights, RunPlan, SharedSe
 from engine.protocol.recipes import resolve_recipe
 from engine.protocol.retrospection_plan import RetrospectionPlan
 from engine.protocol.run_config import run_config
+from engine.protocol.unlabelled_plan import UnlabelledPlan
 from models import MODELS
 from tests.reporting.fake_runs import build, row_of, write_run
 
@@ -20,6 +21,7 @@ PLAN = make_plan("std", "mixer_pico", RECIPE, SHARED)
 BACKBONE = BackboneFile("mixer_pico", Path("c"), "c" * 64, "kd", {}, {"protocol_id": "1"})
 PROBE = make_plan("none", "mixer_pico", RECIPE, SharedSettings("probe", "digits", "fp32", backbone=BACKBONE))
 INIT = InitialWeights("mixer_pico", Path("i.pt"), "cd" * 32, "i")
+UNLABELLED = UnlabelledPlan(Path("u"), 7, "e" * 64)
 HALVES = ((0.5,) * 3, (0.5,) * 3)
 
 # The changed plan by the field that is changed; small changes are not to be rounded away.
@@ -47,6 +49,7 @@ CHANGES = {
     "retrospection, a rate": replace(PLAN, retrospection=RetrospectionPlan(rate=math.nextafter(0.9, 1))),
     "teacher_weighting": replace(PLAN, teacher_weighting="confidence"),
     "validation": replace(PLAN, validation=10),
+    "unlabelled": replace(PLAN, unlabelled=UNLABELLED),
 }
 REPETITIONS = {"trial": 2, "seed": 2}
 
@@ -80,6 +83,13 @@ def test_other_settings_stand_apart(tmp_path, field):
     assert list(of_changed.n) == [1], field
     assert sorted(rows.n) == [1, 2], field
     assert not [note for note in notes if note.startswith(("duplicate", "copies"))]
+
+
+@pytest.mark.parametrize(("changes", "rows"), [({"path": Path("v")}, [2]), ({"sha256": "f" * 64}, [1, 1])], ids=str)
+def test_images_without_labels_are_the_same_in_another_place(tmp_path, changes, rows):
+    write(tmp_path, "plain", replace(PLAN, unlabelled=UNLABELLED))
+    write(tmp_path, "other", replace(PLAN, trial=2, seed=2, unlabelled=replace(UNLABELLED, **changes)))
+    assert list(rows_of(tmp_path)[0].n) == rows
 
 
 @pytest.mark.parametrize("field", REPETITIONS)
