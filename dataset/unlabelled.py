@@ -91,7 +91,9 @@ def add_unlabelled(data: Arrays, unlabelled: Unlabelled | None) -> Arrays:
     if isinstance(images, ImageFiles):
         if unlabelled.only:
             return data._replace(train_images=files, train_labels=labels)
-        joined = ImageFiles(images.folder, np.concatenate([images.names, files.names]), images.size, images.left_out)
+        classes = None if images.classes is None else np.concatenate([images.classes, labels])
+        names = np.concatenate([images.names, files.names])
+        joined = ImageFiles(images.folder, names, images.size, images.left_out, classes=classes)
         return data._replace(train_images=joined, train_labels=np.concatenate([data.train_labels, labels]))
     pixels = decode_squares(files)
     if not unlabelled.only:
