@@ -20,6 +20,8 @@ from engine.training.single_image import why_not_on_one_image
 from engine.training.student_run import StudentRun
 from engine.training.teacher_classes import check_logits, class_warnings
 from engine.training.untrained_classifier import leaves_classifier_untrained
+from models import MODELS
+from models.by_image_size import better_network
 
 
 def build_runs(
@@ -56,6 +58,8 @@ def build_runs(
                     f"--unlabelled: without labels (--gamma 0) {plan.method} does not train the classifier of "
                     f"{plan.model}; {advice_to_train_classifier(teachers)}"
                 )
+            if not settings.allow_large and plan.model not in {other.plan.model for other in runs}:
+                check_cost(run)
             runs.append(run)
         except RequestError as refusal:
             if not settings.skip_refused:
@@ -75,6 +79,17 @@ def advice_to_train_classifier(teachers: Sequence[Teacher]) -> str:
     if any(teacher.fit.misfit for teacher in teachers):  # whose predictions cannot be learned from
         return "its teacher has other classes, so give a --gamma above 0, without --unlabelled_only"
     return "add --alpha 1, the loss on the teacher's predictions"
+
+
+def check_cost(run: StudentRun) -> None:
+    """Raise RequestError for a network that is beyond reason for images of this size."""
+    name, size = run.plan.model, run.student.image_size
+    cost, better = better_network(run.student, MODELS[name].family)
+    if cost:
+        raise RequestError(
+            f"{name} takes {cost / 1e9:.0f} GMAC for an image of {size}×{size} pixels, as it is made for small ones;\n"
+            f"choose another network, such as {better}, or smaller images, or insist with --allow_large"
+        )
 
 
 def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
