@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     import numpy as np
 
     from dataset import DATASETS, LeftOut, load_arrays
+    from dataset.image_workers import set_num_workers
     from engine import cli
     from engine.checkpoints.run_weights import weights_file
     from engine.checkpoints.weights import build_network, read_weights
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     if loaded.note:
         print(loaded.note, file=sys.stderr if arguments.json else sys.stdout)
     compute.place(loaded.network)
+    set_num_workers(arguments.num_workers)
     data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_bad_images))
     for note in entry.notes:
         print(note, file=sys.stderr)

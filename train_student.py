@@ -46,14 +46,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     cli.add_data_arguments(parser)
     add_loss_arguments(parser)
     cli.add_recipe_arguments(parser)
-    group = cli.add_run_arguments(parser)
-    group.add_argument(
+    cli.add_run_arguments(parser)
+    further = parser.further_group("many runs")
+    further.add_argument(
         "--group_size",
         type=at_least(1),
         metavar="N",
         help="runs at a time, fewer for less memory (default: all)",
     )
-    group.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
+    further.add_argument("--skip_refused", action="store_true", help="leave out methods that refuse the pair")
     add_teaching_arguments(parser.further_group("teaching"))
     cli.add_retrospection_arguments(parser)
     add_unlabelled_arguments(parser)
@@ -82,8 +83,7 @@ def add_pair_arguments(parser: Parser) -> None:
     group.add_argument(
         "--init_s",
         metavar="FILE",
-        help="start the student from the weights of a file or a run's folder, or from timm's: pretrained (default: "
-        "random weights)",
+        help="start weights: a file, a run's folder, or timm's: pretrained (default: random ones)",
     )
     group.add_argument("--model_t", nargs="+", metavar="NAME", help="teachers, or those in --path_t (default: by data)")
     group.add_argument(
@@ -91,7 +91,7 @@ def add_pair_arguments(parser: Parser) -> None:
         type=one_of_several_paths,
         nargs="+",
         metavar="PATH",
-        help="teacher checkpoints or run folders (default: those of --model_t)",
+        help="teacher files or run folders (default: by --model_t)",
     )
 
 
@@ -130,9 +130,7 @@ def start_of_student(arguments: argparse.Namespace, entry: DatasetEntry) -> Star
     """The weights of --init_s; None without it. Raises RequestError, also where there are several students."""
     if arguments.init_s is None:
         if arguments.init_key is not None:
-            raise RequestError(
-                "--init_key chooses among the weights in the file of --init_s; give --init_s or leave it out"
-            )
+            raise RequestError("--init_key is for the file of --init_s; give --init_s or leave it out")
         return None
     names = arguments.model_s or [None]
     if len(names) > 1:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import active_children
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -14,24 +15,45 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils import signal_handling as alarms
 
+from common.command import say
 from common.errors import DataError
-from common.messages import words_of
+from common.messages import counted, words_of
 from common.signals import ignore_stop_signals
 from dataset.image_files import CROP_ATTEMPTS, ImageFiles, middle, part
 
-MOST_WORKERS = 16  # each holds two batches ahead: 1,024 images of 224 px are 154 MB
+MOST_WORKERS = 16  # by default; each holds two batches ahead: 1,024 images of 224 px are 154 MB
+BATCHES_EACH = 3  # that a worker may have in shared memory: two ahead, and one that is being read
+SHARED_MEMORY = "/dev/shm"
 LOOK_SECONDS = 5.0  # between two looks whether the workers live, while a batch is awaited
 SILENT_SECONDS = 600.0  # without a batch, after which the workers count as hung: a lost network drive waits for ever
 CONTINUE = "the same command continues"
+
+_workers: int | None = None
+
+
+def set_num_workers(workers: int | None) -> None:
+    """Set how many processes decode images from here on: 0 for this process alone, None for one for each core.
+
+    No result depends on it. By default there are at most MOST_WORKERS.
+    """
+    global _workers
+    _workers = workers
+
+
+def num_workers() -> int:
+    """Return how many processes decode images."""
+    return min(_own_cores(), MOST_WORKERS) if _workers is None else _workers
 
 
 def decoded(
     files: ImageFiles, batches: Sequence[torch.Tensor], seeds: Sequence[Sequence[int]] | None, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Decode batches of pixels ahead of time, in one process for each core, up to MOST_WORKERS.
+    """Decode batches of pixels ahead of time, in processes of their own (see `set_num_workers`).
+
+    There are fewer where shared memory is short, and none where it does not hold the batches of one.
 
     Args:
         batches: rows of each batch, int64 B.
@@ -43,45 +65,78 @@ def decoded(
     Raises:
         DataError: a file cannot be decoded, or a process that decodes has ended or hangs.
     """
-    for pixels, failed in from_workers(_Batches(files, batches, seeds), len(batches), device.type == "cuda"):
+    work = _Batches(files, batches, seeds)
+    largest = max(map(len, batches), default=0) * (len(seeds[0]) if seeds else 1) * files.size**2 * 3
+    workers = _that_fit(largest)
+    for pixels, failed in from_workers(work, len(batches), device.type == "cuda", workers):
         files.left_out.add(failed)
         yield pixels.to(device, non_blocking=True)
 
 
-def from_workers(work: Dataset, items: int, pin_memory: bool = False) -> Iterator[Any]:
+def _that_fit(batch_bytes: int) -> int:
+    """How many workers have room for their batches in shared memory; says so once where these are fewer than set."""
+    wanted = num_workers()
+    try:
+        place = os.statvfs(SHARED_MEMORY)
+    except (OSError, AttributeError):  # not on macOS and Windows
+        return wanted
+    fit = min(wanted, place.f_bavail * place.f_frsize // max(1, BATCHES_EACH * batch_bytes))
+    if fit < wanted:
+        _say_once(
+            f"{SHARED_MEMORY} is too small for {counted(wanted, 'process')} that decode images: "
+            f"{fit or 'this process alone'} will (docker run --shm-size=2g gives it more room)"
+        )
+    return fit
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)
+
+
+def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: int | None = None) -> Iterator[Any]:
     """The items of `work` in their order, made ahead of time by worker processes.
+
+    Args:
+        workers: their number; None for `num_workers()`. With 0 this process makes the items itself.
 
     Raises:
         DataError: raised by an item itself, or a worker has failed, died, or falls silent.
     """
     if not items:
         return
+    workers_wanted = min(num_workers() if workers is None else workers, items)
+    if not workers_wanted:
+        yield from map(_Guarded(work).made, range(items))
+        return
     others = set(active_children())
-    loader = DataLoader(
-        _Guarded(work),
-        batch_size=None,
-        sampler=range(items),
-        num_workers=min(_own_cores(), MOST_WORKERS, items),
-        pin_memory=pin_memory,
-        worker_init_fn=_leave_signals,
-        timeout=LOOK_SECONDS,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores, as the user asked
+        loader = DataLoader(
+            _Guarded(work),
+            batch_size=None,
+            sampler=range(items),
+            num_workers=workers_wanted,
+            pin_memory=pin_memory,
+            worker_init_fn=_leave_signals,
+            timeout=LOOK_SECONDS,
+        )
     try:
         with _without_alarm():
             iterator = iter(loader)
     except (OSError, RuntimeError) as error:
         raise DataError(f"no processes can be started to decode images: {words_of(error)}; {CONTINUE}") from error
-    workers = [process for process in active_children() if process not in others]
+    processes = [process for process in active_children() if process not in others]
     try:
         for _ in range(items):
-            yield _next(iterator, workers)
+            yield _next(iterator, processes)
         next(iterator, None)  # lets the workers end
     finally:
         del iterator
-        for worker in workers:
-            worker.kill()  # stopped or hung, it would keep this process from ending
-        for worker in workers:
-            worker.join(timeout=1)
+        for process in processes:
+            process.kill()  # stopped or hung, it would keep this process from ending
+        for process in processes:
+            process.join(timeout=1)
 
 
 def _next(iterator: Iterator[Any], workers: Sequence[BaseProcess]) -> Any:
@@ -133,7 +188,10 @@ def _death(worker: BaseProcess) -> str:
         cause = f"was ended by {signal.Signals(-code).name}"
     except ValueError:
         cause = f"ended with code {code}"
-    hints = {-signal.SIGKILL: " (is memory short?)", -getattr(signal, "SIGBUS", 0): " (is /dev/shm full?)"}
+    hints = {
+        -signal.SIGKILL: " (is memory short?)",
+        -getattr(signal, "SIGBUS", 0): f" (is {SHARED_MEMORY} full? --num_workers 0 needs none of it)",
+    }
     return f"process {worker.pid}, which decodes images, {cause}{hints.get(code, '')}"
 
 
@@ -188,6 +246,13 @@ class _Guarded(Dataset):
         except Exception as error:
             return DataError(f"a process that decodes images failed: {words_of(error)}; {CONTINUE}")
 
+    def made(self, number: int) -> Any:
+        """An item; raises the DataError of one that fails."""
+        item = self[number]
+        if isinstance(item, DataError):
+            raise item
+        return item
+
 
 @dataclass
 class _Batches(Dataset):
@@ -206,8 +271,11 @@ class _Batches(Dataset):
             image = self.files.decode_in_place(row, failed)
             seen = [middle(image, size)] if views is None else [part(image, size, v[place]) for v in views]
             pixels[:, place] = np.stack([np.asarray(square) for square in seen])
-        # Shared here, where a full /dev/shm raises an error that is reported; the queue would lose it.
-        return torch.from_numpy(pixels).share_memory_(), failed
+        shared = torch.from_numpy(pixels)
+        if get_worker_info() is not None:
+            # Shared here, where a full /dev/shm raises an error that is reported; the queue would lose it.
+            shared.share_memory_()
+        return shared, failed
 
 
 def _draws(seed: int, images: int) -> list[list[list[float]]]:

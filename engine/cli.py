@@ -7,6 +7,7 @@ from typing import get_args
 from common.command import DONE, FAILED, Parser, at_least, say
 from common.errors import RequestError
 from dataset import DATASETS
+from dataset.image_workers import set_num_workers
 from engine.checkpoints.find_weights import WeightsChoice
 from engine.device.compute import Compute, resolve_compute
 from engine.device.meeting import meet
@@ -73,9 +74,8 @@ __all__ = [
 ]
 
 MOST_TRIALS = 1_000_000_000  # the number of the last one; numbers of this size are seeds that belong to --seed
-# Flags of RepDistiller without effect here: lines are printed and TensorBoard is written once an epoch, and no data
-# loader has workers to count.
-IGNORED = ("print_freq", "tb_freq", "num_workers")
+# Flags of RepDistiller without effect here: lines are printed and TensorBoard is written once an epoch.
+IGNORED = ("print_freq", "tb_freq")
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -223,6 +223,7 @@ def settings_of(
     """
     if arguments.overwrite and arguments.continue_changed:
         raise RequestError("--overwrite starts runs anew and --continue_changed continues them; give one of the two")
+    set_num_workers(arguments.num_workers)
     if arguments.run_list is not None:
         check_run_list(arguments.run_list, arguments.output)
     return RunSettings(
@@ -247,5 +248,8 @@ def add_ignored_arguments(parser: Parser) -> None:
 
 def warn_of_ignored(arguments: argparse.Namespace) -> None:
     """Print which flags without effect were given, if any."""
-    if given := [f"--{name}" for name in IGNORED if hasattr(arguments, name)]:
+    given = [f"--{name}" for name in IGNORED if hasattr(arguments, name)]
+    if arguments.num_workers is not None and ":" not in arguments.dataset:  # a data set in memory
+        given.append("--num_workers")
+    if given:
         say(f"without effect here: {', '.join(given)} (docs/other_suites.md)")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.command import Parser
+from common.command import Parser, at_least
 from common.user_paths import reachable_folder
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def add_data_of_file_arguments(parser: Parser) -> None:
 
 
 def add_data_folder_arguments(parser: Parser) -> None:
-    """Add --data_folder and --skip_bad_images."""
+    """Add --data_folder, --skip_bad_images and --num_workers."""
     parser.group(NETWORKS).add_argument(
         "--data_folder",
         type=reachable_folder,
@@ -54,11 +54,17 @@ def add_data_folder_arguments(parser: Parser) -> None:
         metavar="FOLDER",
         help="where data sets lie or are put (default data)",
     )
-    further = parser.further_group("damaged images")
+    further = parser.further_group("photographs in folders")
     further.add_argument(
         "--skip_bad_images",
         action="store_true",
         help="folder:NAME: leave out images that cannot be decoded; another one of the class takes the place of each",
+    )
+    further.add_argument(
+        "--num_workers",
+        type=at_least(0),
+        metavar="N",
+        help="folder:NAME: processes that decode images; 0: this one alone (default: one for each core, 16 at most)",
     )
 
 

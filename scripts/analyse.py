@@ -32,6 +32,7 @@ from common.errors import RequestError
 from common.files import make_folder, write_json
 from common.output_places import OVERWRITE_ADVICE, check_output_folder
 from dataset import DATASETS, DatasetEntry, LeftOut, load_arrays
+from dataset.image_workers import set_num_workers
 from engine import cli
 from engine.checkpoints.run_weights import weights_file
 from engine.device.compute import Compute, resolve_compute
@@ -134,6 +135,7 @@ def analyse(
 ) -> None:
     """Write all pictures of the networks and `analysis.json`, and print the scalar figures."""
     classes = chosen_classes(arguments.classes, entry)
+    set_num_workers(arguments.num_workers)
     data = load_arrays(entry.name, arguments.data_folder, LeftOut(arguments.skip_bad_images))
     tested = EvaluatedImages.of(data, entry)
     chosen = choose_images(tested.labels, classes, arguments.images)

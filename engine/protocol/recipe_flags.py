@@ -38,6 +38,7 @@ TEXTS = {
     "decay_everything": "weight decay on biases and norms too",
     "drop_last": "leave out the last, smaller batch of an epoch",
     "freeze_epochs": "epochs at first in which only the classifier is trained",
+    "class_weights": "weights of the classes in the cross-entropy: balanced for classes of unequal numbers of images",
     "layer_decay": "factor of the learning rate from each layer to the one below it",
     "crop": "random crops of padded images",
     "flip": "random horizontal flips",

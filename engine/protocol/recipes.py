@@ -29,6 +29,8 @@ class Recipe:
             keeps its statistics.
         layer_decay: factor of the learning rate from each layer to the one below it (Clark et al., ELECTRA, ICLR 2020;
             Bao et al., BEiT, ICLR 2022); 1 for one rate.
+        class_weights: "balanced" weighs the cross-entropy of each image by N / (K·n), for n of the N training images in
+            its one of K classes, as scikit-learn does.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Recipe:
     drop_last: bool = False
     freeze_epochs: int = 0
     layer_decay: float = 1.0
+    class_weights: Literal["none", "balanced"] = "none"
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     @property
@@ -69,7 +72,7 @@ class Recipe:
 
 
 # Fields of later versions and their values without effect, which are left out: runs of earlier versions keep their ids.
-LATER = {"freeze_epochs": 0, "layer_decay": 1.0}
+LATER = {"freeze_epochs": 0, "layer_decay": 1.0, "class_weights": "none"}
 
 Record = TypeVar("Record", Recipe, Augmentation)
 

@@ -1,5 +1,7 @@
 """The loss of a training step: γ·CE + α·KL_T + β·(the method's own losses), all in float32."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,10 +19,23 @@ LEAST_SHARE = 1e-6  # of one image: what is divided by where no image has a labe
 RECORDED = ("loss", "ce", "kl", "retrospection", "top1")  # by the run itself, beside a method's own losses
 
 
+@dataclass(frozen=True)
+class LabelTerms:
+    """What a run's loss on labels has beside the cross-entropy.
+
+    Attributes:
+        retrospection: what the run learns from its own past predictions; None for nothing.
+        class_weights: K weights of the classes in the cross-entropy; None for equal ones.
+    """
+
+    retrospection: Retrospection | None = None
+    class_weights: Tensor | None = None
+
+
 def training_loss(
     plan: RunPlan,
     method: Method,
-    retrospection: Retrospection | None,
+    terms: LabelTerms | None,
     student: Features,
     teachers: tuple[Features, ...],
     batch: Batch,
@@ -30,12 +45,12 @@ def training_loss(
     Raises:
         RunError: the method's own losses are no scalars, or have names that the run itself records.
     """
-    weights = plan.weights
-    ce = cross_entropy(student.logits, batch, plan.recipe.label_smoothing)
+    weights, terms = plan.weights, terms or LabelTerms()
+    ce = cross_entropy(student.logits, batch, plan.recipe.label_smoothing, terms.class_weights)
     losses = {} if batch.labelled == "no" else {"ce": ce}
     base = ce
-    if retrospection is not None:
-        losses["retrospection"], base = retrospection(ce, student.logits, batch)
+    if terms.retrospection is not None:
+        losses["retrospection"], base = terms.retrospection(ce, student.logits, batch)
     total = weights.gamma * base
     if weights.alpha:
         losses["kl"] = kl_to_teachers(plan, student, teachers)
@@ -48,21 +63,39 @@ def training_loss(
     return losses, total
 
 
-def cross_entropy(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """The weights N / (K·n) of K classes, float32, where n of N images are of a class; 0 for a class without any.
+
+    Args:
+        labels: int64, of the training set; those below 0 are of images without a label.
+        classes: their number, K.
+    """
+    counts = torch.bincount(labels[labels >= 0], minlength=classes)
+    return torch.where(counts > 0, counts.sum() / (classes * counts.clamp(min=1)), 0.0)
+
+
+def cross_entropy(logits: Tensor, batch: Batch, smoothing: float, class_weights: Tensor | None = None) -> Tensor:
     """The cross-entropy with labels that are mixed and smoothed: the mean over the images that have one, else 0.
 
-    Of an image that is mixed of one with and one without a label, the share of the former counts.
+    Of an image that is mixed of one with and one without a label, the share of the former counts. With class weights it
+    is the weighted mean, of mixed images the mean of the weighted losses, as torch defines it.
     """
     target = batch.labels if batch.targets is None else batch.targets
     if batch.labelled == "all":
-        return F.cross_entropy(logits, target, label_smoothing=smoothing)
+        return F.cross_entropy(logits, target, class_weights, label_smoothing=smoothing)
+    images = batch.labelled_images
     if batch.targets is None:
-        total = F.cross_entropy(logits, target, ignore_index=UNLABELLED, reduction="sum", label_smoothing=smoothing)
+        total = F.cross_entropy(
+            logits, target, class_weights, ignore_index=UNLABELLED, reduction="sum", label_smoothing=smoothing
+        )
+        if class_weights is not None:
+            images = class_weights[target.clamp(min=0)].where(target >= 0, 0.0).sum()
     else:
         classes = target.shape[1]
         smooth = (1 - smoothing) * target + smoothing / classes * target.sum(dim=1, keepdim=True)
-        total = -(smooth * logits.log_softmax(dim=1)).sum()
-    return total / batch.labelled_images.clamp(min=LEAST_SHARE)
+        weighted = smooth if class_weights is None else smooth * class_weights
+        total = -(weighted * logits.log_softmax(dim=1)).sum()
+    return total / images.clamp(min=LEAST_SHARE)
 
 
 def batch_for(method: Method, batch: Batch) -> Batch | WithoutLabels:

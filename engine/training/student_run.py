@@ -25,7 +25,7 @@ from engine.records.code_version import code_of
 from engine.records.history import History
 from engine.records.run_folder import RunFolder, SavedState
 from engine.training import code_history
-from engine.training.loss import batch_for, initial_loss, training_loss
+from engine.training.loss import LabelTerms, balanced_weights, batch_for, initial_loss, training_loss
 from engine.training.optimizer import learning_rate, make_optimizer
 from engine.training.retrospection import Retrospection
 from engine.training.running_means import RunningMeans
@@ -145,6 +145,7 @@ class StudentRun:
             self.retrospection = Retrospection(plan.retrospection, plan.recipe.epochs, *sizes)
         self.folder = RunFolder(output / plan.folder, plan.model, writes)
         self.history = History(self.folder)
+        self._terms = LabelTerms(self.retrospection)  # with class weights once the labels are known, at `start`
         self.position: tuple[int, int] = (1 - self.method.initial_epochs, 0)
         self.meters = RunningMeans()
         self.compute = Compute(torch.device("cpu"), plan.precision)
@@ -206,6 +207,9 @@ class StudentRun:
         self._forward = compute.compiled(student_pass(self.student, self.method, self.renormalise))
         if self.retrospection is not None:
             self.retrospection.to(compute.device)
+        balanced = self.plan.recipe.class_weights == "balanced"
+        weights = balanced_weights(train_labels, self.student.last_linear.out_features) if balanced else None
+        self._terms = LabelTerms(self.retrospection, weights)
         self.optimizer = self._make_optimizer()
         if self._saved.content is not None:
             for path in self._saved.damaged:  # the next save must not keep it in the place of the good one
@@ -223,7 +227,7 @@ class StudentRun:
     def release(self) -> None:
         """Let go of all tensors, so that their memory serves other runs. Only names and records are left."""
         del self.student, self.method, self.renormalise, self.retrospection, self.optimizer, self.meters
-        del self._forward, self._below_classifier
+        del self._forward, self._terms, self._below_classifier
         self._saved = SavedState(None, (), ())
 
     @property
@@ -349,7 +353,7 @@ class StudentRun:
         else:
             student = self._features(batch)
             self._seed("loss")
-            losses, total = training_loss(self.plan, self.method, self.retrospection, student, teachers, batch)
+            losses, total = training_loss(self.plan, self.method, self._terms, student, teachers, batch)
             on_labels, counts = measured_on_labels(student.logits, batch)
             measured = {"loss": total, **losses, **on_labels}
         self.optimizer.zero_grad(set_to_none=True)

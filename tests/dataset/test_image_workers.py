@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from multiprocessing import active_children
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from torch.utils.data import Dataset
 
 from common.errors import DataError
 from common.signals import STOP_SIGNALS
+from dataset import DATASETS
 from dataset import image_workers as module
 from dataset.image_workers import from_workers
+from tests.dataset.photographs import NAME
 
 ITEMS = 12
 BAD = 7
@@ -115,3 +118,42 @@ def test_the_callers_own_handler_stays():
         assert signal.getsignal(signal.SIGCHLD) is own
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.fixture
+def workers():
+    """`set_num_workers`, taken back after the test."""
+    yield module.set_num_workers
+    module.set_num_workers(None)
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_their_number_changes_no_bit(pictures, workers, number):
+    files = DATASETS.find(NAME, pictures).load(pictures).train_images
+    batches = [torch.arange(0, 5), torch.arange(5, 10), torch.arange(10, 12)]
+    seeds = [[1, 2], [3, 4], [5, 6]]
+    expected = list(module.decoded(files, batches, seeds, torch.device("cpu")))
+    workers(number)
+    before = active_children()
+    stream = module.decoded(files, batches, seeds, torch.device("cpu"))
+    found = [next(stream)]
+    assert len(set(active_children()) - set(before)) == number
+    found += stream
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_without_workers_errors_are_the_same(workers):
+    workers(0)
+    for act, named in ENDS[4:7]:
+        with pytest.raises(DataError, match=named):
+            list(from_workers(Work(act), ITEMS))
+
+
+@pytest.mark.parametrize(("free", "expected"), [(10**9, 3), (2 * 3 * 600, 2), (3 * 600, 1), (3 * 600 - 1, 0)])
+def test_as_many_as_shared_memory_has_room_for(workers, monkeypatch, capsys, free, expected):
+    """Each has three batches, here of 600 bytes."""
+    workers(3)
+    module._say_once.cache_clear()
+    monkeypatch.setattr(module.os, "statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1))
+    assert module._that_fit(600) == expected
+    assert ("/dev/shm" in capsys.readouterr().out) == (expected < 3)

@@ -477,7 +477,7 @@ def test_short_flags_and_aliases_of_repdistiller(teacher):
     )
 
 
-IGNORED = ["--print_freq", "100", "--num_workers", "8", "--tb_freq=500"]
+IGNORED = ["--print_freq", "100", "--tb_freq=500"]
 
 
 @pytest.mark.runs
@@ -496,7 +496,7 @@ def test_flags_of_repdistiller_without_effect(train_one, capsys):
 
 SHARED = ["--save_freq", "40", "--batch_size", "64", "--epochs", "240", "--learning_rate", "0.05", "-t", "1"]
 SHARED += ["--lr_decay_epochs", "150,180,210", "--lr_decay_rate", "0.1", "--weight_decay", "5e-4", "--trial", "1"]
-SHARED += ["--momentum", "0.9", "--dataset", "cifar100", *IGNORED]
+SHARED += ["--momentum", "0.9", "--dataset", "cifar100", "--num_workers", "8", *IGNORED]
 OF_STUDENT = ["--model_s", "resnet8", "--path_t", "x", "--kd_T", "4", "--distill", "crd", "-r", "1", "-a", "0"]
 OF_STUDENT += ["-b", "0.8", "--init_epochs", "30", "--feat_dim", "128", "--mode", "exact", "--nce_k", "1"]
 OF_STUDENT += ["--nce_t", "0.1", "--nce_m", "0.5", "--hint_layer", "2"]

@@ -54,7 +54,7 @@ def test_a_classifier_without_names_is_kept_for_its_own_data_set_only(tmp_path, 
 
 
 def test_a_refusal_names_the_network_that_fits(tmp_path):
-    save_network(tmp_path / "w.pth", "resnet8")
-    weights = read_start_weights(tmp_path / "w.pth", image_size=8, arch="resnet14")
+    save_network(tmp_path / "w.pth", "resnet8", AT_32)
+    weights = read_start_weights(tmp_path / "w.pth", arch="resnet14")
     with pytest.raises(RequestError, match="fits resnet8"):
-        load_start_weights(create_model("resnet14", 10, 8), weights, DIGITS)
+        load_start_weights(create_model("resnet14", 10, 32), weights, AT_32)

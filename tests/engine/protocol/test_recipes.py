@@ -113,6 +113,7 @@ VALUES = {
     "drop_last": st.booleans(),
     "freeze_epochs": st.integers(0, 500),
     "layer_decay": st.floats(0.01, 1),
+    "class_weights": st.sampled_from(["none", "balanced"]),
     "crop": st.booleans(),
     "flip": st.booleans(),
     "rand_augment": st.sampled_from(["", "rand-m9-mstd0.5-inc1", "rand-m5-inc1"]),

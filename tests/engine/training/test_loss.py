@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
+from sklearn.utils.class_weight import compute_class_weight
 
 from dataset import DATASETS, Batch
 from distiller_zoo import Pair, create_method, method_class
 from distiller_zoo.predictions import standardised
 from engine.protocol.plan import RunPlan, TeacherFile
 from engine.protocol.recipes import RECIPES
-from engine.training.loss import training_loss
+from engine.training.loss import balanced_weights, cross_entropy, training_loss
 from engine.training.retrospection import Retrospection, RetrospectionPlan
 from engine.training.student_run import StudentRun, accuracy
 from models import Features, create_model
 from tests.engine.training.few import train_few
-from tests.helpers import assert_same, folder_of, outcome_of, read_json, read_metrics, stop_at_step
+from tests.helpers import assert_same, folder_of, outcome_of, read_json, read_metrics, stop_at_step, train_alone
 
 
 def random(*shape, seed=0, scale=3.0):
@@ -93,6 +94,26 @@ def mixed_batch(labels, main):
     batch = batch_of(labels, torch.arange(len(main)))
     batch.targets = torch.from_numpy(shares / shares.sum(1, keepdims=True))
     return batch
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = torch.tensor([0, 0, 0, 1, 3, 3, -1])  # no image of class 2, and one without a label
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels[:-1].numpy())
+    found = balanced_weights(labels, 4)
+    assert found[2] == 0
+    # scikit-learn knows three classes, and there are four.
+    assert found[[0, 1, 3]].numpy() == pytest.approx(expected * 3 / 4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_cross_entropy_by_class_weights_against_torch(mixed, smoothing):
+    z, labels = random(6, 10), torch.arange(6)
+    batch = mixed_batch(labels, labels.numpy() + 4) if mixed else batch_of(labels, labels)
+    weights = torch.arange(1, 11, dtype=z.dtype)
+    expected = torch.nn.CrossEntropyLoss(weights, label_smoothing=smoothing)(z, batch.targets if mixed else labels)
+    assert cross_entropy(z, batch, smoothing, weights).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert cross_entropy(z, batch, smoothing, torch.ones_like(weights)).item() != pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -262,3 +283,16 @@ def test_a_run_with_retrospection_is_continued(teacher, tmp_path, monkeypatch):
 def test_refused(extra, flag, tmp_path, capsys):
     assert train_few("none", output=tmp_path, extra=extra) == 2
     assert flag in capsys.readouterr().err
+
+
+@pytest.mark.runs
+def test_a_run_weighs_the_classes_of_its_training_set(tmp_path, monkeypatch):
+    """It is another run than the plain one, and is so to tables."""
+    for extra in ((), ("--class_weights", "balanced")):
+        assert train_alone(tmp_path, "--epochs", "1", *extra) == 0
+    plain, weighted = sorted(map(read_json, tmp_path.glob("models/*/config.json")), key=lambda c: len(c["recipe"]))
+    assert weighted["recipe"]["class_weights"] == "balanced"
+    assert "class_weights" not in plain["recipe"]
+    assert plain["protocol_id"] != weighted["protocol_id"]
+    losses = [read_metrics(path.parent)[0]["train"]["ce"] for path in tmp_path.glob("models/*/config.json")]
+    assert losses[0] != losses[1]

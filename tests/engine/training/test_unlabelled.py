@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from dataset import UNLABELLED, Batch
 from distiller_zoo import METHODS, Method, Pair, Weights, create_method, register_method
 from engine.protocol.recipes import RECIPES
-from engine.training.loss import training_loss
+from engine.training.loss import cross_entropy, training_loss
 from engine.training.student_run import measured_on_labels
 from models import Features, create_model
 from tests.engine.training.few import few_digits, train_few
@@ -45,6 +45,14 @@ def test_cross_entropy_counts_labelled_images_and_kl_all(smoothing):
     assert losses["ce"].item() == pytest.approx(ce, rel=1e-9)
     assert losses["kl"].item() == pytest.approx(kl, rel=1e-9)
     assert total.item() == pytest.approx(0.1 * ce + 0.9 * kl, rel=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_are_those_of_the_labelled_images(smoothing):
+    z, labelled = random(6, 10), LABELS >= 0
+    weights = torch.arange(1, 11, dtype=z.dtype)
+    expected = torch.nn.CrossEntropyLoss(weights, label_smoothing=smoothing)(z[labelled], LABELS[labelled])
+    assert cross_entropy(z, batch_of(LABELS), smoothing, weights).item() == pytest.approx(expected.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
