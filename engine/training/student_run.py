@@ -357,8 +357,7 @@ class StudentRun:
             on_labels, counts = measured_on_labels(student.logits, batch)
             measured = {"loss": total, **losses, **on_labels}
         self.optimizer.zero_grad(set_to_none=True)
-        if total.requires_grad or not self.frozen:  # losses on features alone train nothing while these are frozen
-            total.backward()
+        total.backward()
         world.average_gradients([*self.student.parameters(), *self.method.parameters()])
         self.optimizer.step()
         self.method.after_step()

@@ -116,18 +116,6 @@ def test_what_a_network_never_trains_stays_untrained_after_the_frozen_epochs(tmp
 
 
 @pytest.mark.runs
-def test_a_loss_on_features_alone_waits_for_the_end_of_the_frozen_epochs(tmp_path):
-    save_network(tmp_path / "t.pth", "resnet14")
-    network = save_network(tmp_path / "w.pth")
-    more = ("--init_s", str(tmp_path / "w.pth"), "--freeze_epochs", "1", "-r", "0", "-b", "100", "--save_freq", "1")
-    words = arguments("attention", teacher=tmp_path / "t.pth", output=tmp_path / "out", extra=more)
-    assert train_student.main(words) == 0
-    first, last = (load(folder_of(tmp_path / "out") / f"ckpt_epoch_{epoch}.pth")["model"] for epoch in (1, 2))
-    assert_same(dict(first), dict(network.state_dict()))
-    assert not torch.equal(last["conv1.weight"], first["conv1.weight"])
-
-
-@pytest.mark.runs
 def test_a_fine_tuned_teacher_is_not_taken_for_one_from_scratch(tmp_path, capsys):
     """Both have one recipe, and so one protocol."""
     save_network(tmp_path / "w.pth")
