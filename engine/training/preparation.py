@@ -9,7 +9,7 @@ from dataset import BatchStream, DatasetEntry
 from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.protocol.plan import RunPlan
-from engine.protocol.recipes import Recipe
+from engine.protocol.recipes import LATER, Recipe
 from engine.protocol.run_config import Figures, run_config
 from engine.records.progress import Progress
 from engine.training import code_history
@@ -105,7 +105,13 @@ def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
 
 
 def check_frozen(plan: RunPlan) -> None:
-    """Raise RequestError if random weights are to be kept below the classifier."""
+    """Raise RequestError if random weights are to be kept below the classifier, or the classifier is all there is."""
+    for name, idle in LATER.items():
+        if plan.backbone is not None and getattr(plan.recipe, name) != idle:
+            raise RequestError(
+                f"--{name} changes nothing in a probe, which trains the last linear layer alone; leave it out, or "
+                f"give --{name} {idle:g}"
+            )
     if plan.recipe.freeze_epochs and plan.init is None:
         raise RequestError(
             f"--freeze_epochs {plan.recipe.freeze_epochs} keeps the weights below the classifier, which are random; "
