@@ -110,8 +110,7 @@ def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: i
         yield from map(_Guarded(work).made, range(items))
         return
     others = set(active_children())
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores, as the user asked
+    with _more_than_cores():
         loader = DataLoader(
             _Guarded(work),
             batch_size=None,
@@ -122,7 +121,7 @@ def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: i
             timeout=LOOK_SECONDS,
         )
     try:
-        with _without_alarm():
+        with _without_alarm(), _more_than_cores():
             iterator = iter(loader)
     except (OSError, RuntimeError) as error:
         raise DataError(f"no processes can be started to decode images: {words_of(error)}; {CONTINUE}") from error
@@ -208,6 +207,14 @@ def _without_alarm() -> Iterator[None]:
     finally:
         if alarm is not None and _is_torchs(signal.getsignal(alarm)):
             signal.signal(alarm, signal.SIG_DFL if before is None or _is_torchs(before) else before)
+
+
+@contextmanager
+def _more_than_cores() -> Iterator[None]:
+    """Leave out torch's warning of more workers than cores: the user asked for them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        yield
 
 
 def _is_torchs(handler: object) -> bool:
