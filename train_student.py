@@ -125,16 +125,20 @@ def add_teaching_arguments(flags: Flags) -> None:
         help="how the predictions of several teachers are averaged (default average)",
     )
     cli.add_checkpoint_arguments(flags, several=True)
+    flags.add_argument("--init_key", metavar="KEY", help="which weights of --init_s (default: the only ones)")
 
 
 def start_of_student(arguments: argparse.Namespace, entry: DatasetEntry) -> StartWeights | None:
     """The weights of --init_s; None without it. Raises RequestError, also where there are several students."""
     if arguments.init_s is None:
+        if arguments.init_key is not None:
+            raise RequestError("--init_key is for the file of --init_s; give --init_s or leave it out")
         return None
     names = arguments.model_s or [None]
     if len(names) > 1:
         raise RequestError(f"--init_s is for one student, and --model_s names {len(names)}; give a command to each")
-    choice = WeightsChoice(model_flag="--model_s")
+    cli.hint_at_recipe(arguments)
+    choice = WeightsChoice(arguments.init_key, model_flag="--model_s", key_flag="--init_key")
     return read_initial_weights(arguments.init_s, names[0], entry, "--init_s", choice, arguments.allow_namespace)
 
 

@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         (choice,) = cli.weights_choices(arguments, "--model")
         start = read_initial_weights(arguments.init, name, entry, "--init", choice, arguments.allow_namespace)
         name = start.arch
+        cli.hint_at_recipe(arguments)
     model = MODELS.canonical(name or default_teacher(entry.image_size))
     shared = SharedSettings(
         kind="teacher",

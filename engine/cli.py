@@ -58,6 +58,7 @@ __all__ = [
     "exit_code",
     "finite",
     "given_method_options",
+    "hint_at_recipe",
     "read_variants",
     "recipes_of",
     "recipes_of_variants",
@@ -92,6 +93,12 @@ def weights_choices(arguments: argparse.Namespace, model_flag: str) -> list[Weig
     keys = arguments.weights_key
     keys = keys if isinstance(keys, list) else [keys]
     return [WeightsChoice(key, arguments.ema, model_flag) for key in keys]
+
+
+def hint_at_recipe(arguments: argparse.Namespace) -> None:
+    """Print which recipe suits given weights, if none was chosen."""
+    if arguments.recipe is None:
+        say("the recipe is the network's own, for training from scratch; --recipe finetune suits given weights")
 
 
 def add_data_arguments(parser: Parser, default: str | None = DEFAULT_DATASET) -> None:

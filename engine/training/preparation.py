@@ -9,7 +9,7 @@ from dataset import BatchStream, DatasetEntry
 from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.protocol.plan import RunPlan
-from engine.protocol.recipes import Recipe
+from engine.protocol.recipes import LATER, Recipe
 from engine.protocol.run_config import Figures, run_config
 from engine.records.progress import Progress
 from engine.training import code_history
@@ -56,7 +56,7 @@ def build_runs(
             if not plan.weights.gamma and plan.unlabelled and leaves_classifier_untrained(run, networks, entry):
                 raise RequestError(
                     f"--unlabelled: without labels (--gamma 0) {plan.method} does not train the classifier of "
-                    f"{plan.model}; add --alpha 1, the loss on the teacher's predictions"
+                    f"{plan.model}; {advice_to_train_classifier(teachers)}"
                 )
             if not settings.allow_large and plan.model not in {other.plan.model for other in runs}:
                 check_cost(run)
@@ -72,6 +72,13 @@ def build_runs(
     for warning in class_warnings([run.plan for run in runs], teachers):
         progress.warning(warning)
     return runs
+
+
+def advice_to_train_classifier(teachers: Sequence[Teacher]) -> str:
+    """Advice for a run whose losses leave the classifier untrained."""
+    if any(teacher.fit.misfit for teacher in teachers):  # whose predictions cannot be learned from
+        return "its teacher has other classes, so give a --gamma above 0, without --unlabelled_only"
+    return "add --alpha 1, the loss on the teacher's predictions"
 
 
 def check_cost(run: StudentRun) -> None:
@@ -98,7 +105,13 @@ def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
 
 
 def check_frozen(plan: RunPlan) -> None:
-    """Raise RequestError if random weights are to be kept below the classifier."""
+    """Raise RequestError if random weights are to be kept below the classifier, or the classifier is all there is."""
+    for name, idle in LATER.items():
+        if plan.backbone is not None and getattr(plan.recipe, name) != idle:
+            raise RequestError(
+                f"--{name} changes nothing in a probe, which trains the last linear layer alone; leave it out, or "
+                f"give --{name} {idle:g}"
+            )
     if plan.recipe.freeze_epochs and plan.init is None:
         raise RequestError(
             f"--freeze_epochs {plan.recipe.freeze_epochs} keeps the weights below the classifier, which are random; "
