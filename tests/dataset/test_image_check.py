@@ -78,7 +78,8 @@ def test_12_bits_in_files_of_16(pictures, highest, hints):
     assert all(str(highest) in hint for hint in found)
 
 
-def test_all_decoded(pictures):
+def test_all_decoded(pictures, monkeypatch):
+    monkeypatch.setattr(module, "MOST_DECODED", 0)
     path = pictures / "pets/train/dogs/0.png"
     content = path.read_bytes()
     path.write_bytes(content[:200] + b"damage" + content[206:])
