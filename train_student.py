@@ -29,8 +29,8 @@ from engine.protocol.plan import SharedSettings, make_plan
 from engine.protocol.presets import with_preset
 from engine.protocol.unlabelled_plan import add_unlabelled_arguments, check_taught, methods_for, plan_of, unlabelled_of
 from engine.training.run_plans import run_plans
-from models import DEFAULT_STUDENT, MODELS
-from models.by_image_size import MOST_SMALL, STUDENT_OF_PHOTOGRAPHS, default_student
+from models import MODELS
+from models.by_image_size import default_student
 
 EXAMPLES = (
     "python train_student.py --distill std",
@@ -79,8 +79,7 @@ def add_pair_arguments(parser: Parser) -> None:
         "--model_s",
         nargs="+",
         metavar="NAME",
-        help=f"students (default: that of --init_s, else {DEFAULT_STUDENT}, or {STUDENT_OF_PHOTOGRAPHS} above "
-        f"{MOST_SMALL} px)",
+        help="students (default: of --init_s, or by image size)",
     )
     group.add_argument(
         "--init_s",
