@@ -13,10 +13,13 @@ from common.errors import RequestError
 from dataset.image_files import ImageFiles
 from dataset.image_reading import UnreadableImage, highest_value, inspect, read_rgb
 from dataset.image_workers import from_workers
-from dataset.left_out import in_one_line
+from dataset.left_out import in_one_line, list_all
 from dataset.registry import Arrays
 
 CHUNK = 256  # images that a worker looks at in one go; as many need no worker
+MOST_DECODED = (
+    20_000  # images of a data set that are all decoded: a minute or two of one core; of more the ends are read
+)
 MOST_COMPARED = 1000  # test images that are compared with training images byte by byte
 MOST_SAMPLED = 32  # images with 16 bits a pixel whose values are looked at
 VALUES_OF_12_BITS = 4096
@@ -46,6 +49,7 @@ class ImageCheck:
     def raise_damage(self, allowed: bool) -> None:
         """Raise RequestError if files are damaged, unless that is `allowed` and others can take their places."""
         if self.damaged and not allowed:
+            list_all(self.damaged)
             raise RequestError(
                 f"{in_one_line(self.damaged, self.images)};\n"
                 f"replace or remove them (unfinished runs then start anew, with --overwrite), or train without them: "
@@ -59,7 +63,7 @@ class ImageCheck:
 
 
 def check_images(arrays: Arrays) -> tuple[Arrays, ImageCheck]:
-    """Look at the first and last bytes of all files; those that look cut off or unusual are decoded.
+    """Decode all files, or of more than MOST_DECODED look at the first and last bytes and decode those that look odd.
 
     Returns:
         The data set with marks for images that are turned by their EXIF orientation, and what was found. A data set in
@@ -71,7 +75,8 @@ def check_images(arrays: Arrays) -> tuple[Arrays, ImageCheck]:
     train, test = arrays.train_images, arrays.test_images
     if not (isinstance(train, ImageFiles) and isinstance(test, ImageFiles)):
         return arrays, ImageCheck()
-    looks = _look_at(train, False), _look_at(test, False)
+    decode = len(train) + len(test) <= MOST_DECODED
+    looks = _look_at(train, decode), _look_at(test, decode)
     damaged, empty = _damage(train, looks[0].problems) | _damage(test, looks[1].problems), ""
     for files, look in zip((train, test), looks, strict=True):
         empty = empty or _empty_class(files, look.problems)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 SHOWN = 3  # in one message
+MOST_LISTED = 200  # lines before an error; scripts/check_images.py has no end
 MOST_WARNINGS = 10  # of images that turn out to be damaged during training
 
 
@@ -50,6 +51,14 @@ def in_one_line(failed: Mapping[str, str], images: int) -> str:
     shown = [f"{file} ({reason})" for file, reason in list(failed.items())[:SHOWN]]
     more = ["..."] * (len(failed) > SHOWN)
     return f"{len(failed):,} of {images:,} images cannot be decoded: {', '.join([*shown, *more])}"
+
+
+def list_all(failed: Mapping[str, str]) -> None:
+    """Print damaged files on stderr, a line each, where they are more than one message shows."""
+    if len(failed) > SHOWN and os.environ.get("LOCAL_RANK", "0") == "0":
+        lines = [f"{file}: {reason}" for file, reason in list(failed.items())[:MOST_LISTED]]
+        more = [f"{len(failed) - MOST_LISTED:,} more: see scripts/check_images.py"] * (len(failed) > MOST_LISTED)
+        tqdm.write("\n".join([*lines, *more]), file=sys.stderr)
 
 
 def printable(name: str) -> str:

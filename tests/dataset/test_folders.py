@@ -480,6 +480,17 @@ def test_a_teacher_trained_there_teaches_there(pictures, tmp_path, capsys):
 
 
 @pytest.mark.runs
+def test_a_network_beyond_reason_is_refused_with_a_better_one(pictures, tmp_path, capsys):
+    words = ["--distill", "none", "--model_s", "mixer_s4", "--dataset", "folder:pets@224", "--device", "cpu"]
+    words += ["--batch_size", "8"]
+    assert train_student.main([*words, "--data_folder", str(pictures), "--output", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "mixer_s16" in error
+    assert "--allow_large" in error
+    assert not list(tmp_path.glob("student_model/*"))
+
+
+@pytest.mark.runs
 def test_ctrl_c_saves_and_leaves_no_process(pictures, tmp_path):
     """As a terminal sends it: to the script and to the processes that decode for it."""
     words = ["--distill", "none", "--model_s", "resnet8", "--dataset", NAME, "--data_folder", pictures]

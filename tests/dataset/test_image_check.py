@@ -78,10 +78,38 @@ def test_12_bits_in_files_of_16(pictures, highest, hints):
     assert all(str(highest) in hint for hint in found)
 
 
-def test_all_decoded(pictures):
+def test_all_decoded(pictures, monkeypatch):
+    monkeypatch.setattr(module, "MOST_DECODED", 0)
     path = pictures / "pets/train/dogs/0.png"
     content = path.read_bytes()
     path.write_bytes(content[:200] + b"damage" + content[206:])
     files = DATASETS.find(NAME, pictures).load(pictures).train_images
     assert checked(pictures)[1].damaged == {}
     assert list(decode_all(files)) == ["train/dogs/0.png"]
+
+
+def spoil_the_middle(path):
+    """Damage the inside of a file, whose header and end stay as they are."""
+    content = bytearray(path.read_bytes())
+    half = len(content) // 2
+    content[half : half + 40] = b"\xff\xd0" * 20
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("most", "found"), [(33, ["train/cats/0.png"]), (32, [])])
+def test_a_damage_in_the_middle_is_found_by_decoding(pictures, monkeypatch, most, found):
+    """In sets of up to so many images all are decoded."""
+    monkeypatch.setattr(module, "MOST_DECODED", most)
+    spoil_the_middle(pictures / "pets/train/cats/0.png")
+    _, check = check_images(DATASETS.find(NAME, pictures).load(pictures))
+    assert list(check.damaged) == found
+
+
+def test_all_damaged_files_are_printed(pictures, capsys):
+    for number in range(1, 8):
+        next((pictures / "pets/train/cats").glob(f"{number}.*")).write_bytes(b"")
+    _, check = check_images(DATASETS.find(NAME, pictures).load(pictures))
+    with pytest.raises(RequestError):
+        check.raise_damage(allowed=False)
+    printed = capsys.readouterr().err
+    assert all(f"train/cats/{number}." in printed for number in range(1, 8))
