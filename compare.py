@@ -45,7 +45,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--by",
         metavar="KEY",
         help="separate tables for each value of a field of the config; none and kd are in all of them if they have no "
-        "such field or it is a method's own (weights.beta, options.NAME, kd_T)",
+        "such field or it is a method's own (weights.beta, options.NAME, kd_T). Without --by the values of a method's "
+        "own field are rows of one table",
     )
     parser.add_argument(
         "--select",

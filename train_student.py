@@ -30,6 +30,7 @@ from engine.protocol.presets import with_preset
 from engine.protocol.unlabelled_plan import add_unlabelled_arguments, check_taught, methods_for, plan_of, unlabelled_of
 from engine.training.run_plans import run_plans
 from models import DEFAULT_STUDENT, MODELS
+from models.by_image_size import MOST_SMALL, STUDENT_OF_PHOTOGRAPHS, default_student
 
 EXAMPLES = (
     "python train_student.py --distill std",
@@ -78,7 +79,8 @@ def add_pair_arguments(parser: Parser) -> None:
         "--model_s",
         nargs="+",
         metavar="NAME",
-        help=f"students (default: that of --init_s, else {DEFAULT_STUDENT})",
+        help=f"students (default: that of --init_s, else {DEFAULT_STUDENT}, or {STUDENT_OF_PHOTOGRAPHS} above "
+        f"{MOST_SMALL} px)",
     )
     group.add_argument(
         "--init_s",
@@ -123,16 +125,20 @@ def add_teaching_arguments(flags: Flags) -> None:
         help="how the predictions of several teachers are averaged (default average)",
     )
     cli.add_checkpoint_arguments(flags, several=True)
+    flags.add_argument("--init_key", metavar="KEY", help="which weights of --init_s (default: the only ones)")
 
 
 def start_of_student(arguments: argparse.Namespace, entry: DatasetEntry) -> StartWeights | None:
     """The weights of --init_s; None without it. Raises RequestError, also where there are several students."""
     if arguments.init_s is None:
+        if arguments.init_key is not None:
+            raise RequestError("--init_key is for the file of --init_s; give --init_s or leave it out")
         return None
     names = arguments.model_s or [None]
     if len(names) > 1:
         raise RequestError(f"--init_s is for one student, and --model_s names {len(names)}; give a command to each")
-    choice = WeightsChoice(model_flag="--model_s")
+    cli.hint_at_recipe(arguments)
+    choice = WeightsChoice(arguments.init_key, model_flag="--model_s", key_flag="--init_key")
     return read_initial_weights(arguments.init_s, names[0], entry, "--init_s", choice, arguments.allow_namespace)
 
 
@@ -146,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     methods = cli.chosen_methods(arguments.distill)
     entry = DATASETS.find(arguments.dataset, arguments.data_folder)
     start = start_of_student(arguments, entry)
-    names = arguments.model_s or [DEFAULT_STUDENT] if start is None else [start.arch]
+    names = arguments.model_s or [default_student(entry.image_size)] if start is None else [start.arch]
     models = list(dict.fromkeys(MODELS.canonical(name) for name in names))
     unlabelled = unlabelled_of(arguments, entry.image_size)
     methods = methods_for(unlabelled, methods, arguments.skip_refused)

@@ -16,13 +16,17 @@ from engine.checkpoints.initial_weights import initial_weights, read_initial_wei
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.training.run_plans import run_plans
 from models import MODELS
+from models.by_image_size import MOST_SMALL, TEACHER_OF_PHOTOGRAPHS, default_teacher
 from models.published_checkpoints import DEFAULT_TEACHER
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
-        "--model", metavar="NAME", help=f"the network (default: that of --init, else {DEFAULT_TEACHER})"
+        "--model",
+        metavar="NAME",
+        help=f"the network (default: that of --init, else {DEFAULT_TEACHER}, or {TEACHER_OF_PHOTOGRAPHS} above "
+        f"{MOST_SMALL} px)",
     )
     parser.add_argument(
         "--init",
@@ -48,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         (choice,) = cli.weights_choices(arguments, "--model")
         start = read_initial_weights(arguments.init, name, entry, "--init", choice, arguments.allow_namespace)
         name = start.arch
-    model = MODELS.canonical(name or DEFAULT_TEACHER)
+        cli.hint_at_recipe(arguments)
+    model = MODELS.canonical(name or default_teacher(entry.image_size))
     shared = SharedSettings(
         kind="teacher",
         dataset=entry.name,

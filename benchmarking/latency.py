@@ -1,6 +1,5 @@
 """The latency of a student beside that of its teacher: one image, one process, in turns."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -10,8 +9,7 @@ from torch import nn
 
 from benchmarking.rounds import Settings, TimedStep, Timer
 
-ROUND_MS = 20.0
-WARMUP = 3  # uncounted rounds of one image, by which the length of the others is chosen
+WARMUP = 3  # uncounted rounds
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,8 @@ class Turns:
 def measure_in_turns(student: nn.Module, teachers: Sequence[nn.Module], image_size: int, rounds: int) -> Turns:
     """Measure predictions of one image on the CPU: a round of the student, one of the teacher, and so on.
 
-    A drift of the machine meets both alike. A round is as many images, one after the other, as take `ROUND_MS` or one.
-    Several teachers are one after the other, as together they teach.
+    A drift of the machine meets both alike. A round is one image, after an uncounted one: so short that other programs
+    interrupt few rounds, which a median leaves out. Several teachers are one after the other, as together they teach.
 
     Args:
         student, teachers: networks of B×3×H×W images on the CPU.
@@ -58,7 +56,8 @@ def measure_in_turns(student: nn.Module, teachers: Sequence[nn.Module], image_si
         for name, networks in (("student", [student]), ("teacher", teachers))
     ]
     for timed in steps:
-        timed.steps = math.ceil(ROUND_MS / min(timer.round_ms(timed) for _ in range(WARMUP)))
+        for _ in range(WARMUP):
+            timer.round_ms(timed)
     for _ in range(rounds):
         for timed in steps:
             timed.rounds_ms.append(timer.round_ms(timed))

@@ -1,6 +1,8 @@
 """Any folder of photographs as a data set, such as ImageNet: `--dataset folder:NAME[@SIZE]`.
 
     DATA_FOLDER/NAME/train/CLASS/IMAGE ...        DATA_FOLDER/NAME/val/CLASS/IMAGE ...
+    DATA_FOLDER/NAME/train/CLASS/IMAGE ...        or DATA_FOLDER/NAME/CLASS/IMAGE ...: split by names (`name_split`)
+    DATA_FOLDER/NAME/labels.csv                   beside images in any folders: classes of a table (`label_table`)
 
 The images of a class may lie in sub-folders. Names that begin with a dot are skipped: macOS, notebooks and editors
 leave such files beside images. So is __MACOSX, which zip archives of macOS leave. What else is passed over is counted,
@@ -24,7 +26,9 @@ from common.messages import counted
 from common.user_paths import shown_path, why_unreachable
 from dataset.image_files import ImageFiles
 from dataset.image_reading import ENDINGS
+from dataset.label_table import FILE_NAME, TRAINING, LabelTable, read_label_table
 from dataset.left_out import printable
+from dataset.name_split import is_test_image
 from dataset.registry import DATASETS, Arrays, DatasetEntry
 
 PREFIX = "folder"
@@ -81,18 +85,130 @@ def _again(arrays: Arrays, data_folder: Path) -> Arrays:
 
 def _read(folder: Path, size: int) -> tuple[Arrays, list[str], tuple[str, ...]]:
     """The images and labels, the names of the classes, and what a user should know of the folder."""
-    train, test, passed = _part(folder, TRAIN), _part(folder, TEST), Counter[str]()
-    (classes, loose), (tested, loose_tested) = _contents(train, passed), _contents(test, passed)
-    if len(classes) < 2:
+    if not os.path.isdir(folder):
         raise RequestError(
-            f"{_shown(train)} holds {counted(len(classes), 'folder')} of images; it needs 2 or more, one a class"
+            f"the folder {_shown(folder)} is missing; put images into {_shown(folder / 'CLASS')}, or into "
+            f"{_shown(folder / TRAIN[0] / 'CLASS')} and {_shown(folder / TEST[0] / 'CLASS')}"
         )
+    train, test, table = _part(folder, TRAIN), _part(folder, TEST), folder / FILE_NAME
+    if table.exists() and not (train and test and _contents(train, Counter())[0]):
+        return _of_table(folder, size)
+    if test is None:
+        return _split(folder, train if train and _holds_classes(folder, train) else folder, size)
+    if train is None:
+        raise RequestError(
+            f"the folder {_shown(folder / TRAIN[0])} is missing, beside {_shown(test)};\n"
+            f"put images into DATA_FOLDER/NAME/train/CLASS/ and DATA_FOLDER/NAME/val/CLASS/"
+        )
+    return _of_parts(folder, train, test, size)
+
+
+def _part(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if os.path.isdir(folder / name)), None)
+
+
+def _holds_classes(folder: Path, train: Path) -> bool:
+    """False where the folder train is a class itself, beside bus and car."""
+    others = [name for name in _contents(folder, Counter())[0] if name != train.name]
+    return bool(_contents(train, Counter())[0]) or not others
+
+
+def _of_parts(folder: Path, train: Path, test: Path, size: int) -> tuple[Arrays, list[str], tuple[str, ...]]:
+    passed = Counter[str]()
+    (classes, loose), (tested, loose_tested) = _contents(train, passed), _contents(test, passed)
+    _check_several(train, classes)
     if others := set(tested) - set(classes):
         raise RequestError(_unknown_class(min(others), classes, train, test))
     arrays = Arrays(
-        *_images(train, classes, size, passed, every=True), *_images(test, classes, size, passed, every=False)
+        *_files(train, _images(train, classes, passed, every=True), size),
+        *_files(test, _images(test, classes, passed, every=False), size),
     )
-    return arrays, classes, tuple(_notes(folder, classes, arrays, len(loose) + len(loose_tested), passed))
+    notes = [*_notes(folder, classes, arrays, len(loose) + len(loose_tested), passed)]
+    if (folder / FILE_NAME).exists():
+        notes.append(f"{_shown(folder)}: {FILE_NAME} is not read, as {train.name}/ and {test.name}/ have the classes")
+    return arrays, classes, tuple(notes)
+
+
+def _split(folder: Path, root: Path, size: int) -> tuple[Arrays, list[str], tuple[str, ...]]:
+    """The classes in `root`, split into training and test images by their names."""
+    passed = Counter[str]()
+    classes, loose = _contents(root, passed)
+    _check_several(root, classes)
+    arrays, note = _by_names(folder, root, _images(root, classes, passed, every=True), size)
+    return arrays, classes, (note, *_notes(folder, classes, arrays, len(loose), passed))
+
+
+def _of_table(folder: Path, size: int) -> tuple[Arrays, list[str], tuple[str, ...]]:
+    """The classes that a table gives, and the parts if it has a column for them."""
+    names, passed = images_below(folder)
+    table = read_label_table(folder / FILE_NAME, names)
+    classes = table.classes
+    if len(classes) < 2:
+        raise RequestError(f"{_shown(folder / FILE_NAME)} has {len(classes)} class; it needs 2 or more")
+    if unknown := set(table.splits.values()) - {*TRAINING, *TEST}:
+        raise RequestError(
+            f"{_shown(folder / FILE_NAME)}: {min(unknown)!r} names no part of the images; write train, val or test"
+        )
+    listed: list[list[str]] = [[] for _ in classes]
+    numbers = {name: number for number, name in enumerate(classes)}
+    for name in names:
+        if name in table.labels:
+            listed[numbers[table.labels[name]]].append(name)
+    passed[".csv"] -= 1
+    test = next((word for word in TEST if word in table.splits.values()), None)
+    if test is None:
+        arrays, note = _by_names(folder, folder, listed, size, of_table=True)
+    else:
+        arrays = _by_column(folder, listed, table, test, size)
+        note = f"{_shown(folder)}: training and test images as {FILE_NAME} says ({_sizes(arrays)})"
+    unlisted = len(names) - len(table.labels)
+    notes = [note, *_notes(folder, classes, arrays, 0, +passed)]
+    if unlisted:
+        notes.append(f"{_shown(folder)}: passed over {counted(unlisted, 'image')} that {FILE_NAME} does not list")
+    return arrays, classes, tuple(notes)
+
+
+def _by_column(folder: Path, listed: list[list[str]], table: LabelTable, test: str, size: int) -> Arrays:
+    parts = [
+        [[name for name in names if table.splits[name] in words] for names in listed] for words in (TRAINING, (test,))
+    ]
+    if not all(parts[0]):
+        raise RequestError(
+            f"{_shown(folder / FILE_NAME)}: {table.classes[parts[0].index([])]!r} has no training image; add some, or "
+            f"remove the column to split by names"
+        )
+    return Arrays(*_files(folder, parts[0], size, of_table=True), *_files(folder, parts[1], size, of_table=True))
+
+
+def _by_names(
+    folder: Path, root: Path, images: list[list[str]], size: int, of_table: bool = False
+) -> tuple[Arrays, str]:
+    """Split the images of each class by their names; returns a line that says so, too."""
+    flags = [is_test_image(names) for names in images]
+    trained, tested = (
+        [
+            [name for name, test in zip(names, of_class, strict=True) if test == wanted]
+            for names, (of_class, _) in zip(images, flags, strict=True)
+        ]
+        for wanted in (False, True)
+    )
+    if not any(tested):
+        raise RequestError(f"{_shown(root)}: each class has a single image; add some to test on")
+    arrays = Arrays(*_files(root, trained, size, of_table), *_files(root, tested, size, of_table))
+    small = sum(moved for _, moved in flags)
+    why = f"; so that both have every class, {counted(small, 'image')} changed sides" if small else ""
+    return arrays, f"{_shown(folder)}: no val/ there, split by the names of files: {_sizes(arrays)}{why}"
+
+
+def _sizes(arrays: Arrays) -> str:
+    return f"{len(arrays.train_labels):,} training and {len(arrays.test_labels):,} test images"
+
+
+def _check_several(root: Path, classes: Sequence[str]) -> None:
+    if len(classes) < 2:
+        raise RequestError(
+            f"{_shown(root)} holds {counted(len(classes), 'folder')} of images; it needs 2 or more, one a class"
+        )
 
 
 def _unknown_class(name: str, classes: Sequence[str], train: Path, test: Path) -> str:
@@ -146,34 +262,31 @@ def _shown(path: Path) -> str:
     return printable(str(path))
 
 
-def _part(folder: Path, names: tuple[str, ...]) -> Path:
-    for name in names:
-        if os.path.isdir(folder / name):
-            return folder / name
-    raise RequestError(
-        f"the folder {_shown(folder / names[0])} is missing;\n"
-        f"put images into DATA_FOLDER/NAME/train/CLASS/ and DATA_FOLDER/NAME/val/CLASS/"
-    )
-
-
-def _images(
-    part: Path, classes: list[str], size: int, passed: Counter[str], every: bool
-) -> tuple[ImageFiles, np.ndarray]:
-    """Names class by class, and labels; with `every`, each class must have an image."""
-    names: list[bytes] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
+def _images(part: Path, classes: list[str], passed: Counter[str], every: bool) -> list[list[str]]:
+    """The names of the images of each class; with `every`, each must have one."""
+    images = []
+    for name in classes:
         found = _names(part, name, passed) if os.path.isdir(part / name) else []
         if every and not found:
             raise RequestError(
                 f"{_shown(part / name)} holds no image ({', '.join(ENDINGS)}); add some or remove the folder"
             )
-        names += map(os.fsencode, found)
-        labels += [label] * len(found)
-    if not names:
+        images.append(found)
+    if not any(images):
         shown = ", ".join(map(printable, classes[:3]))
         raise RequestError(f"{_shown(part)} holds no image of the classes {shown}, ...; add some")
-    return ImageFiles(part, np.array(names), size), np.array(labels, dtype=np.int64)
+    return images
+
+
+def _files(root: Path, images: list[list[str]], size: int, of_table: bool = False) -> tuple[ImageFiles, np.ndarray]:
+    """Images class by class, and their labels.
+
+    Args:
+        of_table: the class of an image is not the first part of its name.
+    """
+    names = np.array([os.fsencode(name) for of_class in images for name in of_class])
+    labels = np.repeat(np.arange(len(images), dtype=np.int64), [len(of_class) for of_class in images])
+    return ImageFiles(root, names, size, classes=labels if of_table else None), labels
 
 
 def _names(part: Path, name: str, passed: Counter[str]) -> list[str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -121,7 +120,7 @@ class _Chunks(Dataset):
     files: ImageFiles
     decode: bool
 
-    def __getitem__(self, number: int) -> tuple[dict[int, str], dict[int, str], list[int], torch.Tensor]:
+    def __getitem__(self, number: int) -> tuple[dict[int, str], dict[int, str], list[int], np.ndarray]:
         problems: dict[int, str] = {}
         marks: dict[int, str] = {}
         deep, keys = [], []
@@ -135,7 +134,7 @@ class _Chunks(Dataset):
             if seen.deep:
                 deep.append(row)
             keys.append(seen.key)
-        return problems, marks, deep, torch.tensor(keys, dtype=torch.int64)
+        return problems, marks, deep, np.array(keys, dtype=np.int64)  # by a pipe: it needs no shared memory
 
 
 def _decoding_problem(files: ImageFiles, row: int) -> str:
@@ -152,7 +151,7 @@ def _look_at(files: ImageFiles, decode: bool) -> _Look:
     shown = tqdm(found, desc=f"checking {files.folder}", total=chunks, unit="x", leave=False, disable=None)
     problems, marks, deep, keys = zip(*shown, strict=True)
     joined_problems, joined_marks = (dict(chain.from_iterable(d.items() for d in part)) for part in (problems, marks))
-    return _Look(joined_problems, joined_marks, list(chain.from_iterable(deep)), torch.cat(keys).numpy())
+    return _Look(joined_problems, joined_marks, list(chain.from_iterable(deep)), np.concatenate(keys))
 
 
 def _damage(files: ImageFiles, problems: Mapping[int, str]) -> dict[str, str]:

@@ -37,6 +37,7 @@ class ImageFiles:
             Absolute names are those of images without a class.
         left_out: gets the files that cannot be decoded, or forbids them.
         marks: of rows whose pixels are read other than as they lie in the file, for `listing`.
+        classes: the class of each row, in whose place the first part of the name stands where they are None.
     """
 
     def __init__(
@@ -46,19 +47,21 @@ class ImageFiles:
         size: int,
         left_out: LeftOut | None = None,
         marks: Mapping[int, str] | None = None,
+        classes: np.ndarray | None = None,
     ):
         self.folder, self.names, self.size = folder, names, size
-        self.left_out, self.marks = left_out or LeftOut(), marks or {}
+        self.left_out, self.marks, self.classes = left_out or LeftOut(), marks or {}, classes
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, rows: np.ndarray) -> "ImageFiles":
-        return ImageFiles(self.folder, self.names[rows], self.size, self.left_out)
+        classes = None if self.classes is None else self.classes[rows]
+        return ImageFiles(self.folder, self.names[rows], self.size, self.left_out, classes=classes)
 
     def marked(self, marks: Mapping[int, str]) -> "ImageFiles":
         """These files with other marks."""
-        return ImageFiles(self.folder, self.names, self.size, self.left_out, marks)
+        return ImageFiles(self.folder, self.names, self.size, self.left_out, marks, self.classes)
 
     def path(self, row: int) -> Path:
         """The file of one image."""
@@ -128,13 +131,12 @@ class ImageFiles:
         """The row, those after it in its class, and those before it."""
         for rows in (range(row, len(self)), range(row - 1, -1, -1)):
             for other in rows:
-                if _class_of(self.names[other]) != _class_of(self.names[row]):
+                if self._class_of(other) != self._class_of(row):
                     break
                 yield other
 
-
-def _class_of(name: bytes) -> bytes:
-    return name.partition(os.fsencode(os.sep))[0]
+    def _class_of(self, row: int) -> bytes | int:
+        return self.names[row].partition(os.fsencode(os.sep))[0] if self.classes is None else int(self.classes[row])
 
 
 def middle(image: Image.Image, size: int, share: float = TEST_SHARE) -> Image.Image:

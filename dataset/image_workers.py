@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing import active_children
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -18,14 +17,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils import signal_handling as alarms
 
-from common.command import say
 from common.errors import DataError
-from common.messages import counted, words_of
+from common.messages import words_of
 from common.signals import ignore_stop_signals
 from dataset.image_files import CROP_ATTEMPTS, ImageFiles, middle, part
 
 MOST_WORKERS = 16  # by default; each holds two batches ahead: 1,024 images of 224 px are 154 MB
-BATCHES_EACH = 3  # that a worker may have in shared memory: two ahead, and one that is being read
 SHARED_MEMORY = "/dev/shm"
 LOOK_SECONDS = 5.0  # between two looks whether the workers live, while a batch is awaited
 SILENT_SECONDS = 600.0  # without a batch, after which the workers count as hung: a lost network drive waits for ever
@@ -53,7 +50,7 @@ def decoded(
 ) -> Iterator[torch.Tensor]:
     """Decode batches of pixels ahead of time, in processes of their own (see `set_num_workers`).
 
-    There are fewer where shared memory is short, and none where it does not hold the batches of one.
+    Batches for which there is no room in shared memory come through pipes.
 
     Args:
         batches: rows of each batch, int64 B.
@@ -66,32 +63,9 @@ def decoded(
         DataError: a file cannot be decoded, or a process that decodes has ended or hangs.
     """
     work = _Batches(files, batches, seeds)
-    largest = max(map(len, batches), default=0) * (len(seeds[0]) if seeds else 1) * files.size**2 * 3
-    workers = _that_fit(largest)
-    for pixels, failed in from_workers(work, len(batches), device.type == "cuda", workers):
+    for pixels, failed in from_workers(work, len(batches), device.type == "cuda"):
         files.left_out.add(failed)
-        yield pixels.to(device, non_blocking=True)
-
-
-def _that_fit(batch_bytes: int) -> int:
-    """How many workers have room for their batches in shared memory; says so once where these are fewer than set."""
-    wanted = num_workers()
-    try:
-        place = os.statvfs(SHARED_MEMORY)
-    except (OSError, AttributeError):  # not on macOS and Windows
-        return wanted
-    fit = min(wanted, place.f_bavail * place.f_frsize // max(1, BATCHES_EACH * batch_bytes))
-    if fit < wanted:
-        _say_once(
-            f"{SHARED_MEMORY} is too small for {counted(wanted, 'process')} that decode images: "
-            f"{fit or 'this process alone'} will (docker run --shm-size=2g gives it more room)"
-        )
-    return fit
-
-
-@cache
-def _say_once(text: str) -> None:
-    say(text)
+        yield torch.as_tensor(pixels).to(device, non_blocking=True)
 
 
 def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: int | None = None) -> Iterator[Any]:
@@ -110,8 +84,7 @@ def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: i
         yield from map(_Guarded(work).made, range(items))
         return
     others = set(active_children())
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores, as the user asked
+    with _more_than_cores():
         loader = DataLoader(
             _Guarded(work),
             batch_size=None,
@@ -122,7 +95,7 @@ def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: i
             timeout=LOOK_SECONDS,
         )
     try:
-        with _without_alarm():
+        with _without_alarm(), _more_than_cores():
             iterator = iter(loader)
     except (OSError, RuntimeError) as error:
         raise DataError(f"no processes can be started to decode images: {words_of(error)}; {CONTINUE}") from error
@@ -189,7 +162,7 @@ def _death(worker: BaseProcess) -> str:
     except ValueError:
         cause = f"ended with code {code}"
     hints = {
-        -signal.SIGKILL: " (is memory short?)",
+        -signal.SIGKILL: " (is memory short? --num_workers 1 takes less)",
         -getattr(signal, "SIGBUS", 0): f" (is {SHARED_MEMORY} full? --num_workers 0 needs none of it)",
     }
     return f"process {worker.pid}, which decodes images, {cause}{hints.get(code, '')}"
@@ -208,6 +181,14 @@ def _without_alarm() -> Iterator[None]:
     finally:
         if alarm is not None and _is_torchs(signal.getsignal(alarm)):
             signal.signal(alarm, signal.SIG_DFL if before is None or _is_torchs(before) else before)
+
+
+@contextmanager
+def _more_than_cores() -> Iterator[None]:
+    """Leave out torch's warning of more workers than cores: the user asked for them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        yield
 
 
 def _is_torchs(handler: object) -> bool:
@@ -262,7 +243,7 @@ class _Batches(Dataset):
     batches: Sequence[torch.Tensor]
     seeds: Sequence[Sequence[int]] | None
 
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, dict[str, str]]:
+    def __getitem__(self, number: int) -> tuple[torch.Tensor | np.ndarray, dict[str, str]]:
         rows, size = self.batches[number].tolist(), self.files.size
         views = None if self.seeds is None else [_draws(seed, len(rows)) for seed in self.seeds[number]]
         pixels = np.empty((len(views) if views else 1, len(rows), size, size, 3), dtype=np.uint8)
@@ -271,11 +252,20 @@ class _Batches(Dataset):
             image = self.files.decode_in_place(row, failed)
             seen = [middle(image, size)] if views is None else [part(image, size, v[place]) for v in views]
             pixels[:, place] = np.stack([np.asarray(square) for square in seen])
-        shared = torch.from_numpy(pixels)
-        if get_worker_info() is not None:
-            # Shared here, where a full /dev/shm raises an error that is reported; the queue would lose it.
-            shared.share_memory_()
-        return shared, failed
+        return handed_over(pixels), failed
+
+
+def handed_over(array: np.ndarray) -> torch.Tensor | np.ndarray:
+    """An array on its way from a worker: as a tensor in shared memory, or as it is, for a pipe, if there is no room.
+
+    The queue of the workers would lose a tensor for which there is no room.
+    """
+    if get_worker_info() is None:
+        return array
+    try:
+        return torch.from_numpy(array).share_memory_()
+    except (RuntimeError, OSError):  # the memory is reserved at once, so there is no SIGBUS later
+        return array
 
 
 def _draws(seed: int, images: int) -> list[list[list[float]]]:

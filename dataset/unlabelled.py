@@ -22,7 +22,7 @@ from common.user_paths import shown_path, why_unreachable
 from dataset.folders import images_below, passed_over
 from dataset.image_files import ImageFiles, middle
 from dataset.image_reading import ENDINGS
-from dataset.image_workers import from_workers
+from dataset.image_workers import from_workers, handed_over
 from dataset.registry import UNLABELLED, Arrays, DatasetEntry
 from dataset.to_device import DeviceArrays
 
@@ -91,7 +91,9 @@ def add_unlabelled(data: Arrays, unlabelled: Unlabelled | None) -> Arrays:
     if isinstance(images, ImageFiles):
         if unlabelled.only:
             return data._replace(train_images=files, train_labels=labels)
-        joined = ImageFiles(images.folder, np.concatenate([images.names, files.names]), images.size, images.left_out)
+        classes = None if images.classes is None else np.concatenate([images.classes, labels])
+        names = np.concatenate([images.names, files.names])
+        joined = ImageFiles(images.folder, names, images.size, images.left_out, classes=classes)
         return data._replace(train_images=joined, train_labels=np.concatenate([data.train_labels, labels]))
     pixels = decode_squares(files)
     if not unlabelled.only:
@@ -119,7 +121,7 @@ def decode_squares(files: ImageFiles) -> np.ndarray:
     pixels = np.empty((len(files), files.size, files.size, 3), dtype=np.uint8)
     for number, (squares, failed) in enumerate(shown):
         files.left_out.add(failed)
-        pixels[number * CHUNK : (number + 1) * CHUNK] = squares.numpy()
+        pixels[number * CHUNK : (number + 1) * CHUNK] = np.asarray(squares)
     return pixels
 
 
@@ -127,11 +129,11 @@ def decode_squares(files: ImageFiles) -> np.ndarray:
 class _Squares(Dataset):
     files: ImageFiles
 
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, dict[str, str]]:
+    def __getitem__(self, number: int) -> tuple[torch.Tensor | np.ndarray, dict[str, str]]:
         failed: dict[str, str] = {}
         rows = range(number * CHUNK, min(len(self.files), (number + 1) * CHUNK))
         squares = [middle(self.files.decode_in_place(row, failed), self.files.size, share=1) for row in rows]
-        return torch.from_numpy(np.stack([np.asarray(square) for square in squares])), failed
+        return handed_over(np.stack([np.asarray(square) for square in squares])), failed
 
 
 def also_tested(data: DeviceArrays) -> Iterator[str]:

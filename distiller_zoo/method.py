@@ -345,7 +345,8 @@ class Method(nn.Module):
     @classmethod
     def most_teachers(cls) -> int:
         """The largest number of teachers that it can be given."""
-        return MANY if cls.max_teachers == 1 and not cls.reads_of_teacher() else cls.max_teachers
+        reads_logits_alone = cls.reads_teacher_logits and not cls.reads_of_teacher()
+        return MANY if cls.max_teachers == 1 and reads_logits_alone else cls.max_teachers
 
     @classmethod
     def needs_labels(cls) -> bool:

@@ -101,6 +101,8 @@ def _check_needs(cls: type[Method]) -> None:
         for name in needs or ():
             if name not in FIELDS:
                 raise TypeError(f"{cls.__name__}: needs has the unknown field {name!r}; available: {', '.join(FIELDS)}")
+    if not cls.reads_teacher_logits and "logits" in cls.reads_of_teacher():
+        raise TypeError(f"{cls.__name__} needs the teacher's logits; leave reads_teacher_logits = False out")
 
 
 # Hooks that cost a pass, a file or a check, and the flag that declares each.

@@ -34,6 +34,7 @@ from engine.protocol.sweep import checked_plans, read_variants, swept_flags, var
 from engine.records.run_list import check_run_list
 from engine.training.failures import Outcome
 from engine.training.session import CHECKPOINT_SECONDS, Overwrite, RunSettings
+from models.by_image_size import MOST_COST, MOST_SMALL
 
 __all__ = [
     "DEFAULT_DATASET",
@@ -57,6 +58,7 @@ __all__ = [
     "exit_code",
     "finite",
     "given_method_options",
+    "hint_at_recipe",
     "read_variants",
     "recipes_of",
     "recipes_of_variants",
@@ -91,6 +93,12 @@ def weights_choices(arguments: argparse.Namespace, model_flag: str) -> list[Weig
     keys = arguments.weights_key
     keys = keys if isinstance(keys, list) else [keys]
     return [WeightsChoice(key, arguments.ema, model_flag) for key in keys]
+
+
+def hint_at_recipe(arguments: argparse.Namespace) -> None:
+    """Print which recipe suits given weights, if none was chosen."""
+    if arguments.recipe is None:
+        say("the recipe is the network's own, for training from scratch; --recipe finetune suits given weights")
 
 
 def add_data_arguments(parser: Parser, default: str | None = DEFAULT_DATASET) -> None:
@@ -199,6 +207,12 @@ def add_output_arguments(parser: Parser, save_freq: int = 40) -> None:
         metavar="N",
         help=f"keep the weights of every N-th epoch; 0: of none (default {save_freq})",
     )
+    further = parser.further_group("networks beyond reason")
+    further.add_argument(
+        "--allow_large",
+        action="store_true",
+        help=f"train networks of more than {MOST_COST / 1e9:g} GMAC an image, which are refused above {MOST_SMALL} px",
+    )
     further = parser.further_group("what a script reads")
     further.add_argument(
         "--run_list", type=Path, metavar="FILE", help="write the folder of each run there, a line each (default: none)"
@@ -229,6 +243,7 @@ def settings_of(
         group_size=group_size,
         checkpoint_seconds=arguments.checkpoint_seconds,
         skip_bad_images=arguments.skip_bad_images,
+        allow_large=arguments.allow_large,
         run_list=arguments.run_list,
     )
 

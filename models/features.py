@@ -50,7 +50,8 @@ class Features:
         Args:
             copy: make new tensors even of what is float32 already.
         """
-        dtype = torch.float64 if self.logits.dtype == torch.float64 else torch.float32
+        is_double = isinstance(self.logits, Tensor) and self.logits.dtype == torch.float64
+        dtype = torch.float64 if is_double else torch.float32
         convert = partial(Tensor.to, dtype=dtype, copy=copy)
         kept = {name: _map(convert, getattr(self, name)) for name in {"logits", *names}}
         return Features(**NOTHING | kept)

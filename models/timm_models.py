@@ -103,15 +103,19 @@ class TimmNetwork(Network):
         }
 
     def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict as timm makes it fit: tables of positions and patches of another image size are resampled."""
+        """A state dict as timm makes it fit: tables of positions and patches of another image size are resampled.
+
+        One that fits stays as it is: timm's filters also rename what looks like an author's own names.
+        """
+        own = self.state_dict()
+        if all(name in own and value.shape == own[name].shape for name, value in state.items()):
+            return state
         convert = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
         if convert is None:
             return state
         try:
             return dict(convert(dict(state), self.net))
-        except (
-            Exception
-        ):  # of other weights, on which timm's filter was never tried: the strict loader says what is wrong
+        except Exception:  # of weights that the filter was never tried on; the strict loader says what is wrong
             return state
 
     def features(self, x: Tensor) -> Features:

@@ -40,7 +40,7 @@ from reporting.records.latency import FORMAT, LATENCY
 from reporting.records.run import Run
 from reporting.tables.build_report import DEFAULT_ROOT, find_runs
 
-ROUNDS = 31
+ROUNDS = 101
 
 
 @dataclass(frozen=True)

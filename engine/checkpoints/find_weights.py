@@ -8,7 +8,7 @@ teacher are all this one case. Where several prefixes fit, the user chooses.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,13 @@ class WeightsChoice:
     Attributes:
         key: the keys on the way to them, joined by dots; None for the only ones.
         averaged: take averaged weights (EMA, SWA).
-        model_flag: the flag that names the network, for messages.
+        model_flag, key_flag: the flags that name the network and the key, for messages.
     """
 
     key: str | None = None
     averaged: bool = False
     model_flag: str = "--model_t"
+    key_flag: str = "--weights_key"
 
 
 ONLY_WEIGHTS = WeightsChoice()
@@ -116,7 +117,7 @@ def _only(parts: Sequence[Part], tensors: Tensors, path: Path, choice: WeightsCh
         pool = [part for part in pool if part.key == TOP]
     if len(pool) > 1 and not _equal(pool, tensors):
         keys = _listed([part.key for part in pool])
-        raise RequestError(f"{path} holds several weights that fit: {keys};\nchoose with --weights_key KEY")
+        raise RequestError(f"{path} holds several weights that fit: {keys};\nchoose with {choice.key_flag} KEY")
     return pool[0] if pool else None
 
 
@@ -163,7 +164,7 @@ def _chosen_part(tensors: Tensors, path: Path, choice: WeightsChoice) -> Tensors
 
 
 def _no_such_key(what: str, path: Path, choice: WeightsChoice) -> RequestError:
-    return RequestError(f"{path}: --weights_key {_shown(choice.key or TOP)} is {what}")
+    return RequestError(f"{path}: {choice.key_flag} {_shown(choice.key or TOP)} is {what}")
 
 
 def _prefix_to(key: str, name: str) -> str | None:
@@ -174,7 +175,7 @@ def _prefix_to(key: str, name: str) -> str | None:
 
 def _key_of(part: Part, tensors: Tensors, path: Path, wanted: Wanted, choice: WeightsChoice) -> str | None:
     """The key of chosen weights; None if they are those that are taken without a choice."""
-    if choice == replace(ONLY_WEIGHTS, model_flag=choice.model_flag):
+    if choice.key is None and not choice.averaged:
         return None
     try:
         default = _only(candidates(tensors, wanted), tensors, path, ONLY_WEIGHTS)

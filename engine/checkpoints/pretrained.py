@@ -5,6 +5,7 @@ from typing import Any
 
 from common.errors import RequestError
 from common.messages import words_of
+from models import MODELS
 
 FILE = "model.safetensors"
 
@@ -31,6 +32,7 @@ def published_weights(name: str, flag: str) -> tuple[Path, str]:
             f"{flag} pretrained is for networks of timm, such as timm:resnet50, and the network is {name};\n"
             f"name a file of weights in place of pretrained"
         )
+    MODELS.canonical(name)  # raises for unknown names and tags, and without timm
     config = _config(plain)
     if config is None or not config.hf_hub_id:
         raise RequestError(f"timm publishes no weights of {name}; name a file: {flag} FILE")

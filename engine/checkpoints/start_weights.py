@@ -13,7 +13,7 @@ from engine.checkpoints.class_names import recorded_classes
 from engine.checkpoints.find_weights import ONLY_WEIGHTS, WeightsChoice
 from engine.checkpoints.read_checkpoint import is_own_file
 from engine.checkpoints.weights import load_strictly, normalisation_of, read_weights
-from engine.checkpoints.which_network import find_arch
+from engine.checkpoints.which_network import find_arch, fitting_networks
 from models import Network, create_model
 from models.timm_models import Normalisation
 
@@ -26,6 +26,7 @@ class StartWeights:
         image_size: of the images that it was trained on, if the file gives it for this network.
         weights_key, note: as in `LoadedNetwork`.
         classes: names of the classes that it was trained on; empty if they are unknown.
+        dataset: name of the data set that it was trained on; None if it is unknown.
         normalisation: mean and standard deviation of the images that it was trained on; None if they are unknown.
         named_normalisation: whether the name of the network gives it, and not the file.
         name: what tables call it: the name of the file, or of published weights.
@@ -39,6 +40,7 @@ class StartWeights:
     weights_key: str | None = None
     note: str = ""
     classes: tuple[str, ...] = ()
+    dataset: str | None = None
     normalisation: Normalisation | None = None
     named_normalisation: bool = False
     name: str = ""
@@ -79,6 +81,7 @@ def read_start_weights(
         weights_key=found.key,
         note=file.note_on(found),
         classes=recorded_classes(content),
+        dataset=file.dataset,
         normalisation=normalisation,
         named_normalisation=of_name,
         name=path.stem,
@@ -90,15 +93,17 @@ def load_start_weights(network: Network, weights: StartWeights, entry: DatasetEn
 
     Returns:
         True if the file's classifier was taken: it has the data set's number of classes, and the names of the two are
-        the same or unknown.
+        the same. Where they are unknown, the file must be of the same or an unknown data set.
 
     Raises:
         RequestError: the weights are of another network, or of one that fits its own image size only.
     """
     heads = {key: value for key, value in network.state_dict().items() if network.of_classifiers(key)}
     fits = all(key in weights.state and weights.state[key].shape == value.shape for key, value in heads.items())
-    known = bool(weights.classes and entry.classes)
-    same = fits and (not known or weights.classes == entry.classes)
+    if weights.classes and entry.classes:
+        same = fits and weights.classes == entry.classes
+    else:
+        same = fits and weights.dataset in (None, entry.name)
     load_below_classifier(network, weights, with_classifier=same)
     return same
 
@@ -122,4 +127,12 @@ def load_below_classifier(network: Network, weights: StartWeights, with_classifi
             f"{weights.path} holds a {weights.arch} for images of {size}×{size}, whose layers do not fit the "
             f"{wanted}×{wanted} of this data set;\ntake a convolutional network, or one trained on {wanted}×{wanted}"
         )
-    load_strictly(network, state | kept, weights.arch, weights.path)
+    try:
+        load_strictly(network, state | kept, weights.arch, weights.path)
+    except RequestError as refusal:
+        text = str(refusal)
+        if "\n" in text or ";" in text:  # it has its advice
+            raise
+        fitting = " or ".join(fitting_networks(weights.state, wanted))
+        advice = f"it fits {fitting}" if fitting else f"take weights of a {weights.arch}"
+        raise RequestError(f"{text};\n{advice}") from None

@@ -28,6 +28,7 @@ from engine.checkpoints.trained_teachers import TeacherRun, teacher_runs
 from engine.checkpoints.weights import load_network
 from engine.protocol.plan import TeacherFile
 from models import MODELS
+from models.by_image_size import default_teacher as default_network
 from models.published_checkpoints import DATASET, DEFAULT_TEACHER, PUBLISHED
 
 
@@ -163,7 +164,7 @@ def default_teacher(dataset: str, model: str | None, output: Path) -> Path:
         f"no teacher{f' {model}' if model else ''} for {dataset} in {models}"
         f"{''.join(f'; {reason}' for reason in reasons)}\n"
         f"{f'fetch {sources}; or ' if sources else ''}name a file with --path_t, or train one: "
-        f"python train_teacher.py --model {model or DEFAULT_TEACHER} --dataset {dataset}"
+        f"python train_teacher.py --model {model or default_network(DATASETS[dataset].image_size)} --dataset {dataset}"
     )
 
 

@@ -144,7 +144,7 @@ def _own_weights(content: dict[str, Any], path: Path, choice: WeightsChoice) -> 
     if choice.averaged:
         raise RequestError(f"{path} is a file of this suite and holds no averaged weights; leave --ema out")
     if choice.key not in (None, "model"):
-        raise RequestError(f"{path} is a file of this suite, with one network in it; leave --weights_key out")
+        raise RequestError(f"{path} is a file of this suite, with one network in it; leave {choice.key_flag} out")
     state = content["model"]
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise RequestError(f"{path} has no state dict under 'model'; save it again with this suite")
@@ -258,7 +258,7 @@ def build_network(
     except RequestError as refusal:
         other = _for_other_classes(file, network, name, choice) if any_classes else None
         if other is None:
-            raise _with_advice(refusal, file, network, found, choice.model_flag) from None
+            raise _with_advice(refusal, file, network, found, choice) from None
         network, found, num_classes = other
     saved = content["method"] if is_own_file(content) else None
     method = _rebuild_method(saved, network, path) if saved else None
@@ -302,16 +302,16 @@ def _for_other_classes(
 
 
 def _with_advice(
-    refusal: RequestError, file: ForeignWeights, network: Network, found: FoundWeights, flag: str
+    refusal: RequestError, file: ForeignWeights, network: Network, found: FoundWeights, choice: WeightsChoice
 ) -> RequestError:
     """A refusal of a network's weights with what else the file has, or the networks that they fit."""
     text = str(refusal)
     if "\n" in text or ";" in text:  # it has its advice
         return refusal
     if fitting := fitting_networks(file.content, network.image_size):
-        return RequestError(f"{text};\nthe file fits {flag} {' or '.join(fitting)}")
+        return RequestError(f"{text};\nthe file fits {choice.model_flag} {' or '.join(fitting)}")
     if found.others:
-        return RequestError(f"{text};\nthere are {found.others}: choose with --weights_key KEY")
+        return RequestError(f"{text};\nthere are {found.others}: choose with {choice.key_flag} KEY")
     return RequestError(f"{text};\nthe file fits no network here")
 
 

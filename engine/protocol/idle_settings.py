@@ -110,7 +110,7 @@ def say_idle_settings(plans: Sequence[RunPlan], arguments: argparse.Namespace) -
         idle.append("--logit_standardization (no run has a teacher)")
     if weighting != ["average"] and not any(len(plan.teachers) > 1 for plan in plans):
         idle.append(f"--teacher_weighting {' '.join(weighting)} (no run has several teachers)")
-    named = [flag for flag in ("model_t", "path_t") if getattr(arguments, flag)]
+    named = [flag for flag in ("model_t", "path_t", "weights_key", "ema") if getattr(arguments, flag)]
     if named and not any(plan.teachers for plan in plans):
         idle.append(f"{', '.join(f'--{flag}' for flag in named)} (no run has a teacher)")
     if idle:

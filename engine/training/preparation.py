@@ -9,7 +9,7 @@ from dataset import BatchStream, DatasetEntry
 from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.protocol.plan import RunPlan
-from engine.protocol.recipes import Recipe
+from engine.protocol.recipes import LATER, Recipe
 from engine.protocol.run_config import Figures, run_config
 from engine.records.progress import Progress
 from engine.training import code_history
@@ -20,6 +20,8 @@ from engine.training.single_image import why_not_on_one_image
 from engine.training.student_run import StudentRun
 from engine.training.teacher_classes import check_logits, class_warnings
 from engine.training.untrained_classifier import leaves_classifier_untrained
+from models import MODELS
+from models.by_image_size import better_network
 
 
 def build_runs(
@@ -54,8 +56,10 @@ def build_runs(
             if not plan.weights.gamma and plan.unlabelled and leaves_classifier_untrained(run, networks, entry):
                 raise RequestError(
                     f"--unlabelled: without labels (--gamma 0) {plan.method} does not train the classifier of "
-                    f"{plan.model}; add --alpha 1, the loss on the teacher's predictions"
+                    f"{plan.model}; {advice_to_train_classifier(teachers)}"
                 )
+            if not settings.allow_large and plan.model not in {other.plan.model for other in runs}:
+                check_cost(run)
             runs.append(run)
         except RequestError as refusal:
             if not settings.skip_refused:
@@ -68,6 +72,24 @@ def build_runs(
     for warning in class_warnings([run.plan for run in runs], teachers):
         progress.warning(warning)
     return runs
+
+
+def advice_to_train_classifier(teachers: Sequence[Teacher]) -> str:
+    """Advice for a run whose losses leave the classifier untrained."""
+    if any(teacher.fit.misfit for teacher in teachers):  # whose predictions cannot be learned from
+        return "its teacher has other classes, so give a --gamma above 0, without --unlabelled_only"
+    return "add --alpha 1, the loss on the teacher's predictions"
+
+
+def check_cost(run: StudentRun) -> None:
+    """Raise RequestError for a network that is beyond reason for images of this size."""
+    name, size = run.plan.model, run.student.image_size
+    cost, better = better_network(run.student, MODELS[name].family)
+    if cost:
+        raise RequestError(
+            f"{name} takes {cost / 1e9:.0f} GMAC for an image of {size}×{size} pixels, as it is made for small ones;\n"
+            f"choose another network, such as {better}, or smaller images, or insist with --allow_large"
+        )
 
 
 def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
@@ -83,7 +105,13 @@ def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
 
 
 def check_frozen(plan: RunPlan) -> None:
-    """Raise RequestError if random weights are to be kept below the classifier."""
+    """Raise RequestError if random weights are to be kept below the classifier, or the classifier is all there is."""
+    for name, idle in LATER.items():
+        if plan.backbone is not None and getattr(plan.recipe, name) != idle:
+            raise RequestError(
+                f"--{name} changes nothing in a probe, which trains the last linear layer alone; leave it out, or "
+                f"give --{name} {idle:g}"
+            )
     if plan.recipe.freeze_epochs and plan.init is None:
         raise RequestError(
             f"--freeze_epochs {plan.recipe.freeze_epochs} keeps the weights below the classifier, which are random; "

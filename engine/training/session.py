@@ -29,6 +29,7 @@ class RunSettings:
         group_size: the most runs that train at a time; None for all that can share batches.
         checkpoint_seconds: time between two checkpoints within an epoch.
         skip_bad_images: leave out photographs that cannot be decoded, instead of ending.
+        allow_large: train networks too that are beyond reason for the size of the images.
         run_list: a file that gets the folders of all runs, a line each; None for no such file.
         unlabelled: images without labels that all runs train on, as their plans say.
     """
@@ -42,6 +43,7 @@ class RunSettings:
     group_size: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     skip_bad_images: bool = False
+    allow_large: bool = False
     run_list: Path | None = None
     unlabelled: Unlabelled | None = None
 

@@ -70,6 +70,12 @@ def measured_on_labels(logits: Tensor, batch: Batch) -> tuple[dict[str, Tensor],
     return {"top1": 100 * hits / count.clamp(min=1)}, {"ce": batch.labelled_images, "top1": count}
 
 
+def below_classifier(network: Network) -> list[torch.nn.Parameter]:
+    """The trained parameters of a network but for those of the layers that give logits."""
+    of_classifiers = {parameter for layer in network.classifiers() for parameter in layer.parameters()}
+    return [p for p in network.parameters() if p.requires_grad and p not in of_classifiers]
+
+
 class StudentRun:
     """One run of a group.
 
@@ -120,6 +126,7 @@ class StudentRun:
             load_backbone(self.student, start)
         elif start is not None:
             self.keeps_classifier = load_start_weights(self.student, start, entry)
+        self._below_classifier = below_classifier(self.student) if plan.recipe.freeze_epochs else []
         expected = None if plan.init is None else plan.init.normalisation
         self.renormalise = None if expected is None else Renormalise(entry, *expected)
         shapes = tuple(teacher.feature_shapes() for teacher in teachers)
@@ -220,7 +227,7 @@ class StudentRun:
     def release(self) -> None:
         """Let go of all tensors, so that their memory serves other runs. Only names and records are left."""
         del self.student, self.method, self.renormalise, self.retrospection, self.optimizer, self.meters
-        del self._forward, self._terms
+        del self._forward, self._terms, self._below_classifier
         self._saved = SavedState(None, (), ())
 
     @property
@@ -245,7 +252,10 @@ class StudentRun:
         self.set_mode()
 
     def end_frozen_epochs(self) -> None:
-        """Train the whole network from here on, by a new optimizer: the former one knows the classifier alone."""
+        """Train the whole network from here on, by a new optimizer.
+
+        torch's fused SGD cannot step with parameters of which some have a momentum and some have none yet.
+        """
         self.set_mode()
         self.optimizer = self._make_optimizer()
 
@@ -261,14 +271,12 @@ class StudentRun:
     def set_mode(self) -> None:
         """Training mode, but not below the classifier of a frozen network: its batch-norm statistics and dropout stay.
 
-        To be called where other parts begin to be trained.
+        To be called where other parts begin to be trained. What the network itself never trains stays as it is.
         """
         self.student.train(not self.frozen)
         self.method.train()
-        if self.plan.recipe.freeze_epochs:
-            self.student.requires_grad_(not self.frozen)
-            for classifier in self.student.classifiers():
-                classifier.requires_grad_(True)
+        for parameter in self._below_classifier:
+            parameter.requires_grad_(not self.frozen)
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -400,7 +408,7 @@ class StudentRun:
             # All fields, in float32, like those of the main step.
             return world.gather_features(features.only([f.name for f in fields(features)]), len(images))
 
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         self.method.extra_step(Trainee(look, parameters, world.average_gradients), batch_for(self.method, batch))
 
     def check_finite(self, values: dict[str, float]) -> None:

@@ -116,6 +116,7 @@ class Run:
         data_group: short name of the data, such as "data 1a2b3c4d", where runs of the same data set saw different
             bytes; "" where all saw the same.
         former_code: version of the code that made it where the label names it; "" otherwise.
+        short_path: the folder below the root that it was found in; "" where that is ambiguous.
         names_checkpoints: whether `teacher` names checkpoints too, because one trial learned from several of a network.
     """
 
@@ -145,11 +146,17 @@ class Run:
     data_group: str = ""
     former_code: str = ""
     names_checkpoints: bool = False
+    short_path: str = ""
 
     @property
     def path(self) -> str:
         """The folder as one line of printable text."""
         return printable(str(self.folder))
+
+    @property
+    def path_in_notes(self) -> str:
+        """The folder below its root, where no other run has that; else `path`."""
+        return self.path if self.short_path in ("", ".") else self.short_path
 
     @property
     def teacher(self) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +21,15 @@ def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[Skipped]]:
     Protocols, groups of data, and labels of different settings, teachers and code are those of all these runs together.
     """
     found: dict[str, Path] = {}  # by real path
+    root_of: dict[Path, Path] = {}
     unreadable: list[OSError] = []
     for root in roots:
         for folder, files in walk(Path(root), unreadable):
             if {CONFIG, METRICS, RESULT} & set(files):
                 found.setdefault(os.path.realpath(folder), folder)
+                root_of.setdefault(folder, Path(root))
     runs, skipped = read_folders(found.values())
+    runs = _with_short_paths(runs, root_of)
     skipped += [Skipped(printable(str(e.filename)), "unreadable", str(e.strerror)) for e in unreadable]
     return runs, skipped
 
@@ -37,6 +40,17 @@ def read_folders(folders: Iterable[Path]) -> tuple[list[Run], list[Skipped]]:
     skipped = [entry for entry in found if isinstance(entry, Skipped)]
     runs = _apart_by_data(_fullest_protocol([entry for entry in found if isinstance(entry, Run)]))
     return _apart_by_code(apart_by_settings(apart_by_teachers(runs))), skipped
+
+
+def _with_short_paths(runs: list[Run], root_of: Mapping[Path, Path]) -> list[Run]:
+    """Returns the runs with `short_path` set where no other run has the same path below its root.
+
+    Args:
+        root_of: the root below which each folder was found.
+    """
+    below = {run.folder: printable(str(run.folder.relative_to(root_of[run.folder]))) for run in runs}
+    times = Counter(below.values())
+    return [replace(run, short_path=below[run.folder]) if times[below[run.folder]] == 1 else run for run in runs]
 
 
 def _fullest_protocol(runs: list[Run]) -> list[Run]:

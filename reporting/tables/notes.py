@@ -26,7 +26,11 @@ def notes_on(entries: Sequence[Entry]) -> list[str]:
         *_unequal_hardware(entries),
         *_unequal_rounding(entries),
         *_left_out_images(entries),
-        *(f"{entry.run.path}: counted by its result alone: {entry.run.doubt}" for entry in entries if entry.run.doubt),
+        *(
+            f"{entry.run.path_in_notes}: counted by its result alone: {entry.run.doubt}"
+            for entry in entries
+            if entry.run.doubt
+        ),
     ]
     return list(dict.fromkeys(notes))
 
@@ -56,7 +60,7 @@ def _changed_code(entries: Iterable[Entry]) -> list[str]:
         run, code = entry.run, code_of(entry.run.config)
         if len(code) > 1:
             changed = ", ".join(map(printable, changed_files(code)))
-            notes.append(f"{run.path}: begun by one code and continued by another ({changed} changed)")
+            notes.append(f"{run.path_in_notes}: begun by one code and continued by another ({changed} changed)")
         elif run.former_code:
             notes.append(f"{entry.name}, trial {run.trial}: made by other code than the last run of that name")
         for file, digest in code[-1].items() if code else ():
@@ -154,5 +158,7 @@ def _left_out_images(entries: Iterable[Entry]) -> list[str]:
     for entry in entries:
         images = entry.run.config.get("left_out")
         if isinstance(images, (dict, list)) and images:
-            notes.append(f"{entry.run.path}: trained without {counted(len(images), 'image')} that could not be decoded")
+            notes.append(
+                f"{entry.run.path_in_notes}: trained without {counted(len(images), 'image')} that could not be decoded"
+            )
     return notes

@@ -21,7 +21,7 @@ def count_once(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
         if len(same) > 1:
             results = {(entry.run.last.top1, entry.run.best.top1) for entry in same}
             differ = " though their results differ" if len(results) > 1 else ""
-            notes.append(f"copies of one run{differ}: counted {same[-1].run.path}, not {paths_of(same[:-1])}")
+            notes.append(f"copies of one run{differ}: counted {same[-1].run.path_in_notes}, not {paths_of(same[:-1])}")
         last = same[-1]
         trials[*last.row, last.run.trial, last.run.seed, last.run.backbone].append(last)
     for same in trials.values():
@@ -30,7 +30,7 @@ def count_once(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
             name = f"{same[-1].name}, trial {run.trial}, seed {run.seed}"
             notes.append(
                 f"duplicate trial: {name}{_difference_of_teachers(same)}: "
-                f"counted {run.path}, which finished last, not {paths_of(same[:-1])}"
+                f"counted {run.path_in_notes}, which finished last, not {paths_of(same[:-1])}"
             )
     counted = [same[-1] for same in trials.values()]
     counted.sort(key=lambda entry: (entry.run.trial, entry.run.seed, entry.run.path))
@@ -46,8 +46,8 @@ def _difference_of_teachers(same: Iterable[Entry]) -> str:
 
 
 def paths_of(entries: Iterable[Entry]) -> str:
-    """Returns the folders of the runs, joined by commas."""
-    return ", ".join(entry.run.path for entry in entries)
+    """Returns the folders of the runs, as notes name them, joined by commas."""
+    return ", ".join(entry.run.path_in_notes for entry in entries)
 
 
 def _shared_seeds(entries: Sequence[Entry]) -> list[str]:

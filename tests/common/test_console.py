@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import subprocess
 import sys
 import unicodedata
 
@@ -10,6 +11,8 @@ import pytest
 
 import compare
 import evaluate
+import export
+import predict
 import train_student
 import train_teacher
 import transfer_student
@@ -27,11 +30,11 @@ from scripts import (
     trace_calls,
     write_methods_page,
 )
-from tests.helpers import ROOT
+from tests.helpers import ROOT, environment
 
 ENCODINGS = ("ascii", "cp437", "cp1252", "latin-1", "koi8-r", "shift_jis", "utf-8")
 SCRIPTS = (
-    *(train_student, train_teacher, transfer_student, evaluate, compare, teachers),
+    *(train_student, train_teacher, transfer_student, evaluate, export, predict, compare, teachers),
     *(ablate_std, analyse, benchmark, benchmark_methods, draw_std, trace_calls, write_methods_page),
 )
 HARD = "− → × … γ ± † ‖ ² ½ é \udcff 😀"  # with a byte of a file's name that is not UTF-8
@@ -70,6 +73,17 @@ def test_help_on_every_console(script, consoles, monkeypatch):
             out, errors = console.texts()
             assert out.startswith("usage: ")
             assert errors == ""
+
+
+@pytest.mark.runs
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("*.py")))
+def test_help_of_a_process_in_the_c_locale(script):
+    c_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    variables = {name: value for name, value in environment().items() if name != "PYTHONIOENCODING"} | c_locale
+    command = [sys.executable, str(ROOT / script), "--help"]
+    done = subprocess.run(command, capture_output=True, timeout=120, env=variables)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode("ascii").startswith("usage: ")
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

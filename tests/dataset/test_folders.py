@@ -79,7 +79,7 @@ def test_names_that_are_no_text(pictures):
     ("name", "spoil", "named"),
     [
         ("folder:lions", lambda pets: None, "lions/train"),
-        ("folder:pets", lambda pets: shutil.rmtree(pets / "val"), "pets/val"),
+        ("folder:pets", lambda pets: shutil.rmtree(pets / "train"), "pets/train"),
         ("folder:pets", lambda pets: (pets / "val/fish").mkdir(), "val/fish"),
         ("folder:pets", lambda pets: (pets / "train/apes").mkdir(), "train/apes"),
         ("folder:pets", lambda pets: [shutil.rmtree(pets / "train" / name) for name in CLASSES[1:]], "pets/train"),

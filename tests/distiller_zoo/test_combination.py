@@ -77,6 +77,12 @@ def test_a_combination_declares_the_hooks_of_its_parts_and_no_others():
     assert [flag for flag in flags if getattr(method_class("nd+kd"), flag)] == ["needs_training_set_pass"]
 
 
+def test_a_combination_reads_a_teachers_logits_if_a_part_does():
+    reads = {name: method_class(name).reads_teacher_logits for name in ("crd+hint", "crd+kd", "crd+dkd", "nd+pkt")}
+    assert reads == {"crd+hint": False, "crd+kd": True, "crd+dkd": True, "nd+pkt": False}
+    assert method_class("nd+pkt").weights.alpha == 0  # so it takes any teacher
+
+
 def test_an_option_of_several_parts_is_given_to_each(extra_methods):
     given = given_method_options(argparse.Namespace(power=4.0), ["left+right"])
     assert resolve_options("left+right", RECIPES["repdistiller"], given) == {

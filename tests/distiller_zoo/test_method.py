@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from common.errors import UndeclaredFieldError
 from distiller_zoo import Method, Pair
 from distiller_zoo.predictions import standardised
 from distiller_zoo.teacher_mixture import MANY, mixture
@@ -57,6 +58,17 @@ def test_standardised_logits_unless_it_standardises_itself(itself, monkeypatch):
     s, t = STUDENT.logits, TEACHERS[0].logits
     expected = (s - t if itself else standardised(s) - standardised(t)).square().sum() / 2
     torch.testing.assert_close(method.own_losses(STUDENT, TEACHERS[:1], batch_of())["gap"], expected)
+
+
+def test_logits_of_a_teacher_that_it_does_not_read_are_guarded_and_not_standardised(monkeypatch):
+    monkeypatch.setattr(Gap, "reads_teacher_logits", False)
+    method = Gap(pair())
+    method.logit_standardization = True
+    with pytest.raises(UndeclaredFieldError):
+        method.own_losses(STUDENT, TEACHERS[:1], batch_of())
+    student, _ = method.loss_inputs(STUDENT, TEACHERS[:1])
+    torch.testing.assert_close(student.logits, standardised(STUDENT.logits))
+    assert Gap.most_teachers() == 1  # there are no predictions to mix
 
 
 def test_how_many_teachers_it_takes():

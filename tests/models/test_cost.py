@@ -49,6 +49,12 @@ def test_larger_images_cost_more():
     assert large - 64 * 10 == 4 * (small - 64 * 10)
 
 
+# Touvron et al. 2021 (DeiT), Tolstikhin et al. 2021 (Mixer-S/16) and Chen et al. 2022 (CycleMLP).
+@pytest.mark.parametrize(("name", "giga"), [("deit_base", 17.56), ("mixer_s16", 3.78), ("cyclemlp_b1", 2.1)])
+def test_counts_are_those_of_the_papers(name, giga):
+    assert multiply_accumulates(create_model(name, 1000, 224)) / 1e9 == pytest.approx(giga, rel=0.02)
+
+
 def test_nothing_changes():
     network = create_model("resnet8", 10, 32).train()
     network.layer1.eval()

@@ -55,6 +55,14 @@ def test_guarded_keeps_logits_and_what_is_named():
     assert not isinstance(guarded.embedding, torch.Tensor)
 
 
+def test_logits_are_guarded_on_request():
+    guarded = record().guarded(["embedding"], logits=False)
+    for changed in (guarded, guarded.first(2), guarded.only(["embedding"]), guarded.guarded(["embedding"])):
+        assert isinstance(changed.embedding, torch.Tensor)
+        with pytest.raises(UndeclaredFieldError, match="reads_teacher_logits"):
+            changed.logits.softmax(dim=1)
+
+
 USES = {
     "attribute": lambda x: x.shape,
     "method": lambda x: x.flatten(1),

@@ -19,6 +19,11 @@ if [[ $1 == train_teacher.py ]]; then
     mkdir -p "$MADE/resnet20_digits_lr_0.05_trial_${7}_00000000"
     touch "$MADE/resnet20_digits_lr_0.05_trial_${7}_00000000/resnet20_last.pth"
 fi
+for ((i = 1; i < $#; i++)); do
+    next=$((i + 1))
+    [[ ${!i} != --run_list ]] || echo "$MADE/the_teacher" > "${!next}"
+done
+[[ $1 != scripts/choose_student.py ]] || echo "$MADE/the_student"
 [[ $1 != train_* ]] || exit "${CODE:-0}"
 """
 
@@ -52,7 +57,7 @@ def stub(tmp_path):
 def understood(call):
     """What a script makes of its arguments."""
     script, *words = call
-    return importlib.import_module(script.removesuffix(".py")).parse(words)
+    return importlib.import_module(script.removesuffix(".py").replace("/", ".")).parse(words)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -104,6 +109,44 @@ def test_the_demo_gives_each_trial_a_teacher_of_its_own(stub):
         teacher, student = (understood(call) for call in calls[2 * trial - 2 : 2 * trial])
         assert (teacher.trial, student.trial, student.distill) == ([trial], [trial], ["none", "kd", "std", "crd"])
         assert f"_trial_{trial}_" in str(student.path_t[0])
+
+
+def test_photographs_become_a_student_in_a_file(stub, tmp_path):
+    """Every path that is named relative to where the script was started is found from its own folder."""
+    (tmp_path / "my photos" / "birds").mkdir(parents=True)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "start.pth").touch()
+    code, calls = stub(
+        "distil_folder.sh", "my photos/birds", "new",
+        SIZE=96, STUDENTS="a b", INIT_S="start.pth none", METHODS="none kd", ARGS="--class_weights balanced", EPOCHS=3,
+    )  # fmt: skip
+    assert code == 0
+    scripts = ["train_teacher.py", "train_student.py", "train_student.py", "scripts/measure_latency.py"]
+    scripts += ["scripts/choose_student.py", "scripts/analyse.py", "compare.py", "compare.py", "export.py"]
+    assert [call[0] for call in calls] == [*scripts, "predict.py", "predict.py"]
+    teacher, *students = (understood(call) for call in calls[:3])
+    assert (teacher.model, teacher.init, teacher.recipe) == ("timm:resnet50", "pretrained", "finetune")
+    assert [given.init_s for given in students] == [str(tmp_path / "start.pth"), None]
+    assert [given.recipe for given in students] == ["finetune", None]
+    assert [given.model_s for given in students] == [["a"], ["b"]]
+    for given in (teacher, *students):
+        assert (given.data_folder, given.dataset) == (tmp_path / "my photos", "folder:birds@96")
+        assert (given.epochs, given.class_weights, given.output) == (3, "balanced", tmp_path / "out")
+    made = tmp_path / "out" / "models"
+    assert {str(*given.path_t) for given in students} == {str(made / "the_teacher")}
+    by_script = {call[0]: understood(call) for call in calls[3:]}
+    assert by_script["export.py"].path == by_script["scripts/analyse.py"].student[0] == made / "the_student"
+    assert by_script["predict.py"].images == [tmp_path / "new"]
+    assert by_script["predict.py"].path == by_script["export.py"].out
+
+
+@pytest.mark.parametrize(
+    ("argv", "variables"),
+    [((), {}), (("missing",), {}), (("--help",), {}), (("photos",), {"STUDENTS": "a b c", "INIT_S": "x y"})],
+)
+def test_photographs_that_cannot_be_distilled_are_refused_at_once(stub, tmp_path, argv, variables):
+    (tmp_path / "photos").mkdir()
+    assert stub("distil_folder.sh", *argv, **variables) == (2, [])
 
 
 @pytest.mark.parametrize("script", ["run_cifar_distill.sh", "run_cifar_vanilla.sh"])

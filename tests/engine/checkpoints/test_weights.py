@@ -119,6 +119,69 @@ def test_wrong_network_and_wrong_classes(tmp_path):
         assert named in text
 
 
+def without_head(state, name):
+    return {key: value for key, value in state.items() if not key.startswith(f"{name}.")}
+
+
+HEADS = {
+    "own classifier": (lambda state, name: state, 10),
+    "none": (without_head, 0),
+    "no bias": (lambda state, name: {key: value for key, value in state.items() if key != f"{name}.bias"}, 0),
+    "a projection in its place": (
+        lambda state, name: without_head(state, name) | {f"{name}.0.weight": torch.ones(9, 3)},
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("arch", ["resnet8", "vit_pico"])
+def test_any_classes_on_request(head, arch, tmp_path):
+    """The body is the file's, whatever its classifier is."""
+    saved, few = network(arch), replace(DIGITS, num_classes=7)
+    change, classes = HEADS[head]
+    path = put(tmp_path / f"{arch}.pth", change(saved.state_dict(), saved.classifier_name))
+    refusal(path, entry=few)
+    loaded = load_network(path, few, any_classes=True)
+    assert loaded.num_classes == classes
+    assert loaded.arch == arch
+    found, expected = loaded.network.features(images()), saved.features(images())
+    assert torch.equal(found.embedding, expected.embedding)
+    assert torch.equal(found.stages[0], expected.stages[0])
+    assert torch.equal(found.logits, expected.logits) == bool(classes)
+
+
+def test_any_classes_of_a_network_with_two_classifiers(tmp_path):
+    saved = network("deit_pico_distilled")
+    path = put(tmp_path / "deit_pico_distilled.pth", saved.state_dict())
+    loaded = load_network(path, replace(DIGITS, num_classes=7), any_classes=True)
+    assert loaded.num_classes == 10
+    assert torch.equal(loaded.network(images()), saved(images()))
+
+
+def test_any_classes_are_no_other_network(tmp_path):
+    path = put(tmp_path / "file.pth", without_head(network().state_dict(), "fc"))
+    for arch in ("resnet14", "mixer_pico"):
+        assert arch in refusal(path, arch=arch, any_classes=True)
+    reshaped = without_head(network().state_dict(), "fc") | {"conv1.weight": torch.zeros(16, 3, 5, 5)}
+    refusal(put(tmp_path / "reshaped.pth", reshaped), arch="resnet8", any_classes=True)
+
+
+@pytest.mark.slow
+def test_a_foundation_model_of_timm_has_no_classifier(tmp_path):
+    timm = pytest.importorskip("timm")
+    arch = "vit_small_patch14_dinov2"
+    torch.manual_seed(0)
+    saved = timm.create_model(arch, pretrained=False, num_classes=0, img_size=28).eval()
+    path = put(tmp_path / "dinov2.pth", saved.state_dict())
+    loaded = load_network(path, DIGITS, arch=f"timm:{arch}.lvd142m@28", any_classes=True)
+    assert (loaded.num_classes, loaded.arch) == (0, f"timm:{arch}@28")
+    assert loaded.normalisation_override is not None
+    pixels = torch.rand(2, 3, 28, 28)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.network.network._features(pixels).embedding, saved(pixels))
+
+
 # --- which network -------------------------------------------------------------------------------
 
 

@@ -54,6 +54,8 @@ def test_refused(words, flags, capsys, monkeypatch):
         ("--distill none --logit_standardization", ["--logit_standardization"]),
         ("--distill kd --teacher_weighting confidence", ["--teacher_weighting"]),
         ("--distill none", ["--model_t, --path_t"]),
+        ("--distill none --ema", ["--ema"]),
+        ("--distill none --weights_key student", ["--weights_key"]),
     ],
 )
 def test_said(words, mentions, capsys):

@@ -9,11 +9,13 @@ import torch
 import evaluate
 import train_student
 import train_teacher
+import transfer_student
 from engine.checkpoints.find_weights import WeightsChoice
 from engine.checkpoints.initial_weights import initial_weights, read_initial_weights
 from engine.checkpoints.weights import WeightsHeader, save_weights
 from engine.protocol.plan import SharedSettings, make_plan
 from engine.protocol.recipes import resolve_recipe
+from engine.training import student_run
 from engine.training.student_run import StudentRun
 from models import MODELS, create_model
 from tests.helpers import (
@@ -93,6 +95,35 @@ def test_only_the_classifier_is_trained_while_the_rest_is_frozen(tmp_path):
         everything = {name for name, _ in run.student.named_parameters()}
         assert trained == ({"fc.weight", "fc.bias"} if frozen else everything)
         assert run.student.bn1.training is not frozen
+
+
+def test_what_a_network_never_trains_stays_untrained_after_the_frozen_epochs(tmp_path, monkeypatch):
+    build = student_run.create_model
+
+    def with_fixed_norm(*words):
+        network = build(*words)
+        network.bn1.weight.requires_grad_(False)
+        return network
+
+    monkeypatch.setattr(student_run, "create_model", with_fixed_norm)
+    save_network(tmp_path / "w.pth")
+    run = run_from(tmp_path / "w.pth", tmp_path, freeze_epochs=1)
+    for position in ((1, 0), (2, 0)):
+        run.position = position
+        run.set_mode()
+        assert not run.student.bn1.weight.requires_grad
+    assert run.student.bn1.bias.requires_grad
+
+
+@pytest.mark.runs
+def test_a_fine_tuned_teacher_is_not_taken_for_one_from_scratch(tmp_path, capsys):
+    """Both have one recipe, and so one protocol."""
+    save_network(tmp_path / "w.pth")
+    short = ("--epochs", "1", "--save_freq", "0")
+    assert train_alone(tmp_path / "out", *short) == 0
+    assert train_alone(tmp_path / "out", *short, "--init", str(tmp_path / "w.pth")) == 0
+    assert train_student.main(arguments("kd", output=tmp_path / "out", extra=short)) == 2
+    assert "--path_t" in capsys.readouterr().err
 
 
 @pytest.mark.runs
@@ -196,7 +227,9 @@ def test_a_cut_run_ends_with_the_same_bits(finetuned, tmp_path, monkeypatch, cut
 @pytest.mark.runs
 def test_requests_without_weights_to_keep_are_refused(tmp_path, capsys):
     base = ["--dataset", "digits", "--output", str(tmp_path / "o"), "--device", "cpu"]
-    save_network(tmp_path / "w.pth")
+    network = save_network(tmp_path / "w.pth")
+    two = str(tmp_path / "two.pth")
+    torch.save({"a": network.state_dict(), "b": create_model("resnet8", 10, 8).state_dict()}, two)
     for script, argv, named in (
         (train_teacher, ["--model", "resnet8", "--recipe", "finetune"], "--init"),
         (train_teacher, ["--model", "resnet8", "--freeze_epochs", "2"], "--init"),
@@ -208,6 +241,10 @@ def test_requests_without_weights_to_keep_are_refused(tmp_path, capsys):
         (train_teacher, ["--model", "resnet8", "--init", "pretrained"], "timm"),
         (train_teacher, ["--model", "resnet8", "--init", str(tmp_path / "missing.pth")], "missing.pth"),
         (train_student, ["--distill", "none", "--model_s", "resnet8", "resnet14", "--init_s", "w.pth"], "--init_s"),
+        (train_student, ["--distill", "none", "--init_key", "model"], "--init_s"),
+        (train_student, ["--distill", "none", "--init_s", two, "--model_s", "resnet8"], "--init_key"),
+        (transfer_student, ["--path_s", str(tmp_path / "w.pth"), "--layer_decay", "0.5"], "--layer_decay"),
+        (transfer_student, ["--path_s", str(tmp_path / "w.pth"), "--freeze_epochs", "1"], "--freeze_epochs"),
     ):
         assert script.main([*argv, *base]) == 2
         assert named in capsys.readouterr().err

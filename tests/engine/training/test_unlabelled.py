@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.special import log_softmax
 
-from dataset import UNLABELLED, Batch
+from dataset import DATASETS, UNLABELLED, Batch
 from distiller_zoo import METHODS, Method, Pair, Weights, create_method, register_method
 from engine.protocol.recipes import RECIPES
 from engine.training.loss import cross_entropy, training_loss
@@ -17,7 +17,17 @@ from engine.training.student_run import measured_on_labels
 from models import Features, create_model
 from tests.engine.training.few import few_digits, train_few
 from tests.engine.training.test_loss import naive_kl, plan_of, random
-from tests.helpers import assert_same, folder_of, folders_of, load, outcome_of, read_json, read_metrics, stop_at_step
+from tests.helpers import (
+    assert_same,
+    folder_of,
+    folders_of,
+    load,
+    outcome_of,
+    read_json,
+    read_metrics,
+    save_network,
+    stop_at_step,
+)
 
 LABELS = torch.tensor([3, UNLABELLED, 0, UNLABELLED, UNLABELLED, 9])
 
@@ -204,6 +214,16 @@ def test_refused(methods, extra, flags, folder, teacher, tmp_path, capsys):
 def test_without_labels_a_method_that_trains_what_predicts_is_taken(methods, extra, folder, teacher, tmp_path):
     extra = ["--unlabelled", str(folder), "--unlabelled_only", "--epochs", "1", *extra]
     assert train_few(*methods, output=tmp_path, teacher=teacher, extra=extra) == 0
+
+
+@pytest.mark.runs
+def test_the_predictions_of_a_teacher_of_other_classes_are_not_advised(folder, tmp_path, capsys):
+    save_network(tmp_path / "teacher.pth", entry=DATASETS["cifar100"])
+    extra = ["--unlabelled", str(folder), "-r", "0"]
+    assert train_few("hint", output=tmp_path / "save", teacher=tmp_path / "teacher.pth", extra=extra) == 2
+    message = capsys.readouterr().err
+    assert "--gamma" in message
+    assert "--alpha" not in message
 
 
 class ReadsInItsLoss(Method):

@@ -219,3 +219,27 @@ def test_absurd_numbers_of_one_run_are_left_empty_in_every_format(tmp_path, valu
     assert np.isnan(row_of(report.table, "teacher").top5_mean)
     assert row_of(report.table, "std").peak_memory_mib == 100
     assert "1.7e+308" not in "".join(PRINTERS[name](report) for name in ("html", "json", "markdown"))
+
+
+@pytest.mark.parametrize("name", sorted(PRINTERS))
+def test_a_teacher_of_other_classes_has_no_accuracy_in_any_format(tmp_path, name):
+    unknown = {**TEACHER, "top1": None, "top5": None, "loss": None}
+    write_run(tmp_path, "none", 55.0, method="none")
+    for trial in (1, 2):
+        write_run(tmp_path, f"crd{trial}", 60.0 + trial, method="crd", trial=trial, teachers=[unknown])
+    report = build_report([str(tmp_path)])
+    assert np.isnan(row_of(report.table, "teacher").top1_mean)
+    row = row_of(report.table, "crd")
+    assert row.gain == pytest.approx(6.5)
+    assert np.isnan(row.gap_recovered)
+    text = PRINTERS[name](report)
+    assert "crd" in text
+    assert "NaN" not in text
+    assert " nan" not in text
+
+
+def test_one_of_two_checkpoints_may_have_no_accuracy(tmp_path):
+    write_run(tmp_path, "a", method="crd", teachers=[{**TEACHER, "top1": None}])
+    write_run(tmp_path, "b", method="pkt", teachers=[{**TEACHER, "sha256": "bb"}])
+    row = row_of(build_report([str(tmp_path)]).table, "teacher")
+    assert (row.top1_mean, row.n) == (72.63, 1)

@@ -18,6 +18,16 @@ def test_roots_that_overlap_and_links_that_loop_are_read_once(tmp_path):
     assert (len(runs), skipped) == (1, [])
 
 
+def test_notes_name_runs_below_their_root_where_that_is_unambiguous(tmp_path):
+    for place in ("one/a", "one/b", "other/a"):
+        write_run(tmp_path, place)
+    runs, _ = read_runs([tmp_path / "one", tmp_path / "other"])
+    assert {run.path_in_notes for run in runs} == {str(tmp_path / "one/a"), "b", str(tmp_path / "other/a")}
+    assert {run.path_in_notes for run in read_runs([tmp_path])[0]} == {"one/a", "one/b", "other/a"}
+    (run,) = read_runs([tmp_path / "one/b"])[0]
+    assert run.path_in_notes == str(tmp_path / "one/b")
+
+
 def test_very_folders_are_read_without_those_below(tmp_path):
     folder = write_run(tmp_path, "a")
     write_run(folder, "below")

@@ -28,7 +28,7 @@ def test_data_that_differs(tmp_path):
     for name, method in (("a", "kd"), ("b", "std")):
         write_run(tmp_path, name, method=method, data_sha256=name * 64)
     (note,) = build(tmp_path).notes
-    assert all(word in note for word in ("cifar100", "aaaaaaaa", "bbbbbbbb", str(tmp_path / "a"), str(tmp_path / "b")))
+    assert all(word in note for word in ("cifar100", "aaaaaaaa", "bbbbbbbb", "… in a;", "… in b"))
 
 
 def test_protocols_of_one_name(tmp_path):
@@ -49,11 +49,10 @@ def test_costs_of_different_machines(tmp_path):
 
 
 def test_a_result_without_its_metrics(tmp_path):
-    folder = write_run(tmp_path, "a")
-    (folder / "metrics.jsonl").unlink()
+    (write_run(tmp_path, "a") / "metrics.jsonl").unlink()
     report = build(tmp_path)
     (note,) = report.notes
-    assert str(folder) in note
+    assert note.startswith("a: ")
     assert "metrics.jsonl" in note
     assert row_of(report.table, "kd").n == 1
 
@@ -64,5 +63,5 @@ def test_other_rounding_and_images_left_out_are_noted(tmp_path):
     write_run(tmp_path, "b", trial=2, environment={"device": "cpu", "torch": "2.12.0"}, left_out={"x.jpg": "cut"})
     notes = build(tmp_path).notes
     assert any("torch" in note and "2.11.0, 2.12.0" in note for note in notes)
-    assert any("1 image" in note and str(tmp_path / "b") in note for note in notes)
+    assert any("1 image" in note and note.startswith("b: ") for note in notes)
     assert len(notes) == 2

@@ -12,8 +12,7 @@ def test_a_copied_run_counts_once(tmp_path):
     report = build(tmp_path)
     assert row_of(report.table, "kd").n == 1
     (note,) = report.notes
-    assert str(tmp_path / "copy/of/a") in note
-    assert str(tmp_path / "a") in note
+    assert "counted copy/of/a, not a" in note
 
 
 def test_runs_of_one_id_and_different_methods_are_no_copies(tmp_path):
@@ -42,7 +41,7 @@ def test_of_two_runs_of_one_trial_the_last_to_finish_counts(tmp_path, times):
     report = build(tmp_path)
     assert (row_of(report.table, "kd").n, row_of(report.table, "kd").last_mean) == (1, 70.0)
     (note,) = report.notes
-    assert all(word in note for word in ("kd", "trial 1", str(tmp_path / "x"), str(tmp_path / "y")))
+    assert all(word in note for word in ("kd", "trial 1", "counted x,", "not y"))
 
 
 def test_the_same_teachers_in_another_order_are_no_other_teachers(tmp_path):
