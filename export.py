@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 from common.command import DONE, guard, make_parser, say
 from common.errors import RequestError
+from common.output_places import check_output_file
 from common.user_paths import reachable_folder
 from engine.checkpoints.exports.names import FORMATS, Pixels
 
@@ -63,8 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.int8 and arguments.format != "onnx":
         raise RequestError(f"--int8 is an ONNX file, and --format is {arguments.format}; choose --format onnx")
     for path in (out, *[int8] * arguments.int8, *[card] * arguments.card):
-        if path.exists() and not arguments.overwrite:
-            raise RequestError(f"{path} exists; choose another --out or add --overwrite")
+        check_output_file("--out", path, arguments.overwrite)
     entry = DATASETS.find(arguments.dataset, arguments.data_folder) if arguments.dataset else None
     network, description = load_deployed(weights, arguments.input, entry, arguments.model)
     images = images_of(description, entry, arguments.data_folder)

@@ -13,6 +13,7 @@ A parameter of the network has only a part g_r of its gradient on each rank: (1/
 Every rank must make the same calls in the same order; otherwise they wait for each other until a time-out.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,15 @@ class World:
         highest = torch.tensor([flag], dtype=torch.int32)
         dist.all_reduce(highest, dist.ReduceOp.MAX)
         return bool(highest.item())
+
+    def agree(self, text: str) -> bool:
+        """True on all ranks if all have the same text."""
+        if self.size == 1:
+            return True
+        number = int(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:15], 16)
+        both = torch.tensor([number, -number])
+        dist.all_reduce(both, dist.ReduceOp.MAX)
+        return bool(both.sum() == 0)  # the largest is the smallest
 
     @torch.no_grad()
     def broadcast(self, module: nn.Module) -> None:

@@ -28,6 +28,7 @@ from engine.checkpoints.start_weights import StartWeights
 from engine.checkpoints.teachers import Teacher
 from engine.device.memory import reset_peak_memory
 from engine.device.processes import process_group
+from engine.device.world import World
 from engine.protocol.names import distinct_names
 from engine.protocol.plan import RunPlan
 from engine.protocol.run_config import Figures
@@ -64,6 +65,7 @@ def run_plans(
     unlabelled = settings.unlabelled
     entry = with_unlabelled(without_held_out(DATASETS[plans[0].dataset], plans[0].validation), unlabelled)
     with process_group(settings.compute.device.type) as world, ExitStack() as locks:
+        check_same_request(plans, settings, world)
         compute, progress = settings.compute.in_world(world), Progress(silent=not world.is_main)
         settings = replace(settings, compute=compute)
         runs = build_runs(plans, teachers, entry, settings, start, progress)
@@ -101,6 +103,19 @@ def run_plans(
         if start is not None:
             check_backbone(unfinished[0].student, start.path, data, entry, compute)
         return train_groups(unfinished, teachers_of(unfinished, teachers), session, len(runs) - len(unfinished))
+
+
+def check_same_request(plans: Sequence[RunPlan], settings: RunSettings, world: World) -> None:
+    """Raise RequestError unless all processes of torchrun have the same runs to train in the same way.
+
+    On several machines each has a command of its own; other steps would make them wait for each other or break off.
+    """
+    how = (settings.overwrite, settings.continue_changed, settings.skip_refused, settings.group_size)
+    if not world.agree(repr(([plan.run_id for plan in plans], how))):
+        raise RequestError(
+            f"rank {world.rank} of {world.size}: the processes were started with different flags; "
+            f"give all of them the same command"
+        )
 
 
 def train_groups(runs: Sequence[StudentRun], teachers: Sequence[Teacher], session: Session, finished: int) -> Outcome:

@@ -28,14 +28,21 @@ def count_once(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
         if len(same) > 1:
             run = same[-1].run
             name = f"{same[-1].name}, trial {run.trial}, seed {run.seed}"
-            others = len({tuple(teacher.sha256 for teacher in entry.run.teachers) for entry in same}) > 1
             notes.append(
-                f"duplicate trial: {name}{', of other teachers' if others else ''}: "
+                f"duplicate trial: {name}{_difference_of_teachers(same)}: "
                 f"counted {run.path_in_notes}, which finished last, not {paths_of(same[:-1])}"
             )
     counted = [same[-1] for same in trials.values()]
     counted.sort(key=lambda entry: (entry.run.trial, entry.run.seed, entry.run.path))
     return counted, sorted(notes) + _shared_seeds(counted)
+
+
+def _difference_of_teachers(same: Iterable[Entry]) -> str:
+    """Returns how the teachers of runs of one trial differ, as words behind their name; "" if they do not."""
+    orders = {tuple(str(teacher.sha256) for teacher in entry.run.teachers) for entry in same}
+    if len({tuple(sorted(order)) for order in orders}) > 1:
+        return ", of other teachers"
+    return ", of the same teachers in another order" if len(orders) > 1 else ""
 
 
 def paths_of(entries: Iterable[Entry]) -> str:

@@ -46,6 +46,7 @@ WRITERS = {
     "ablate_std --out": (ablate_std, lambda path: ["--path_t", "resnet8.pth", "--out", path, *DIGITS]),
     "benchmark --json": (benchmark, lambda path: ["--json", path, *DIGITS]),
     "benchmark_methods --json": (benchmark_methods, lambda path: ["--json", path]),
+    "export --out": (export, lambda path: ["--path", "resnet8.pth", "--out", path]),
     "analyse --out": (analyse, lambda path: [*PAIR, "--out", path, *DIGITS]),
     "train_teacher --data_folder": (
         train_teacher,

@@ -247,3 +247,21 @@ def check_steps(world, method_name, dtype):
 def test_steps(method, size, dtype):
     """hint trains a regressor with batch normalisation of its own, on the whole batch."""
     run(size, check_steps, method, dtype)
+
+
+# --- agreement ------------------------------------------------------------------------------------
+
+
+def check_agreement(world):
+    assert world.agree("the same")
+    assert not world.agree(f"of rank {world.rank}")
+    assert not world.agree("odd" if world.rank == world.size - 1 else "even")
+
+
+@pytest.mark.runs
+def test_processes_agree_on_a_text():
+    run(2, check_agreement)
+
+
+def test_one_process_agrees_with_itself():
+    assert World().agree("anything")

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.reporting.fake_runs import build, row_of, write_run
+from tests.reporting.fake_runs import build, row_of, taught_by, write_run
 
 
 def test_a_copied_run_counts_once(tmp_path):
@@ -42,6 +42,18 @@ def test_of_two_runs_of_one_trial_the_last_to_finish_counts(tmp_path, times):
     assert (row_of(report.table, "kd").n, row_of(report.table, "kd").last_mean) == (1, 70.0)
     (note,) = report.notes
     assert all(word in note for word in ("kd", "trial 1", "counted x,", "not y"))
+
+
+def test_the_same_teachers_in_another_order_are_no_other_teachers(tmp_path):
+    """Of kd, which learns from their mean: one trial twice, and no other checkpoint to look for."""
+    pair = taught_by("a") + taught_by("b")
+    for name, teachers in (("x", pair), ("y", pair[::-1])):
+        write_run(tmp_path, name, 60.0, teachers=teachers, teacher_order_matters=False)
+    report = build(tmp_path)
+    assert row_of(report.table, "kd").n == 1
+    (note,) = (note for note in report.notes if "trial 1" in note)
+    assert "order" in note
+    assert "other teachers" not in note
 
 
 def test_trials_of_one_seed_count_and_are_noted(tmp_path):
