@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 """Compares runs in tables: `python compare.py [ROOT ...] [--where KEY=VALUE] [--published] [--out FILE]`."""
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
+
 import argparse
 import math
 import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-from common import script
-
-if __name__ == "__main__":
-    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, guard, make_parser, number, show, show_file
 from common.errors import RequestError

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Measure a checkpoint on the test set of a data set, and with --per_class each of its classes."""
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
+
 import argparse
 import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-
-from common import script
-
-if __name__ == "__main__":
-    script.begin(__file__)  # the imports below take seconds
 
 from common.class_sizes import are_uneven
 from common.command import DONE, guard, make_parser, show

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Write a trained network as one file that runs without this repository, and measure that file."""
 
-import argparse
-from pathlib import Path
-from typing import get_args
-
 from common import script
 
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
+
+import argparse
+from pathlib import Path
+from typing import get_args
 
 from common.command import DONE, guard, make_parser, say
 from common.errors import RequestError

@@ -1,6 +1,11 @@
 #!/usr/bin/env python3
 """Name the classes of images, by a trained network or an exported file."""
 
+from common import script
+
+if __name__ == "__main__":
+    script.begin(__file__)  # the imports below take seconds
+
 import argparse
 import csv
 import io
@@ -9,11 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from common import script
-
-if __name__ == "__main__":
-    script.begin(__file__)  # the imports below take seconds
 
 from common.command import DONE, at_least, guard, make_parser, show
 from common.errors import RequestError

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Distil one or several teachers into a student, by one or several methods that share the teacher's pass."""
 
-import argparse
-import sys
-from dataclasses import replace
-from typing import get_args
-
 from common import script
 
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import get_args
 
 from common.command import DONE, Parser, at_least, guard, make_parser, one_of_several_paths, show
 from common.errors import RequestError

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Train one network alone: a teacher, or anything else worth comparing with."""
 
-import argparse
-
 from common import script
 
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
+
+import argparse
 
 from common.command import guard, make_parser
 from dataset import DATASETS

@@ -5,14 +5,14 @@ The images are normalised with the constants of the data set at hand, as they ar
 those are on stl10 and tinyimagenet, both scaled to 32×32 pixels.
 """
 
-import argparse
-from dataclasses import replace
-from pathlib import Path
-
 from common import script
 
 if __name__ == "__main__":
     script.begin(__file__)  # the imports below take seconds
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
 
 from common.command import guard, make_parser, say
 from dataset import DATASETS

@@ -68,7 +68,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="teachers of students that were trained alone, and where teachers lie that have been moved",
+        help="teachers of students that were trained alone, and where teachers lie that have been moved; files or the "
+        "folders of their runs (default: none)",
     )
     parser.add_argument("--overwrite", action="store_true", help="measure anew where the same weights were measured")
     parser.add_argument("--threads", type=at_least(1), default=1, metavar="N", help="threads of the CPU (default: 1)")
@@ -85,7 +86,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @guard
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    for path in arguments.path_t:
+    teachers = [weights_file(path, "--path_t") for path in arguments.path_t]
+    for path in teachers:
         check_file(path, "name a file of weights", "--path_t")
     roots = list(map(str, arguments.roots)) or [DEFAULT_ROOT]
     found, _ = find_runs(roots)
@@ -94,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         raise RequestError(f"no finished runs of students below {', '.join(roots)}; name a folder that holds some")
     for run in runs:
         check_output_file("ROOT", run.folder / LATENCY, overwrite=True)
-    given = [Recorded(path, sha256_of(path)) for path in arguments.path_t]
+    given = [Recorded(path, sha256_of(path)) for path in teachers]
     torch.set_num_threads(arguments.threads)
     environment = describe_environment(torch.device("cpu"))
     for run in runs:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import RequestError
-from common.messages import words_of
 from models import MODELS
 
 FILE = "model.safetensors"
@@ -47,14 +46,14 @@ def _config(name: str) -> Any:  # timm has no types
 
 
 def _fetched(repository: str, name: str, flag: str) -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, logging
 
+    logging.set_verbosity_error()  # its tries at a network that is not there take a line each
     try:
         return Path(hf_hub_download(repository, FILE))
     except Exception as error:  # whatever the hub, its client and the network raise
-        reason = words_of(error).splitlines()[0].rstrip(".")
         raise RequestError(
-            f"{flag} pretrained: {repository} cannot be fetched ({reason[:150]});\n"
+            f"{flag} pretrained: {repository} cannot be fetched ({type(error).__name__}; is there a network?);\n"
             f"fetch https://huggingface.co/{repository}/resolve/main/{FILE} elsewhere and give {flag} FILE with the "
             f"network timm:{name}"
         ) from None

@@ -57,6 +57,13 @@ def test_students_alone_are_measured_beside_a_teacher_that_is_named(root):
     assert read_latency(folder_of("save", "none")).teacher == "resnet14"
 
 
+def test_the_folder_of_a_teachers_run_stands_for_its_weights(root):
+    (root / "run").mkdir()
+    (root / "resnet14.pth").rename(root / "run" / "resnet14_last.pth")
+    assert measure("save", "--path_t", "run") == 0
+    assert read_latency(folder_of("save", "none")).teacher == "resnet14"
+
+
 def test_weights_that_were_measured_are_left_alone_unless_asked(root, capsys):
     assert measure("save") == 0
     target = folder_of("save", "kd") / "latency.json"
