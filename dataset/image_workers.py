@@ -89,6 +89,7 @@ def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: i
             _Guarded(work),
             batch_size=None,
             sampler=range(items),
+        collate_fn=_as_it_is,
             num_workers=workers_wanted,
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals,
@@ -253,6 +254,10 @@ class _Batches(Dataset):
             seen = [middle(image, size)] if views is None else [part(image, size, v[place]) for v in views]
             pixels[:, place] = np.stack([np.asarray(square) for square in seen])
         return handed_over(pixels), failed
+
+
+def _as_it_is(item: Any) -> Any:
+    return item  # torch's own would make tensors of arrays, for which shared memory may have no room
 
 
 def handed_over(array: np.ndarray) -> torch.Tensor | np.ndarray:
