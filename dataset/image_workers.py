@@ -89,7 +89,7 @@ def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: i
             _Guarded(work),
             batch_size=None,
             sampler=range(items),
-        collate_fn=_as_it_is,
+            collate_fn=_as_it_is,
             num_workers=workers_wanted,
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals,
