@@ -72,10 +72,12 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object], keep
         keep: a path in the same folder under which the previous file, if any, is kept.
 
     Raises:
-        RunError: the disk is full or the folder cannot be written to.
+        RunError: the disk is full, the folder cannot be written to, or a device, a pipe or a socket is there.
         Exception: anything that `write` raises.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # root could replace even /dev/null
+        raise RunError(f"cannot write {path}: a device, a pipe or a socket is there; choose another name")
     make_folder(path.parent)
     temporary = None
     with explained_write_errors(path):

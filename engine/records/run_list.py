@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from common.errors import RequestError
-from common.files import write_text
-from common.output_places import check_output_file
+from common.output_places import check_output_file, write_output
 from common.user_paths import shown_path
 
 
@@ -21,8 +20,8 @@ def check_run_list(path: Path, output: Path) -> None:
 
 
 def write_run_list(path: Path, folders: Iterable[Path]) -> None:
-    """Write the folders, a line each. Raises RunError if that fails."""
-    write_text(path, "".join(f"{folder}\n" for folder in folders))
+    """Write the folders, a line each, into a file, a device or a pipe. Raises RequestError if that fails."""
+    write_output("--run_list", path, "".join(f"{folder}\n" for folder in folders))
 
 
 def _is_run_list(path: Path, output: Path) -> bool:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,16 @@ def test_the_previous_file_can_be_kept(tmp_path):
     for content in (b"one", b"two", b"three"):
         write_bytes(tmp_path / "file", content, keep=tmp_path / "before")
     assert ((tmp_path / "file").read_bytes(), (tmp_path / "before").read_bytes()) == (b"three", b"two")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_no_device_and_no_pipe_is_replaced(tmp_path, keep):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path(os.devnull), tmp_path / "pipe"):
+        with pytest.raises(RunError, match=path.name):
+            write_bytes(path, b"one", keep=tmp_path / "before" if keep else None)
+        assert not path.is_file()
+    assert os.listdir(tmp_path) == ["pipe"]
 
 
 def test_json_is_valid_whatever_is_written(tmp_path):

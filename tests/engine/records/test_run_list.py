@@ -1,5 +1,8 @@
 """The list of a command's runs: complete, replaced by the next command, and never in the place of another file."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from common.errors import RequestError
@@ -27,6 +30,12 @@ def test_no_other_file_is_replaced(tmp_path, text):
     with pytest.raises(RequestError, match="mine"):
         check_run_list(path, tmp_path / "out")
     assert path.read_bytes() == text.encode("latin-1")
+
+
+def test_a_device_is_never_replaced(tmp_path):
+    check_run_list(Path(os.devnull), tmp_path)
+    write_run_list(Path(os.devnull), [tmp_path / "run"])
+    assert Path(os.devnull).is_char_device()
 
 
 def test_an_empty_or_missing_file_is_fine(tmp_path):
