@@ -106,11 +106,11 @@ def check_memory(runs: Sequence[StudentRun], planned: int) -> None:
 
 def check_frozen(plan: RunPlan) -> None:
     """Raise RequestError if random weights are to be kept below the classifier, or the classifier is all there is."""
-    for name, idle in LATER.items():
-        if plan.backbone is not None and getattr(plan.recipe, name) != idle:
+    for name in ("freeze_epochs", "layer_decay"):
+        if plan.backbone is not None and getattr(plan.recipe, name) != LATER[name]:
             raise RequestError(
                 f"--{name} changes nothing in a probe, which trains the last linear layer alone; leave it out, or "
-                f"give --{name} {idle:g}"
+                f"give --{name} {LATER[name]:g}"
             )
     if plan.recipe.freeze_epochs and plan.init is None:
         raise RequestError(

@@ -254,6 +254,18 @@ def test_recipe():
     assert resolve_recipe("probe", MODELS["resnet8"], {}) == recipe
 
 
+def test_classes_are_weighed_in_probes_too(tmp_path):
+    save_network(tmp_path / "net.pth")
+    folder = probe(tmp_path / "net.pth", tmp_path / "out", "--class_weights", "balanced")
+    assert read_json(folder / "config.json")["recipe"]["class_weights"] == "balanced"
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--freeze_epochs", "1"), ("--layer_decay", "0.5")])
+def test_what_would_change_nothing_in_a_probe_is_refused(tmp_path, capsys, flag, value):
+    save_network(tmp_path / "net.pth")
+    assert flag in refused(capsys, arguments(tmp_path / "net.pth", tmp_path / "out", flag, value))
+
+
 def test_rate_that_suits_a_whole_network_is_not_the_probes(tmp_path):
     """MobileNetV2 is trained at 0.01, one linear layer on it is not."""
     save_network(tmp_path / "net.pth", "MobileNetV2")
