@@ -68,19 +68,16 @@ def decoded(
         yield torch.as_tensor(pixels).to(device, non_blocking=True)
 
 
-def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: int | None = None) -> Iterator[Any]:
-    """The items of `work` in their order, made ahead of time by worker processes.
-
-    Args:
-        workers: their number; None for `num_workers()`. With 0 this process makes the items itself.
+def from_workers(work: Dataset, items: int, pin_memory: bool = False) -> Iterator[Any]:
+    """The items of `work` in their order, made ahead of time by `num_workers()` processes; by this one if that is 0.
 
     Raises:
         DataError: raised by an item itself, or a worker has failed, died, or falls silent.
     """
     if not items:
         return
-    workers_wanted = min(num_workers() if workers is None else workers, items)
-    if not workers_wanted:
+    workers = min(num_workers(), items)
+    if not workers:
         yield from map(_Guarded(work).made, range(items))
         return
     others = set(active_children())
@@ -90,7 +87,7 @@ def from_workers(work: Dataset, items: int, pin_memory: bool = False, workers: i
             batch_size=None,
             sampler=range(items),
             collate_fn=_as_it_is,
-            num_workers=workers_wanted,
+            num_workers=workers,
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals,
             timeout=LOOK_SECONDS,

@@ -156,6 +156,11 @@ class RunPlan:
     unlabelled: UnlabelledPlan | None = None
 
     @property
+    def expected_normalisation(self) -> Normalisation | None:
+        """Mean and standard deviation of the images that the network expects; None for the data set's."""
+        return None if self.init is None else self.init.normalisation
+
+    @property
     def run_id(self) -> str:
         """Hash of everything that determines the result (see `engine.protocol.identity`)."""
         return identity.run_id(self)

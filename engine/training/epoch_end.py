@@ -95,8 +95,7 @@ def save_weights(run: StudentRun, path: Path) -> None:
     """Write the deployed student of the last epoch; raises RunError if that fails."""
     record = run.history.epochs[-1]
     trained = TrainedMethod(run.method, run.pair, run.plan.options)
-    expected = None if run.plan.init is None else run.plan.init.normalisation
-    entry = DATASETS[run.plan.dataset]
+    entry, expected = DATASETS[run.plan.dataset], run.plan.expected_normalisation
     header = WeightsHeader(run.plan.model, entry, record["epoch"], record["test"], trained, expected)
     run.folder.write_weights(path, run.student, header)
 

@@ -127,7 +127,7 @@ class StudentRun:
         elif start is not None:
             self.keeps_classifier = load_start_weights(self.student, start, entry)
         self._below_classifier = below_classifier(self.student) if plan.recipe.freeze_epochs else []
-        expected = None if plan.init is None else plan.init.normalisation
+        expected = plan.expected_normalisation
         self.renormalise = None if expected is None else Renormalise(entry, *expected)
         shapes = tuple(teacher.feature_shapes() for teacher in teachers)
         self.pair = Pair(self.student.feature_shapes(), shapes, entry.train_size, entry.image_size)

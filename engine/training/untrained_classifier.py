@@ -1,4 +1,4 @@
-"""Whether a run that reads no labels trains the classifier that its student predicts with."""
+"""Tells whether a run that reads no labels trains the classifier that its student predicts with."""
 
 import copy
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Whether a python has the pinned packages: names, versions, files that name others."""
+"""Tests of the search for the pinned packages in a python: names, versions, files that name others."""
 
 import importlib.metadata
 

@@ -18,7 +18,7 @@ def methods_of(root):
 @pytest.mark.parametrize("declared", [{"teacher_order_matters": True}, {}], ids=["declared", "older record"])
 @pytest.mark.parametrize("trial", [1, 2])
 def test_two_orders_are_two_rows_of_one_pair(tmp_path, declared, trial):
-    """The same trial or another one; and the order of a single one is shown too."""
+    """In one trial or in two; the order of a single run is shown too."""
     write_run(tmp_path, "none", 50.0, method="none")
     write_run(tmp_path, "up", 60.0, method="std", teachers=[SMALL, LARGE], **OWN_LOSS, **declared)
     assert methods_of(tmp_path) == {"std teachers=resnet8,resnet14": 1}

@@ -18,7 +18,6 @@ from models import create_model
 from tests.helpers import disturb, save_network
 
 DIGITS, CIFAR10 = DATASETS["digits"], DATASETS["cifar10"]
-SMALL = ["resnet8"]
 FAMILIES = ["mixer_pico", "vit_pico", "wrn_16_1", "vgg8", "MobileNetV2", "ShuffleV1", "ShuffleV2", "resmlp_pico"]
 FAMILIES += ["deit_pico_distilled", "timm:resnet18"]
 LARGER = ["ResNet50", "ResNet50_photo", "cyclemlp_nano"]  # for images of 32 px
@@ -67,14 +66,14 @@ def check(source, folder, names, kind="uint8"):
 
 
 @pytest.mark.runs
-@pytest.mark.parametrize("arch", SMALL)
+@pytest.mark.parametrize("arch", ["resnet8", *(pytest.param(arch, marks=pytest.mark.slow) for arch in FAMILIES)])
 def test_a_network_in_all_formats(arch, tmp_path):
     save_network(tmp_path / "net.pth", arch)
     check(tmp_path / "net.pth", tmp_path, FORMATS)
 
 
 @pytest.mark.runs
-@pytest.mark.parametrize("case", HEADS[:1], ids=lambda case: case[0])
+@pytest.mark.parametrize("case", [HEADS[0], pytest.param(HEADS[-1], marks=pytest.mark.slow)], ids=["std", "simkd"])
 def test_a_student_with_heads_in_all_formats(case, tmp_path):
     expected = save_student(tmp_path / "net.pth", *case)
     network, _ = load_deployed(tmp_path / "net.pth")
@@ -84,13 +83,6 @@ def test_a_student_with_heads_in_all_formats(case, tmp_path):
         network(as_input(pixels(3), "uint8")), expected((images - mean) / std), rtol=1e-4, atol=1e-4
     )
     assert not torch.allclose(expected((images - mean) / std), expected.network((images - mean) / std))
-    check(tmp_path / "net.pth", tmp_path, FORMATS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("arch", FAMILIES)
-def test_every_family_in_all_formats(arch, tmp_path):
-    save_network(tmp_path / "net.pth", arch)
     check(tmp_path / "net.pth", tmp_path, FORMATS)
 
 
